@@ -80,7 +80,7 @@ pub use cache::{CacheStats, PathCache, PathId};
 pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
 pub use frozen::{Frozen, Rest};
-pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
+pub use groups::{Bucket, Choice, Group, GroupRefusal, Groups, HashKind, MAX_GROUP, PlaceHash};
 pub use key::{
     FRAG_ANY, FRAG_LATER, INSIDE, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT,
     TRACKED_WORDS, WORDS, slot,

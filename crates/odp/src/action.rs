@@ -1,8 +1,10 @@
 //! Actions of a datapath, in Open vSwitch's words.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
+use std::sync::Arc;
 
-use flow::{Key, WORDS, slot};
+use flow::{Frozen, HashKind, Key, PlaceHash, WORDS, slot};
 
 /// What a datapath does with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +16,32 @@ pub enum Action {
     /// The first ones are done with a packet that is longer than so many bytes, the others with one that
     /// is not.
     ByLen(u16, [Vec<Self>; 2]),
-    /// It goes round, and comes again, to go out by the member of a bond that its flow has.
+    /// It goes round, and comes again, to take what its hash has: the member of a bond, or a bucket.
     Balance(Box<Balance>),
     /// What is said here.
     Said(String),
 }
 
-/// How a packet comes again that is to go out by a member of a bond.
+/// Where a packet goes on that comes again for a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Onward {
+    /// In this bridge.
+    pub bridge: String,
+    /// With this.
+    pub frozen: Arc<Frozen>,
+    /// By this hash.
+    pub hash: PlaceHash,
+    /// Mirrors that have a copy of it.
+    pub copied: BTreeSet<String>,
+}
+
+/// How a packet comes again that is to go out by a member of a bond, or to take a bucket of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
     /// The number by which it comes again.
     pub number: u32,
+    /// Where it goes on, if it comes again for a group.
+    pub onward: Option<Arc<Onward>>,
     /// The bits that are others by then, and what they are.
     changed: [Key; 2],
 }
@@ -34,15 +51,20 @@ impl Balance {
     #[must_use]
     pub fn new(number: u32, before: &Key, after: &Key) -> Self {
         let differ = zip(before, after, |a, b| a ^ b);
-        Self { number, changed: [differ, zip(&differ, after, |mask, now| mask & now)] }
+        let changed = [differ, zip(&differ, after, |mask, now| mask & now)];
+        Self { number, onward: None, changed }
     }
 
-    /// A packet that went into the same flow as it comes again, with this hash.
+    /// A packet that went into the same flow as it comes again. `part` is its hash if that is for a bond.
     #[must_use]
-    pub fn again(&self, key: &Key, hash: u32) -> Key {
+    pub fn again(&self, key: &Key, part: impl FnOnce(&Key) -> u32) -> Key {
         let [differ, values] = &self.changed;
         let kept = zip(key, differ, |key, differ| key & !differ);
         let mut again = zip(&kept, values, |kept, value| kept | value);
+        let hash = match &self.onward {
+            Some(onward) => onward.hash.told(&again),
+            None => part(key),
+        };
         again.set(slot::RECIRC_ID, self.number.into());
         again.set(slot::DP_HASH, hash.into());
         again
@@ -121,7 +143,13 @@ impl fmt::Display for Actions<'_> {
                     write!(f, "check_pkt_len(size={len},gt({longer}),le({others}))")?;
                 }
                 Action::Balance(balance) => {
-                    write!(f, "hash(hash_l4(0)),recirc({:#x})", balance.number)?;
+                    let l4 = PlaceHash { kind: HashKind::Tuple, basis: 0 };
+                    let hash = balance.onward.as_ref().map_or(l4, |onward| onward.hash);
+                    let kind = match hash.kind {
+                        HashKind::Symmetric => "sym_l4",
+                        HashKind::Tuple => "hash_l4",
+                    };
+                    write!(f, "hash({kind}({})),recirc({:#x})", hash.basis, balance.number)?;
                 }
                 Action::Said(text) => f.write_str(text)?,
             }
@@ -150,7 +178,7 @@ mod tests {
             key
         };
         let balance = Balance::new(7, &key(1, 0), &key(1, 0x1005));
-        let again = balance.again(&key(2, 0), 9);
+        let again = balance.again(&key(2, 0), |_| 9);
         assert_eq!((again.get(slot::ETH_DST), again.get_u16(slot::VLAN_TCI)), (2, 0x1005));
         assert_eq!((again.get_u32(slot::RECIRC_ID), again.get_u32(slot::DP_HASH)), (7, 9));
         let actions = [Action::Output(1), Action::Clone(vec![Action::Balance(Box::new(balance))])];

@@ -5,13 +5,14 @@
 //! and else asks for the way that such a packet goes. So flows come, are counted, change and end as in
 //! Open vSwitch, where rules change and nothing comes for a while.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
 use flow::{Key, TAG_PRESENT, WORDS, slot};
 
-use crate::action::{Action, Actions, Balance, Names};
+use crate::action::{Action, Actions, Balance, Names, Onward};
 use crate::kind::{Kind, is_icmp};
 use crate::masked::{Masked, letters};
 
@@ -24,6 +25,9 @@ const MAX_MASKS: usize = 256;
 /// How many times packets are looked for by a mask, until flows are looked at again: whoever makes up packets
 /// must not hold up who looks.
 const MAX_LOOKS: usize = 1 << 19;
+
+/// How often packets come again at most, all copies of one together.
+const MAX_ROUNDS: usize = 64;
 
 /// How long a flow stays for which nothing comes, in milliseconds.
 pub const MAX_IDLE: u64 = 10_000;
@@ -59,6 +63,8 @@ pub struct Flow {
     pub id: u128,
     /// Its first packet.
     pub key: Key,
+    /// Where its packets go on, if they have come again for a group.
+    pub onward: Option<Arc<Onward>>,
     /// What is done with its packets, and which those are.
     pub way: Way,
     /// Packets after the first one, which has only made it.
@@ -88,8 +94,9 @@ pub enum Event<'e> {
 
 /// Who knows what becomes of packets.
 pub trait Host {
-    /// What becomes of such packets; `None`: their port is not there any more.
-    fn way(&mut self, key: &Key) -> Option<Way>;
+    /// What becomes of such packets, which go on there if they have come again for a group; `None`: their
+    /// port is not there any more.
+    fn way(&mut self, key: &Key, onward: Option<&Onward>) -> Option<Way>;
 
     /// The hash by which a packet comes again that is for a bond.
     fn hash(&mut self, key: &Key) -> u32 {
@@ -268,17 +275,28 @@ impl Flows {
 
     /// Counts packets for the flow that they are of; of none, the first one makes a flow. Of those that come
     /// together, the ones that came first are to be given first. Where it takes too long to look for all,
-    /// the others are lost until flows are [looked at](Self::revalidate) again. Packets for bonds come again,
-    /// by the hash of the first one.
+    /// the others are lost until flows are [looked at](Self::revalidate) again. Packets for bonds and for groups
+    /// come again, by the hash of the first one.
     pub fn take(&mut self, of: &Packets<'_>, host: &mut dyn Host) {
-        for balance in self.take_once(of, host) {
-            let key = &balance.again(of.key, host.hash(of.key));
-            self.take_once(&Packets { key, ..*of }, host);
+        let first = self.take_once(of, None, host);
+        let mut coming: VecDeque<(Key, Balance)> =
+            first.into_iter().map(|balance| (*of.key, balance)).collect();
+        for _ in 0..MAX_ROUNDS {
+            let Some((key, balance)) = coming.pop_front() else { return };
+            let again = balance.again(&key, |key| host.hash(key));
+            let more = self.take_once(&Packets { key: &again, ..*of }, balance.onward, host);
+            let room = MAX_ROUNDS.saturating_sub(coming.len());
+            coming.extend(more.into_iter().take(room).map(|balance| (again, balance)));
         }
     }
 
     /// Counts packets where they come in, or come again; returns how they come again then.
-    fn take_once(&mut self, of: &Packets<'_>, host: &mut dyn Host) -> Vec<Balance> {
+    fn take_once(
+        &mut self,
+        of: &Packets<'_>,
+        onward: Option<Arc<Onward>>,
+        host: &mut dyn Host,
+    ) -> Vec<Balance> {
         let Some(looks) = self.looks.checked_sub(self.tuples.len()) else {
             self.lost = self.lost.saturating_add(of.packets);
             return Vec::new();
@@ -292,23 +310,15 @@ impl Flows {
         }
         self.misses = self.misses.saturating_add(1);
         host.told(Event::Missed(of.key));
-        let has_room = self.flows.len() < self.limit && self.tuples.len() < MAX_MASKS;
-        let way = if has_room && !host.is_tired() { host.way(of.key) } else { None };
-        let Some(mut way) = way else {
+        let Some(way) = self.way(of.key, onward.as_deref(), host) else {
             self.lost = self.lost.saturating_add(of.packets.saturating_sub(1));
             return Vec::new();
         };
-        if !self.has_masks {
-            way.mask = whole(of.key);
-        }
-        // Whether there is a tag counts in a datapath whatever rules say.
-        if way.mask.get(slot::VLAN_TCI) == 0 {
-            way.mask.set(slot::VLAN_TCI, slot::VLAN_TCI.ones());
-        }
         let id = self.name(of.key);
         let mut flow = Flow {
             id,
             key: *of.key,
+            onward,
             way,
             packets: 0,
             bytes: 0,
@@ -323,6 +333,23 @@ impl Flows {
         let again = Action::balances(&flow.way.actions);
         self.put(flow);
         again
+    }
+
+    /// What becomes of packets of no flow, if there may be one more.
+    fn way(&self, key: &Key, onward: Option<&Onward>, host: &mut dyn Host) -> Option<Way> {
+        let has_room = self.flows.len() < self.limit && self.tuples.len() < MAX_MASKS;
+        if !has_room || host.is_tired() {
+            return None;
+        }
+        let mut way = host.way(key, onward)?;
+        if !self.has_masks {
+            way.mask = whole(key);
+        }
+        // Whether there is a tag counts in a datapath whatever rules say.
+        if way.mask.get(slot::VLAN_TCI) == 0 {
+            way.mask.set(slot::VLAN_TCI, slot::VLAN_TCI.ones());
+        }
+        Some(way)
     }
 
     /// Looks whether flows are still what they were made for: ends those of which more bits count by now,
@@ -344,7 +371,7 @@ impl Flows {
                     self.left = at;
                 }
             } else if asks && !ends {
-                match host.way(&flow.key) {
+                match host.way(&flow.key, flow.onward.as_deref()) {
                     None => ends = true,
                     Some(way) => {
                         ends = and(&way.mask, &flow.way.mask) != way.mask;

@@ -53,4 +53,4 @@ pub use compose::compose;
 pub use flows::{Flow, Flows};
 pub use masked::Masked;
 pub use parse::{Parsed, parse, parse_hex};
-pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, trace};
+pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, resume, trace};

@@ -4,8 +4,8 @@
 //! datapath need not write what is there already. It is counted only where a way is told.
 
 use flow::place::place;
-use flow::walk::{Step, labels};
-use flow::{Key, Slot, TAG_PRESENT, WORDS, slot};
+use flow::walk::{Step, holds, labels};
+use flow::{Choice, Key, Slot, TAG_PRESENT, WORDS, slot};
 use openflow::action::{Algorithm, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
@@ -193,6 +193,26 @@ impl Seen {
                 }
             }
             HashFields::SymmetricL3L4 | HashFields::SymmetricL3L4Udp => {}
+        }
+    }
+
+    /// What a bucket of a group is chosen by.
+    pub(crate) fn choice(&mut self, key: &Key, choice: Choice<'_>) {
+        match choice {
+            Choice::Place(_, places) => {
+                let bits = u128::try_from(places.saturating_sub(1)).unwrap_or_default();
+                self.0.set_masked(slot::DP_HASH, bits, bits);
+            }
+            Choice::Score => self.hashed(key, HashFields::SymmetricL4),
+            Choice::Fields(fields) => {
+                for (field, mask) in fields {
+                    self.prerequisite(key, *field);
+                    let slot = place(*field).filter(|_| holds(field.prerequisite(), key));
+                    if let Some(slot) = slot {
+                        self.0.set_masked(slot, *mask, *mask);
+                    }
+                }
+            }
         }
     }
 

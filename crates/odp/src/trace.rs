@@ -9,13 +9,14 @@ mod nat;
 mod onward;
 mod rounds;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flow::walk::{Start, walk};
 use flow::{Change, Frozen, Key, PacketIn, Pipeline, slot};
 use openflow::{Action as Of, PortNo};
 
-use crate::action::{Action, Actions, Names, open_last_clone};
+use crate::action::{Action, Actions, Names, Onward, open_last_clone};
 use crate::look::MAX_RULES;
 use crate::node::{Tree, What};
 use crate::seen::Seen;
@@ -80,6 +81,11 @@ pub trait World {
     fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
         let _ = (bridge, key, out);
         Vec::new()
+    }
+
+    /// Mirrors that have a copy of the packet by now: none gets another where it comes again.
+    fn copied(&self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     /// Whether mirrors of a bridge look at packets' VLANs.
@@ -184,6 +190,27 @@ pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
     let (mut told, rounds) = tracer.finish(question.bridge, &first, &key);
     rounds::follow(world, question, &mut told, rounds);
     told
+}
+
+/// Tells the way of a packet that has come again for a group.
+pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
+    let Onward { bridge, frozen, .. } = onward;
+    let mut first = *key;
+    first.set(slot::ACTSET_OUTPUT, PortNo::UNSET.0.into());
+    first.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
+    let question = Question {
+        bridge,
+        key: first,
+        actions: None,
+        is_real: false,
+        is_flow: true,
+        names: false,
+        states: &[],
+    };
+    let mut tracer = Tracer::new(world, &question, &first);
+    let mut key = first;
+    tracer.bridge(bridge, &mut key, &Start::Frozen(frozen));
+    tracer.finish(bridge, &first, &key).0
 }
 
 /// Where a way is, at the moment.
@@ -293,7 +320,10 @@ impl<'w> Tracer<'w> {
                 self.thaw(frozen);
             }
             if port.is_none_or(|port| !port.no_receive) {
-                self.copies(key, None);
+                // What comes again was copied where it came in.
+                if !matches!(start, Start::Frozen(_)) {
+                    self.copies(key, None);
+                }
                 let path = walk(&pipeline, key, start, Some(self));
                 if self.is_real {
                     path.learns.iter().for_each(|change| self.world.learn(bridge, change));

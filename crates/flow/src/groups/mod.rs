@@ -17,6 +17,7 @@ use openflow::{Action, PortNo, Version};
 
 pub use change::GroupRefusal;
 use select::Method;
+pub use select::{Choice, HashKind, PlaceHash};
 
 use crate::key::Key;
 use crate::path::TableSet;

@@ -19,11 +19,49 @@ const PLACES: (u64, u64) = (256, 16);
 
 /// How a hash is made of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hash {
+pub enum HashKind {
     /// Of addresses and ports: the same in both directions.
     Symmetric,
     /// Of addresses and ports of IP.
     Tuple,
+}
+
+/// By which hash a packet has its place, and so its bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceHash {
+    /// Of what it is made.
+    pub kind: HashKind,
+    /// What it begins with.
+    pub basis: u32,
+}
+
+impl PlaceHash {
+    fn of(self, key: &Key) -> u64 {
+        match self.kind {
+            HashKind::Symmetric => symmetric(key, self.basis.into()),
+            HashKind::Tuple => tuple(key, self.basis.into()),
+        }
+    }
+
+    /// That of a packet in 32 bits, of which the lowest say its place. It is never 0, which stands for no hash.
+    #[must_use]
+    pub fn told(self, key: &Key) -> u32 {
+        match u32::try_from(self.of(key) & u64::from(u32::MAX)) {
+            Ok(0) | Err(_) => 1 << 16,
+            Ok(hash) => hash,
+        }
+    }
+}
+
+/// What a bucket is chosen by.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'c> {
+    /// The place that this hash gives, of so many.
+    Place(PlaceHash, usize),
+    /// Addresses and ports.
+    Score,
+    /// These fields, each with its mask.
+    Fields(&'c [(Field, u128)]),
 }
 
 /// How a bucket is selected.
@@ -32,7 +70,7 @@ pub(crate) enum Method {
     /// No bucket is.
     None,
     /// The hash has a place, and each place a bucket: `dp_hash`.
-    Places { places: Box<[u16]>, hash: Hash, basis: u32 },
+    Places { places: Box<[u16]>, hash: PlaceHash },
     /// The bucket with the best score.
     Score,
     /// The same, by a hash of these fields alone, each with its mask.
@@ -46,14 +84,14 @@ impl Method {
         match (kind, wish) {
             (GroupType::Select, None) => places().map_or(Self::Score, |places| Self::Places {
                 places,
-                hash: Hash::Symmetric,
-                basis: 0,
+                hash: PlaceHash { kind: HashKind::Symmetric, basis: 0 },
             }),
             (GroupType::Select, Some(wish)) if wish.method == "dp_hash" => {
                 let is_symmetric = wish.parameter >> 32 == 1;
-                let hash = if is_symmetric { Hash::Symmetric } else { Hash::Tuple };
+                let kind = if is_symmetric { HashKind::Symmetric } else { HashKind::Tuple };
                 let basis = u32::try_from(wish.parameter & 0xFFFF_FFFF).unwrap_or_default();
-                places().map_or(Self::Score, |places| Self::Places { places, hash, basis })
+                let hash = PlaceHash { kind, basis };
+                places().map_or(Self::Score, |places| Self::Places { places, hash })
             }
             (GroupType::Select, Some(wish)) if wish.fields.is_empty() => Self::Score,
             (GroupType::Select, Some(wish)) => {
@@ -72,6 +110,16 @@ impl Method {
         }
     }
 
+    /// What a bucket is chosen by, if one is.
+    pub(crate) fn choice(&self) -> Option<Choice<'_>> {
+        Some(match self {
+            Self::None => return None,
+            Self::Places { places, hash } => Choice::Place(*hash, places.len()),
+            Self::Score => Choice::Score,
+            Self::Fields { fields, .. } => Choice::Fields(fields),
+        })
+    }
+
     /// The bucket for a packet with this key, of those that are alive.
     pub(crate) fn pick<'b>(
         &self,
@@ -81,13 +129,7 @@ impl Method {
     ) -> Option<&'b Bucket> {
         match self {
             Self::None => None,
-            Self::Places { places, hash, basis } => {
-                let hash = match hash {
-                    Hash::Symmetric => symmetric(key, (*basis).into()),
-                    Hash::Tuple => tuple(key, (*basis).into()),
-                };
-                by_place(buckets, places, hash, is_alive)
-            }
+            Self::Places { places, hash } => by_place(buckets, places, hash.of(key), is_alive),
             Self::Score => best(buckets, symmetric(key, 0), is_alive),
             Self::Fields { fields, basis } => {
                 best(buckets, of_fields(key, fields, *basis), is_alive)
@@ -175,7 +217,7 @@ pub(super) fn explain(group: &Group) -> Vec<String> {
     }
     match &group.method {
         Method::Places { places, hash, .. } => {
-            let algorithm = u8::from(*hash == Hash::Symmetric);
+            let algorithm = u8::from(hash.kind == HashKind::Symmetric);
             let count = places.len();
             lines
                 .push(format!("Use dp_hash with {count} hash values using algorithm {algorithm}."));

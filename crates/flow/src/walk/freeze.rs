@@ -1,4 +1,5 @@
-//! A packet stops on its way, and goes on later (`controller(pause)`).
+//! A packet stops on its way, and goes on later (`controller(pause)`), or goes round for a group where
+//! that is told.
 //!
 //! Nothing more is done from then on: while the walk goes back to where the packet, or this copy of
 //! it, began, what is left of each rule is kept. All that it takes to go on goes along with the packet.
@@ -11,15 +12,14 @@ use openflow::{Action, Instructions, PortNo};
 
 use super::Walk;
 use crate::frozen::{Frozen, MAX_REST, Rest};
+use crate::groups::PlaceHash;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::path::{Op, PacketIn};
 
 /// A packet that stops: who is told, and what is left so far.
 #[derive(Debug)]
 pub(super) struct Freezing {
-    id: u16,
-    reason: Reason,
-    userdata: Vec<u8>,
+    stop: Stop,
     table: u8,
     cookie: u64,
     rest: Vec<Rest>,
@@ -27,14 +27,35 @@ pub(super) struct Freezing {
     count: usize,
 }
 
+/// Who has to let a packet go on.
+#[derive(Debug)]
+enum Stop {
+    /// A controller.
+    Controller { id: u16, reason: Reason, userdata: Vec<u8> },
+    /// Nobody: it goes round, to have this hash.
+    Round(PlaceHash),
+}
+
 impl Walk<'_> {
     /// Stops the packet here.
     pub(super) fn pause(&mut self, to: &Controller) {
-        let (table, cookie) = (self.table, self.cookie);
         let Controller { id, reason, ref userdata, .. } = *to;
-        let (userdata, rest) = (userdata.clone(), Vec::new());
-        let freezing = Freezing { id, reason, userdata, table, cookie, rest, count: 0 };
-        self.freezing = Some(Box::new(freezing));
+        self.stop_at(Stop::Controller { id, reason, userdata: userdata.clone() });
+    }
+
+    /// Has the packet go round.
+    pub(super) fn go_round(&mut self, hash: PlaceHash) {
+        self.stop_at(Stop::Round(hash));
+    }
+
+    fn stop_at(&mut self, stop: Stop) {
+        let (table, cookie, rest) = (self.table, self.cookie, Vec::new());
+        self.freezing = Some(Box::new(Freezing { stop, table, cookie, rest, count: 0 }));
+    }
+
+    /// Whether the packet goes round, for what is at hand.
+    pub(super) fn goes_round(&self) -> bool {
+        self.freezing.as_ref().is_some_and(|freezing| matches!(freezing.stop, Stop::Round(_)))
     }
 
     /// Keeps what is left of the rule at hand, if the packet has stopped: of its actions, and behind
@@ -58,18 +79,27 @@ impl Walk<'_> {
         }
     }
 
-    /// Sends a packet, or a copy of it, that has stopped to the controllers. What follows is about
+    /// Sends a packet, or a copy of it, that has stopped to the controllers, or round. What follows is about
     /// others.
     pub(super) fn finish_freezing(&mut self) {
         let Some(freezing) = self.freezing.take() else { return };
         if self.error.is_some() {
             return;
         }
-        let Freezing { id, reason, userdata, table, cookie, rest, .. } = *freezing;
+        let Freezing { stop, table, cookie, rest, .. } = *freezing;
         let mut key = Box::new(self.state.key.beside());
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let (stack, set) = (self.stack.clone(), self.set.clone());
         let frozen = Frozen { key: key.clone(), stack, set, table: None, rest, zone: None };
+        let (id, reason, userdata) = match stop {
+            Stop::Controller { id, reason, userdata } => (id, reason, userdata),
+            Stop::Round(hash) => {
+                let mut next = frozen;
+                // It has another one then.
+                next.key.set(slot::DP_HASH, 0);
+                return self.tell(|watch, key| watch.round(key, hash, next));
+            }
+        };
         self.state.key.tell_connection(&mut key);
         let frozen = Some(Arc::new(frozen));
         let max_len = u16::MAX;
@@ -105,11 +135,14 @@ impl Walk<'_> {
 }
 
 impl Key {
-    /// Puts what travels beside another packet beside this one, but for what is known of its connection
-    /// if it `is_tracked`.
+    /// Puts what travels beside another packet beside this one, but for a hash that it has come with, and what
+    /// is known of its connection if it `is_tracked`.
     fn set_beside(&mut self, other: &Self, is_tracked: bool) {
         let own = *self;
         *self = other.beside();
+        if own.get(slot::DP_HASH) != 0 {
+            self.set(slot::DP_HASH, own.get(slot::DP_HASH));
+        }
         let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
         let connection = if is_tracked { PACKET_WORDS..TRACKED_WORDS } else { 0..0 };
         for at in packet.chain(connection) {

@@ -8,7 +8,7 @@ use openflow::message::flow_mod::ANY_GROUP;
 use openflow::message::group::{Bucket as Desc, GroupType};
 
 use super::{Kind, MAX_LOOKUPS, Place, Walk};
-use crate::groups::{Bucket, Group, mark};
+use crate::groups::{Bucket, Choice, Group, mark};
 use crate::path::Op;
 
 /// Buckets that one packet comes to, at most.
@@ -37,6 +37,7 @@ impl<'w> Walk<'w> {
                 }
                 self.groups.push(&group.stats);
             }
+            GroupType::Select if self.stops_for(group) => return false,
             GroupType::Select => self.one(group, |walk| walk.selected(group)),
             GroupType::FastFailover => self.one(group, |walk| walk.first_alive(group, 0)),
         }
@@ -98,6 +99,18 @@ impl<'w> Walk<'w> {
         self.finish_freezing();
         self.end_copy(at);
         self.state = *state;
+    }
+
+    /// Whether the packet goes round before a bucket is chosen, as whoever watches wants it.
+    fn stops_for(&mut self, group: &'w Group) -> bool {
+        let (Some(watch), Some(choice)) = (&mut self.watch, group.method.choice()) else {
+            return false;
+        };
+        match (watch.choose(&self.state.key, choice), choice) {
+            (true, Choice::Place(hash, _)) => self.go_round(hash),
+            _ => return false,
+        }
+        true
     }
 
     /// The bucket of a group of type select.

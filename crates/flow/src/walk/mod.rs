@@ -54,6 +54,7 @@ use trace::Tracer;
 
 pub use mpls::labels;
 pub use watch::{Kind, Place, Step, Watch};
+pub use write::holds;
 
 /// Tables that are gone back to, at most; each that is not behind the one before counts.
 pub const MAX_DEPTH: u32 = 64;
@@ -382,6 +383,7 @@ impl<'w> Walk<'w> {
             if self.is_over() {
                 return Some(left);
             }
+            let from_here = left;
             left = rest;
             let is_last = left.is_empty() && !more && self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::Action(action), is_last));
@@ -391,7 +393,8 @@ impl<'w> Walk<'w> {
                 return Some(&[]);
             }
             if !self.act(action) {
-                return Some(left);
+                // What it goes round for is still to be done.
+                return Some(if self.goes_round() { from_here } else { left });
             }
             self.tell(|watch, key| watch.done(key, action));
         }

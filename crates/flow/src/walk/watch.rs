@@ -6,6 +6,8 @@ use std::sync::Arc;
 use openflow::Action;
 
 use crate::classifier::Classifier;
+use crate::frozen::Frozen;
+use crate::groups::{Choice, PlaceHash};
 use crate::key::Key;
 use crate::path::Op;
 use crate::rule::Rule;
@@ -112,6 +114,18 @@ pub trait Watch {
     /// It is sent to a port that has queues, whether or not it gets a class of service there.
     fn queue(&mut self, key: &Key, is_marked: bool) {
         let _ = (key, is_marked);
+    }
+
+    /// A bucket of a group is to be chosen. Returns whether the packet stops before, to go round: then
+    /// what it goes on with [is told](Self::round), and nothing else is done with it.
+    fn choose(&mut self, key: &Key, choice: Choice<'_>) -> bool {
+        let _ = (key, choice);
+        false
+    }
+
+    /// The packet goes round for a place by this hash, and goes on with this.
+    fn round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+        let _ = (key, hash, next);
     }
 
     /// There is something to say about what is done.

@@ -165,7 +165,8 @@ fn low(value: u128) -> u16 {
 }
 
 /// Whether a packet has what a field needs.
-pub(crate) fn holds(needs: Prerequisite, key: &Key) -> bool {
+#[must_use]
+pub fn holds(needs: Prerequisite, key: &Key) -> bool {
     if matches!(needs, Prerequisite::Nothing | Prerequisite::Ethernet) {
         return true;
     }

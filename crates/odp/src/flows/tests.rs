@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::parse::parse;
 
@@ -17,7 +19,7 @@ struct Rules {
 }
 
 impl Host for Rules {
-    fn way(&mut self, key: &Key) -> Option<Way> {
+    fn way(&mut self, key: &Key, _: Option<&Onward>) -> Option<Way> {
         self.asked += 1;
         let mut mask = Key::default();
         for slot in [slot::RECIRC_ID, slot::IN_PORT, slot::PACKET_TYPE, slot::ETH_TYPE] {
@@ -264,4 +266,67 @@ fn packets_for_a_bond_come_again_by_their_hash_as_what_they_have_become() {
     assert_eq!((flows.hits, flows.misses, flows.lost), (13, 3, 0));
     flows.revalidate(20_000, true, &mut rules);
     assert!(flows.is_empty());
+}
+
+/// Packets go round for a group, behind that for a bond, and then out; or for a group over and over.
+struct Rounds {
+    has_end: bool,
+}
+
+impl Host for Rounds {
+    fn way(&mut self, key: &Key, onward: Option<&Onward>) -> Option<Way> {
+        let mut mask = Key::default();
+        for slot in [slot::RECIRC_ID, slot::IN_PORT] {
+            mask.set(slot, slot.ones());
+        }
+        let action = match (onward, key.get_u32(slot::RECIRC_ID)) {
+            (None, 0) => Action::Balance(Box::new(for_group(key))),
+            (Some(_), _) if !self.has_end => Action::Balance(Box::new(for_group(key))),
+            (Some(_), 4) => Action::Balance(Box::new(Balance::new(7, key, key))),
+            (None, 7) => Action::Output(2),
+            other => panic!("{other:?}"),
+        };
+        Some(Way { mask, actions: vec![action] })
+    }
+
+    fn hash(&mut self, _: &Key) -> u32 {
+        9
+    }
+}
+
+fn for_group(key: &Key) -> Balance {
+    let frozen = flow::Frozen {
+        key: Box::default(),
+        stack: Vec::new(),
+        set: Vec::new(),
+        table: None,
+        rest: Vec::new(),
+        zone: None,
+    };
+    let hash = flow::PlaceHash { kind: flow::HashKind::Symmetric, basis: 1 };
+    let (bridge, frozen) = ("br0".to_owned(), Arc::new(frozen));
+    let onward = Onward { bridge, frozen, hash, copied: BTreeSet::new() };
+    let mut balance = Balance::new(4, key, key);
+    balance.onward = Some(Arc::new(onward));
+    balance
+}
+
+#[test]
+fn packets_go_round_as_often_as_it_takes_but_not_for_ever() {
+    let (mut flows, mut host) = (Flows::default(), Rounds { has_end: true });
+    flows.take(&packets(&key(ICMP), 3, 0), &mut host);
+    let does = dump(&flows, false, 0);
+    let ends = [
+        "actions:hash(sym_l4(1)),recirc(0x4)",
+        "actions:hash(hash_l4(0)),recirc(0x7)",
+        "actions:2",
+    ];
+    assert_eq!(does.len(), 3);
+    for (flow, end) in does.iter().zip(ends) {
+        assert!(flow.contains("packets:2, ") && flow.ends_with(end), "{flow}");
+    }
+    assert!(flows.revalidate(1, true, &mut host) && flows.len() == 3);
+    let (mut flows, mut host) = (Flows::default(), Rounds { has_end: false });
+    flows.take(&packets(&key(ICMP), 3, 0), &mut host);
+    assert_eq!((flows.len(), flows.hits), (2, 4 + 3 * 63));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flow::place::place;
 use flow::walk::{Kind, Place, Step, Watch};
-use flow::{Change, Classifier, Key, Op, Rule, slot};
+use flow::{Change, Choice, Classifier, Frozen, Key, Op, PlaceHash, Rule, slot};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Subfield};
 
@@ -174,6 +174,21 @@ impl Watch for Tracer<'_> {
         if self.is_real {
             self.tree.add(What::Detail, learned(rule));
         }
+    }
+
+    fn choose(&mut self, key: &Key, choice: Choice<'_>) -> bool {
+        match choice {
+            Choice::Place(..) if !self.is_flow => false,
+            Choice::Place(hash, _) if hash.told(key) != key.get_u32(slot::DP_HASH) => true,
+            choice => {
+                self.seen.choice(key, choice);
+                false
+            }
+        }
+    }
+
+    fn round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+        self.go_round(key, hash, next);
     }
 
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {

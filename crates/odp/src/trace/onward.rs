@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use flow::walk::Start;
-use flow::{Key, Op, PacketIn, slot};
+use flow::{Frozen, Key, Op, PacketIn, PlaceHash, slot};
 use openflow::PortNo;
 
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
-use crate::action::{Action, Balance};
+use crate::action::{Action, Balance, Onward};
 use crate::node::What;
 use crate::value::hex;
 
@@ -50,6 +50,17 @@ impl Tracer<'_> {
         let outlet = self.world.outlet(&bridge, port);
         self.send_to(key, &outlet);
         self.copies(key, Some(port));
+    }
+
+    /// It goes round for a bucket.
+    pub(super) fn go_round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+        self.commit(key);
+        let (bridge, frozen) = (self.bridge.clone(), Arc::new(next));
+        let number = self.world.round(&bridge, &frozen);
+        let mut balance = Balance::new(number, &self.first, &self.base);
+        let copied = self.world.copied();
+        balance.onward = Some(Arc::new(Onward { bridge, frozen, hash, copied }));
+        self.push(Action::Balance(Box::new(balance)));
     }
 
     fn send_to(&mut self, key: &Key, outlet: &Outlet) {

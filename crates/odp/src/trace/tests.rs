@@ -1,4 +1,6 @@
 use flow::{Change, Frozen, Port};
+use openflow::message::flow_mod::ANY_GROUP;
+use openflow::message::group::{ALL_BUCKETS, Bucket, GroupCommand, GroupMod, GroupType, Selection};
 use openflow::{Field, Instructions, Match};
 use packet::MacAddr;
 
@@ -44,6 +46,11 @@ fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
     for number in 1..5_u16 {
         pipeline.ports.insert(PortNo(number.into()), Port::new(number + 10));
     }
+    add(&mut pipeline, rules);
+    Arc::new(pipeline)
+}
+
+fn add(pipeline: &mut Pipeline, rules: &[&str]) {
     for rule in rules {
         let command = openflow::message::flow_mod::Command::Add;
         let rule = openflow::text::flow_mod(rule, command, openflow::text::Names::NONE).unwrap();
@@ -52,7 +59,6 @@ fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
         (add.priority, add.cookie) = (rule.priority, Some(rule.new_cookie));
         pipeline.tables.change(&add, 0).unwrap();
     }
-    Arc::new(pipeline)
 }
 
 fn key(matching: &str) -> Key {
@@ -428,7 +434,108 @@ fn a_packet_for_a_bond_comes_again_as_what_rules_have_made_of_it() {
     assert_eq!(shown, format!("{edit},12,hash(hash_l4(0)),recirc(0x5),lb_output(6)"));
     let mut other = key;
     other.set(slot::ETH_SRC, 7);
-    let again = Action::balances(&told.actions)[0].again(&other, 3);
+    let again = Action::balances(&told.actions)[0].again(&other, |_| 3);
     let fields = [slot::ETH_DST, slot::ETH_SRC, slot::IN_PORT, slot::RECIRC_ID, slot::DP_HASH];
     assert_eq!(fields.map(|slot| again.get(slot)), [0x5054_0000_0009, 7, 1, 5, 3]);
+}
+
+/// A bridge with group 7 of type select, with such buckets.
+fn with_group(selection: Option<Selection>, buckets: &[&str], rule: &str) -> Bridges {
+    let mut pipeline = pipeline(&[]);
+    let bucket = |(id, text): (u32, &&str)| Bucket {
+        id,
+        weight: 1,
+        watch_port: PortNo::ANY,
+        watch_group: ANY_GROUP,
+        actions: openflow::text::instructions(text, openflow::text::Names::NONE).unwrap().apply,
+    };
+    let change = GroupMod {
+        command: GroupCommand::AddOrModify,
+        kind: GroupType::Select,
+        group: 7,
+        bucket: ALL_BUCKETS,
+        buckets: (0..).zip(buckets).map(bucket).collect(),
+        selection,
+    };
+    let own = Arc::get_mut(&mut pipeline).unwrap();
+    own.tables.change_group(&change, 0).unwrap();
+    add(own, &[rule]);
+    Bridges(Arc::clone(&pipeline), pipeline)
+}
+
+/// The way of a packet, and its actions as text.
+fn way_of(bridges: &mut Bridges, key: Key, is_flow: bool) -> (Told, String) {
+    let question = Question {
+        bridge: "br0",
+        key,
+        actions: None,
+        is_real: false,
+        is_flow,
+        names: false,
+        states: &[],
+    };
+    let told = trace(bridges, &question);
+    let shown = Actions { actions: &told.actions, names: None }.to_string();
+    (told, shown)
+}
+
+#[test]
+fn a_packet_comes_again_for_a_bucket_and_what_is_behind_its_group() {
+    let bucket = "mod_nw_src:9.9.9.9,output:3";
+    let mut bridges = with_group(None, &[bucket, bucket], "ip,actions=group:7,output:2");
+    let key = key(TCP);
+    let (told, shown) = way_of(&mut bridges, key, true);
+    assert_eq!(shown, "hash(sym_l4(0)),recirc(0x0)");
+    assert_eq!(told.mask.get(slot::IPV4_SRC), 0);
+    let balances = Action::balances(&told.actions);
+    let [balance] = balances.as_slice() else { panic!("{balances:?}") };
+    let again = balance.again(&key, |_| panic!("it is for no bond"));
+    let second = resume(&mut bridges, &again, balance.onward.as_ref().unwrap());
+    let shown = Actions { actions: &second.actions, names: None }.to_string();
+    assert_eq!(shown, "set(ipv4(src=9.9.9.9)),13,set(ipv4(src=10.0.0.1)),12");
+    let slots = [slot::DP_HASH, slot::IPV4_SRC, slot::TP_SRC];
+    assert_eq!(slots.map(|slot| second.mask.get(slot)), [0xF, 0xFFFF_FFFF, 0]);
+    // Whoever asks for a packet's way is told all of it.
+    let text = way_of(&mut bridges, key, false).0.text;
+    assert!(text.contains("using bucket ") && text.ends_with(",12"), "{text}");
+}
+
+#[test]
+fn the_bucket_that_is_told_is_the_one_that_is_taken() {
+    let rule = "ip,actions=set_field:3->nw_ttl,group:7";
+    let mut bridges = with_group(None, &["output:2", "output:3"], rule);
+    let mut taken = [0; 2];
+    for source in 0..32 {
+        let mut key = key(TCP);
+        key.set(slot::IPV4_SRC, source);
+        let (told, _) = way_of(&mut bridges, key, true);
+        let balance = Action::balances(&told.actions).remove(0);
+        let again = balance.again(&key, |_| 0);
+        let second = resume(&mut bridges, &again, balance.onward.as_ref().unwrap());
+        let path = walk(&bridges.0, &mut key, &Start::Table, None);
+        let Some(flow::Op::Output(port)) = path.ops.last() else { panic!("{:?}", path.ops) };
+        assert_eq!(second.actions, [Action::Output((*port).into())]);
+        taken[usize::from(*port == 13)] += 1;
+    }
+    assert!(taken.iter().all(|count| *count > 0), "{taken:?}");
+}
+
+#[test]
+fn bits_count_that_a_bucket_is_chosen_by() {
+    let method = |fields| Selection { method: "hash".to_owned(), parameter: 0, fields };
+    let bits = |fields| {
+        let mut bridges =
+            with_group(Some(method(fields)), &["output:2", "output:3"], "ip,actions=group:7");
+        let mask = way_of(&mut bridges, key(TCP), true).0.mask;
+        let slots = [slot::ETH_SRC, slot::ETH_DST, slot::IP_PROTO, slot::TP_SRC, slot::TP_DST];
+        slots.map(|slot| mask.get(slot) == slot.ones())
+    };
+    assert_eq!(bits(vec![]), [true; 5]);
+    // There is no port of UDP, but that has been found out by the protocol.
+    let some = vec![
+        (Field::EthDst, Field::EthDst.full_mask()),
+        (Field::TcpDst, Field::TcpDst.full_mask()),
+        (Field::UdpSrc, Field::UdpSrc.full_mask()),
+    ];
+    assert_eq!(bits(some), [false, true, true, false, true]);
 }

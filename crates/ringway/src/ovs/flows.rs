@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use eal::clock;
 use eal::time::{Time, later};
 use flow::{Key, Pipeline, VlanLimit, slot};
-use odp::Flow;
+use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
+use odp::{Flow, Told};
 use openflow::PortNo;
 use switch::Recorded;
 use tracing::Level;
 
 use super::commands::Appctl;
 use super::commands::dpif::{PATHS, path_of};
-use super::commands::trace::{round, way};
+use super::commands::trace::{again, round, way};
 
 /// How often what was recorded is taken, as Open vSwitch looks at its flows.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -232,6 +233,15 @@ struct Path<'p, 'a> {
 }
 
 impl Path<'_, '_> {
+    /// The way that is told, whose troubles are kept.
+    fn heed(&mut self, told: Told) -> Way {
+        if told.is_lost() {
+            self.trace = Some(told.text);
+        }
+        self.trouble = told.errors;
+        Way { mask: told.mask, actions: told.actions }
+    }
+
     /// Tells what is wrong with rules, since there is a flow that they are for.
     fn complain(&mut self) {
         for trouble in self.trouble.drain(..) {
@@ -252,8 +262,12 @@ impl Host for Path<'_, '_> {
         self.ways == 0
     }
 
-    fn way(&mut self, key: &Key) -> Option<Way> {
+    fn way(&mut self, key: &Key, onward: Option<&Onward>) -> Option<Way> {
         self.ways = self.ways.saturating_sub(1);
+        if let Some(onward) = onward {
+            let told = again(self.appctl, key, onward);
+            return Some(self.heed(told));
+        }
         if key.get_u32(slot::RECIRC_ID) != 0 {
             return round::way(self.appctl, key);
         }
@@ -266,11 +280,7 @@ impl Host for Path<'_, '_> {
         let mut key = *key;
         key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
         let told = way(self.appctl, &bridge, key);
-        self.trouble = told.errors.clone();
-        if told.is_lost() {
-            self.trace = Some(told.text);
-        }
-        Some(Way { mask: told.mask, actions: told.actions })
+        Some(self.heed(told))
     }
 
     fn told(&mut self, event: Event<'_>) {

@@ -6,12 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::PathCache;
+use crate::frozen::Frozen;
+use crate::groups::PlaceHash;
 use crate::key::{Key, slot};
 use crate::path::{Edit, Lost, Path};
 use crate::pipeline::{Pipeline, Port};
 use crate::rule::Stats;
 use crate::tables::Change;
-use crate::walk::{Start, walk};
+use crate::walk::{Start, Watch, walk};
 
 fn bucket(id: u32, actions: Vec<Action>) -> Desc {
     Desc { id, weight: 1, watch_port: PortNo::ANY, watch_group: ANY_GROUP, actions }
@@ -286,4 +288,39 @@ proptest! {
             prop_assert!(depth >= 0);
         }
     }
+}
+
+/// Has packets stop before buckets of select groups; what they go on with.
+#[derive(Debug, Default)]
+struct Stops(Vec<Frozen>);
+
+impl Watch for Stops {
+    fn choose(&mut self, _: &Key, choice: Choice<'_>) -> bool {
+        matches!(choice, Choice::Place(_, 16))
+    }
+
+    fn round(&mut self, _: &Key, _: PlaceHash, next: Frozen) {
+        self.0.push(next);
+    }
+}
+
+#[test]
+fn whoever_follows_a_packet_can_have_it_stop_before_a_bucket() {
+    let mut pipeline = pipeline(&[(9, GroupType::Select, vec![vec![output(2)], vec![output(2)]])]);
+    let copy = Action::Clone(vec![Action::Group(9)]);
+    rule(&mut pipeline, 0, vec![copy, output(4), Action::Group(9), output(5)]);
+    let mut stops = Stops::default();
+    let way = walk(&pipeline, &mut key(), &Start::Table, Some(&mut stops));
+    assert_eq!(&*way.ops, [Op::Output(4)]);
+    // Each goes on where it stopped, with the hash that it comes with.
+    let ways = stops.0.iter().map(|frozen| {
+        let mut key = key();
+        key.set(slot::DP_HASH, 5);
+        let way = walk(&pipeline, &mut key, &Start::Frozen(frozen), None);
+        assert_eq!(key.get(slot::DP_HASH), 5);
+        way.ops.to_vec()
+    });
+    assert_eq!(ways.collect::<Vec<_>>(), [vec![Op::Output(2)], vec![Op::Output(2), Op::Output(5)]]);
+    let all = [Op::Output(2), Op::Output(4), Op::Output(2), Op::Output(5)];
+    assert_eq!(&*path(&pipeline).ops, all);
 }

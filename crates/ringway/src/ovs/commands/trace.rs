@@ -10,6 +10,7 @@ mod world;
 
 use flow::Key;
 use odp::Question;
+use odp::action::Onward;
 use openflow::text::Names;
 use openflow::{Instructions, PortNo};
 use ovs::unixctl::Answer;
@@ -63,6 +64,11 @@ pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
         states: &[],
     };
     odp::trace(&mut Sight::new(appctl, None), &question)
+}
+
+/// The same for packets that have come again for a group.
+pub fn again(appctl: &mut Appctl<'_>, key: &Key, onward: &Onward) -> odp::Told {
+    odp::resume(&mut Sight::resumed(appctl, onward.copied.clone()), key, onward)
 }
 
 fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructions>) -> String {

@@ -39,6 +39,11 @@ impl<'s, 'a> Sight<'s, 'a> {
         Self { appctl, frame, copied: BTreeSet::new() }
     }
 
+    /// The same for a packet that comes again, of which these mirrors have a copy.
+    pub const fn resumed(appctl: &'s mut Appctl<'a>, copied: BTreeSet<String>) -> Self {
+        Self { appctl, frame: None, copied }
+    }
+
     /// What lies behind a port.
     fn behind(&self, port: &str) -> Outlet {
         if let Some((bridge, port)) = self.peer_of(port) {
@@ -224,6 +229,10 @@ impl World for Sight<'_, '_> {
             Some(port) => self.appctl.daemon.switch().port_named(port),
         };
         port.map(|port| self.copies_at(bridge, key, &port, out.is_some())).unwrap_or_default()
+    }
+
+    fn copied(&self) -> BTreeSet<String> {
+        self.copied.clone()
     }
 
     fn mirrors_vlans(&self, bridge: &str) -> bool {
