@@ -302,8 +302,11 @@ fn number(text: &str) -> Option<u128> {
     }
 }
 
+/// An address of which parts can have one digit, as Open vSwitch takes them.
 fn mac(text: &str) -> Option<u128> {
-    let MacAddr([a, b, c, d, e, f]) = text.parse().ok()?;
+    let padded = |part: &str| if part.len() == 1 { format!("0{part}") } else { part.to_owned() };
+    let parts: Vec<String> = text.splitn(7, ':').map(padded).collect();
+    let MacAddr([a, b, c, d, e, f]) = parts.join(":").parse().ok()?;
     Some(u64::from_be_bytes([0, 0, a, b, c, d, e, f]).into())
 }
 

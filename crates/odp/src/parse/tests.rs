@@ -92,6 +92,16 @@ fn what_travels_beside_a_packet_is_understood() {
 }
 
 #[test]
+fn parts_of_addresses_can_have_one_digit() {
+    let of =
+        |text: &str| parse(&format!("eth(src={text})")).map(|parsed| parsed.key.get(slot::ETH_SRC));
+    assert_eq!(of("50:54:00:00:00:1"), of("50:54:00:00:00:01"));
+    for wrong in ["50:54:00:00:00:", "50:54:00:00:1", "50:54:00:00:00:001", "0:0:0:0:0:0:0"] {
+        assert!(of(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_an_error() {
     for wrong in
         ["x", "eth(", "eth(src=x)", "what(1)", "eth_type(0x12345)", "encap()x", "vlan(pcp=9)"]
