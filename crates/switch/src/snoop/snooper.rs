@@ -180,8 +180,7 @@ impl Snooper {
         let mut outcome = Outcome::default();
         if self.may_tell(now) && (self.is_stale || !self.left.is_empty()) {
             self.told = Some(now);
-            let is_stale = std::mem::replace(&mut self.is_stale, false);
-            outcome.view = is_stale.then(|| self.table.view(&self.ports));
+            outcome.view = self.take_view();
             for ((port, vlan), groups) in std::mem::take(&mut self.left) {
                 let groups = asked(groups);
                 outcome.asks.push(Ask::Port { port, vlan, groups, response: SOON });
@@ -196,6 +195,12 @@ impl Snooper {
             outcome.asks.push(Ask::Regularly { response: SPREAD });
         }
         outcome
+    }
+
+    /// What workers should know, if it is not what they do.
+    pub(crate) fn take_view(&mut self) -> Option<View> {
+        let is_stale = std::mem::replace(&mut self.is_stale, false);
+        is_stale.then(|| self.table.view(&self.ports))
     }
 
     fn may_tell(&self, now: Instant) -> bool {
@@ -284,7 +289,13 @@ mod tests {
         assert!(bench.run_after(HOLD).view.is_some());
         bench.hear(1, &report([239, 0, 0, 1], true));
         assert!(bench.run_after(HOLD).view.is_none(), "that is known");
-        assert_eq!(bench.groups(), (100, 100));
+        bench.hear(1, &report([239, 0, 0, 101], true));
+        assert!(bench.run_after(HOLD).view.is_some());
+        bench.hear(1, &report([239, 0, 0, 102], true));
+        assert!(bench.run().view.is_none());
+        assert!(bench.0.take_view().is_some(), "whenever they were told last");
+        assert!(bench.0.take_view().is_none());
+        assert_eq!(bench.groups(), (102, 102));
         bench.0.tell_again();
         assert!(bench.run().view.is_some());
     }

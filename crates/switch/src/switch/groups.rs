@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use eal::clock;
+use eal::time::later;
 use litemap::LiteMap;
 use ordered::Gather as _;
 use packet::{BURST, MacAddr};
@@ -20,7 +21,7 @@ use crate::inlet::{Heard, Inlet};
 use crate::ports::Entry;
 use crate::report::{Group, GroupRouter, GroupTotals, GroupsReport};
 use crate::snoop::message::{self, Response};
-use crate::snoop::snooper::{Ask, Snooper};
+use crate::snoop::snooper::{Ask, HOLD, Snooper};
 use crate::snoop::stage::{LONGEST, Snoop};
 use crate::snoop::view::View;
 use crate::snoop::{McastRouter, McastSnooping};
@@ -122,7 +123,11 @@ impl Control {
                 watch.snooper.hear(message, (heard.port, heard.vlan), settings, now);
             }
         }
-        let outcome = watch.snooper.run(now);
+        let mut outcome = watch.snooper.run(now);
+        if self.time.until(later(now, HOLD)).is_none() {
+            // The clock stands: the moment when they could be told does not come by itself.
+            outcome.view = outcome.view.or_else(|| watch.snooper.take_view());
+        }
         if let Some(view) = outcome.view {
             // The one so far is given up here when all workers have the new one, not by a worker.
             let groups = Arc::new(view);
