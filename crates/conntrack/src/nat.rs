@@ -13,15 +13,9 @@ use packet::headers::IpProtocol;
 
 use crate::tuple::{Tuple, halves};
 
-/// Where there are more ports than [`ALL`] to choose from, so many are tried one after the other; then
-/// half as many from elsewhere, and so on.
-const FIRST_TRIES: u32 = 64;
-
-/// The fewest that are.
-const LAST_TRIES: u32 = 8;
-
-/// So few ports are all tried.
-const ALL: u32 = 128;
+/// So many ports are tried. Where there are more to choose from, those behind the first are anywhere, and
+/// not side by side: ports that are taken are.
+const TRIES: u32 = 128;
 
 /// The ports that a port is replaced with where nothing is said: those of the same kind.
 const LOWEST: (u16, u16) = (1, 511);
@@ -96,18 +90,16 @@ struct Ports {
     count: u32,
     /// How far behind the least the next one is.
     at: u32,
-    /// How many are still tried one after the other.
+    /// How many are still tried.
     left: u32,
-    /// How many are tried so the next time; fewer than the fewest: it is over.
-    next: u32,
+    /// Where the one behind is, if not all are tried.
     other: u64,
 }
 
 impl Ports {
     fn new((least, largest): (u16, u16), first: u32, other: u64) -> Self {
         let count = u32::from(largest.saturating_sub(least)) + 1;
-        let (left, next) = if count <= ALL { (count, 0) } else { (FIRST_TRIES, FIRST_TRIES / 2) };
-        Self { least, count, at: first % count, left, next, other }
+        Self { least, count, at: first % count, left: count.min(TRIES), other }
     }
 
     /// This one, and others of its kind.
@@ -121,20 +113,16 @@ impl Iterator for Ports {
     type Item = u16;
 
     fn next(&mut self) -> Option<u16> {
-        if self.left == 0 {
-            if self.next < LAST_TRIES {
-                return None;
-            }
-            self.left = self.next;
-            self.next /= 2;
-            let [high, low] = halves(u128::from(self.other) * 0x9E37_79B9_7F4A_7C15);
-            self.other = high ^ low;
-            let far = self.other % u64::from(self.count.max(1));
-            self.at = u32::try_from(far).unwrap_or_default();
-        }
-        self.left -= 1;
+        self.left = self.left.checked_sub(1)?;
         let port = u32::from(self.least) + self.at;
-        self.at = (self.at + 1) % self.count.max(1);
+        let behind = if self.count <= TRIES {
+            u64::from(self.at) + 1
+        } else {
+            let [high, low] = halves((u128::from(self.other) + 1) * 0x9E37_79B9_7F4A_7C15);
+            self.other = high ^ low;
+            self.other
+        };
+        self.at = u32::try_from(behind % u64::from(self.count.max(1))).unwrap_or_default();
         u16::try_from(port).ok()
     }
 }
@@ -195,7 +183,7 @@ impl Iterator for Tries {
             Some(clients) => Some(self.reply.answering(clients.next()?, self.server)),
             // There is nothing to choose.
             None => {
-                let none = Ports { left: 0, next: 0, ..Ports::of_kind(self.client, 0) };
+                let none = Ports { left: 0, ..Ports::of_kind(self.client, 0) };
                 self.clients = Some(none);
                 Some(self.reply)
             }

@@ -133,12 +133,13 @@ fn ports_are_others_only_where_they_have_to_be() {
     assert_eq!(pass(&mut lane, &udp((2, 53), (1, 5)), &KNOWN).0, REPLY | State::DESTINATION_NAT);
     let pool = commit(nat(NatEnd::Source, (9, 9)));
     let mut used = HashSet::new();
-    for inside in 1..=2 {
+    // However near to each other the ports are that are taken: here 400 of 511 are at last.
+    for inside in 1..=4 {
         for port in 1..=100 {
             let (_, after) = pass(&mut lane, &udp((inside + 20, port), (2, 53)), &pool);
             let own = after.unwrap().ports().0;
             assert!(used.insert(own) && (1..512).contains(&own), "{own}");
-            assert!(inside == 2 || own == port);
+            assert!(inside > 1 || own == port);
         }
     }
     let identifiers = [1, 2].map(|from| {
