@@ -1,0 +1,178 @@
+//! What an outer header says, or is to say.
+
+use std::net::IpAddr;
+
+/// The most bytes of Geneve's options that are looked at, or sent.
+pub const MAX_OPTIONS: usize = 64;
+
+/// Bytes in front of an option's value (RFC 8926, section 3.5).
+const OPTION_HEADER: usize = 4;
+
+/// What goes around a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// The tunnel's key, or the number of the network; `None` where the header has none.
+    pub key: Option<u64>,
+    /// Where the outer packet is from.
+    pub source: IpAddr,
+    /// Where it goes, of the same family.
+    pub destination: IpAddr,
+    /// Type of service, ECN included.
+    pub tos: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// Whether routers must not fragment it.
+    pub dont_fragment: bool,
+    /// Whether the outer header has a checksum over all of the packet.
+    pub checksum: bool,
+    /// Whether it is for the end of the tunnel itself (Geneve's flag O).
+    pub oam: bool,
+    /// Geneve's options.
+    pub options: Options,
+}
+
+impl Meta {
+    /// Between these addresses, with what is usual beside.
+    #[must_use]
+    pub const fn new(source: IpAddr, destination: IpAddr) -> Self {
+        Self {
+            key: None,
+            source,
+            destination,
+            tos: 0,
+            ttl: 64,
+            dont_fragment: true,
+            checksum: false,
+            oam: false,
+            options: Options::NONE,
+        }
+    }
+
+    /// The same with this key.
+    #[must_use]
+    pub const fn with_key(self, key: u64) -> Self {
+        Self { key: Some(key), ..self }
+    }
+}
+
+/// An option of Geneve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelOption<'o> {
+    /// Who has defined it.
+    pub class: u16,
+    /// What it is, with the bit that says that it must not be passed over.
+    pub kind: u8,
+    /// Its value, of up to 124 bytes.
+    pub value: &'o [u8],
+}
+
+impl TunnelOption<'_> {
+    /// Whether a receiver that does not know it must drop the packet (RFC 8926, section 3.5).
+    #[must_use]
+    pub const fn is_critical(&self) -> bool {
+        self.kind & 0x80 != 0
+    }
+}
+
+/// Options of Geneve, as they are in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Options {
+    bytes: [u8; MAX_OPTIONS],
+    len: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Options {
+    /// None of them.
+    pub const NONE: Self = Self { bytes: [0; MAX_OPTIONS], len: 0 };
+
+    /// Those of a header; `None` if there are more than there is room for, or the last one is not all
+    /// there.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut options = Self::NONE;
+        options.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        options.len = u8::try_from(bytes.len()).ok()?;
+        let whole = options.iter().map(|option| OPTION_HEADER + option.value.len()).sum::<usize>();
+        (whole == bytes.len()).then_some(options)
+    }
+
+    /// Adds an option; returns whether there was room, and the length is one that options have.
+    pub fn push(&mut self, class: u16, kind: u8, value: &[u8]) -> bool {
+        let at = usize::from(self.len);
+        let end = at + OPTION_HEADER + value.len();
+        let words = u8::try_from(value.len() / 4).unwrap_or(u8::MAX);
+        let Some(place) = self.bytes.get_mut(at..end) else { return false };
+        if !value.len().is_multiple_of(4) || words > 31 {
+            return false;
+        }
+        let ([high, low], (header, room)) =
+            (class.to_be_bytes(), place.split_at_mut(OPTION_HEADER));
+        header.copy_from_slice(&[high, low, kind, words]);
+        room.copy_from_slice(value);
+        self.len = u8::try_from(end).unwrap_or(self.len);
+        true
+    }
+
+    /// As they are in a header.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Each of them, up to one that is not all there.
+    pub fn iter(&self) -> impl Iterator<Item = TunnelOption<'_>> {
+        let mut left = self.as_bytes();
+        std::iter::from_fn(move || {
+            let ([high, low, kind, words], rest) = left.split_first_chunk()?;
+            let (value, rest) = rest.split_at_checked(usize::from(words & 0x1F) * 4)?;
+            left = rest;
+            Some(TunnelOption { class: u16::from_be_bytes([*high, *low]), kind: *kind, value })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn options_are_what_was_put_in() {
+        let mut options = Options::NONE;
+        assert!(options.push(0x0102, 0x80, &[1, 2, 3, 4]) && options.push(7, 1, &[]));
+        assert!(!options.push(1, 1, &[0; 3]), "not a multiple of four");
+        assert!(!options.push(1, 1, &[0; MAX_OPTIONS]));
+        assert_eq!(options.as_bytes(), [1, 2, 0x80, 1, 1, 2, 3, 4, 0, 7, 1, 0]);
+        let all: Vec<_> = options.iter().collect();
+        let first = TunnelOption { class: 0x0102, kind: 0x80, value: &[1, 2, 3, 4] };
+        assert_eq!((all[0], all.len()), (first, 2));
+        assert!(all[0].is_critical() && !all[1].is_critical());
+    }
+
+    proptest! {
+        #[test]
+        fn options_are_whole_or_none(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Some(options) = Options::parse(&bytes) {
+                prop_assert_eq!(options.as_bytes(), &bytes[..]);
+                let mut again = Options::NONE;
+                for option in options.iter() {
+                    prop_assert!(again.push(option.class, option.kind, option.value));
+                }
+                prop_assert_eq!(again.iter().count(), options.iter().count());
+            }
+        }
+    }
+}

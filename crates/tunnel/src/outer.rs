@@ -1,0 +1,265 @@
+//! Outer headers, ready to be put in front of frames: what is the same for all frames of one way is made
+//! once, and what depends on the frame is written into a copy.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use packet::MacAddr;
+use packet::checksum::Checksum;
+use packet::headers::{EtherType, ethernet, ipv4, ipv6, udp};
+
+use crate::envelope::pseudo;
+use crate::kind::Kind;
+use crate::meta::{MAX_OPTIONS, Meta};
+use crate::parse::ETHERNET;
+
+/// The longest header: Ethernet, IPv6, UDP, and Geneve with its options.
+pub const MAX_OUTER: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + 16 + MAX_OPTIONS;
+
+/// Between whom an outer frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// Where it is from.
+    pub source: MacAddr,
+    /// The next hop.
+    pub destination: MacAddr,
+}
+
+/// The outer header of all frames of one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outer {
+    bytes: ArrayVec<u8, MAX_OUTER>,
+    kind: Kind,
+    ends: (IpAddr, IpAddr),
+    /// Where what follows IP begins.
+    at: usize,
+    /// The sum of a header of IPv4 without its length.
+    sum: Checksum,
+    has_checksum: bool,
+}
+
+impl Outer {
+    /// One of this kind, to this port of UDP; `None` if its ends are not of one family.
+    #[must_use]
+    pub fn new(kind: Kind, meta: &Meta, link: Link, port: u16) -> Option<Self> {
+        let mut outer = Self {
+            bytes: ArrayVec::new(),
+            kind,
+            ends: (meta.source, meta.destination),
+            at: 0,
+            sum: Checksum::new(),
+            has_checksum: meta.checksum,
+        };
+        outer.put(&link.destination.0)?;
+        outer.put(&link.source.0)?;
+        match (meta.source, meta.destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                outer.v4(meta, from.octets(), to.octets())?;
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                outer.v6(meta, from.octets(), to.octets())?;
+            }
+            _ => return None,
+        }
+        outer.at = outer.bytes.len();
+        outer.header(meta, port)?;
+        Some(outer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        self.bytes.try_extend_from_slice(bytes).ok()
+    }
+
+    fn v4(&mut self, meta: &Meta, from: [u8; 4], to: [u8; 4]) -> Option<()> {
+        self.put(&EtherType::IPV4.0.to_be_bytes())?;
+        let start = self.bytes.len();
+        let fragment = if meta.dont_fragment { 0x40 } else { 0 };
+        self.put(&[
+            0x45,
+            meta.tos,
+            0,
+            0,
+            0,
+            0,
+            fragment,
+            0,
+            meta.ttl,
+            self.kind.protocol().0,
+            0,
+            0,
+        ])?;
+        self.put(&from)?;
+        self.put(&to)?;
+        self.sum.add(self.bytes.get(start..)?);
+        Some(())
+    }
+
+    fn v6(&mut self, meta: &Meta, from: [u8; 16], to: [u8; 16]) -> Option<()> {
+        self.put(&EtherType::IPV6.0.to_be_bytes())?;
+        let first = [0x60 | meta.tos >> 4, meta.tos << 4, 0, 0];
+        self.put(&first)?;
+        self.put(&[0, 0, self.kind.protocol().0, meta.ttl])?;
+        self.put(&from)?;
+        self.put(&to)
+    }
+
+    fn header(&mut self, meta: &Meta, port: u16) -> Option<()> {
+        let [_, _, _, _, _, a, b, c] = meta.key.unwrap_or(0).to_be_bytes();
+        let [high, low] = port.to_be_bytes();
+        match self.kind {
+            Kind::Vxlan => {
+                self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
+                self.put(&[0x08, 0, 0, 0, a, b, c, 0])
+            }
+            Kind::Geneve => {
+                self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
+                let options = meta.options.as_bytes();
+                let words = u8::try_from(options.len() / 4).ok()?;
+                let critical = meta.options.iter().any(|option| option.is_critical());
+                let flags = u8::from(meta.oam) << 7 | u8::from(critical) << 6;
+                let [kind_high, kind_low] = ETHERNET;
+                self.put(&[words, flags, kind_high, kind_low, a, b, c, 0])?;
+                self.put(options)
+            }
+            Kind::Gre => {
+                let flags = u8::from(meta.checksum) << 7 | u8::from(meta.key.is_some()) << 5;
+                self.put(&[flags, 0])?;
+                self.put(&ETHERNET)?;
+                if meta.checksum {
+                    self.put(&[0; 4])?;
+                }
+                if let Some(key) = meta.key {
+                    self.put(key.to_be_bytes().get(4..)?)?;
+                }
+                Some(())
+            }
+        }
+    }
+
+    /// How long it is.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has a checksum over all of the packet, for which [`seal`](Self::seal) has to be called.
+    #[must_use]
+    pub const fn has_checksum(&self) -> bool {
+        self.has_checksum
+    }
+
+    /// Writes it to the start of `frame`, in front of `inner` bytes; `entropy` tells flows apart.
+    #[inline]
+    pub fn write(&self, frame: &mut [u8], inner: usize, entropy: u16) {
+        let Some(place) = frame.get_mut(..self.bytes.len()) else { return };
+        place.copy_from_slice(&self.bytes);
+        let transport = field(self.bytes.len().saturating_sub(self.at).saturating_add(inner));
+        let network = place.get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
+        if self.ends.0.is_ipv4() {
+            let total = transport.saturating_add(field(ipv4::HEADER_LEN));
+            let mut sum = self.sum;
+            sum.add_u16(total);
+            put(network, 2, total);
+            put(network, 10, sum.finish());
+        } else {
+            put(network, 4, transport);
+        }
+        if self.kind != Kind::Gre {
+            let datagram = place.get_mut(self.at..).unwrap_or_default();
+            put(datagram, 0, entropy);
+            put(datagram, 4, transport);
+        }
+    }
+
+    /// Writes the checksum over all of the packet, with the sum of the `inner` bytes behind the header.
+    pub fn seal(&self, frame: &mut [u8], inner: usize, sum: Checksum) {
+        let Some(own) = frame.get_mut(self.at..self.bytes.len()).filter(|_| self.has_checksum)
+        else {
+            return;
+        };
+        let len = own.len().saturating_add(inner);
+        let (mut whole, at) = match self.kind {
+            Kind::Gre => (Checksum::new(), 4),
+            _ => (pseudo(self.ends, self.kind.protocol(), len), 6),
+        };
+        put(own, at, 0);
+        whole.add(own);
+        whole.add_u16(sum.partial());
+        // Of UDP, 0 would mean that there is none (RFC 768).
+        let value = if self.kind == Kind::Gre { whole.finish() } else { whole.finish_udp() };
+        put(own, at, value);
+    }
+
+    /// Has the checksum field not be empty, so that whoever cuts a large segment makes one for each part.
+    pub fn ask(&self, frame: &mut [u8]) {
+        if self.has_checksum && self.kind != Kind::Gre {
+            put(frame.get_mut(self.at..).unwrap_or_default(), udp::HEADER_LEN - 2, 1);
+        }
+    }
+}
+
+/// A length as a field has it. One that is too long is that of a large segment, which gets others.
+fn field(len: usize) -> u16 {
+    u16::try_from(len).unwrap_or(u16::MAX)
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value.to_be_bytes();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    pub(crate) const LINK: Link =
+        Link { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+
+    pub(crate) fn meta(is_v6: bool) -> Meta {
+        match is_v6 {
+            false => Meta::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()),
+            true => Meta::new(Ipv6Addr::LOCALHOST.into(), Ipv6Addr::from(2).into()),
+        }
+    }
+
+    /// A frame with so many bytes in a tunnel with key 5.
+    pub(crate) fn outer(kind: Kind, is_v6: bool, inner: usize) -> Vec<u8> {
+        let outer = Outer::new(kind, &meta(is_v6).with_key(5), LINK, kind.port()).unwrap();
+        let mut frame = vec![0; outer.len() + inner];
+        outer.write(&mut frame, inner, 50_000);
+        frame
+    }
+
+    #[test]
+    fn headers_are_those_of_the_standards() {
+        let frame = outer(Kind::Vxlan, false, 60);
+        let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+        assert_eq!(frame[..14], ethernet);
+        assert_eq!(frame[14..24], [0x45, 0, 0, 96, 0, 0, 0x40, 0, 64, 17]);
+        assert_eq!(frame[26..34], [10, 0, 0, 1, 10, 0, 0, 2]);
+        assert_eq!(frame[34..42], [0xC3, 0x50, 0x12, 0xB5, 0, 76, 0, 0]);
+        assert_eq!(frame[42..50], [8, 0, 0, 0, 0, 0, 5, 0]);
+        let geneve = outer(Kind::Geneve, true, 60);
+        assert_eq!(geneve[12..22], [0x86, 0xDD, 0x60, 0, 0, 0, 0, 76, 17, 64]);
+        assert_eq!(geneve[62..70], [0, 0, 0x65, 0x58, 0, 0, 5, 0]);
+        assert_eq!(outer(Kind::Gre, false, 60)[34..42], [0x20, 0, 0x65, 0x58, 0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn ends_are_of_one_family() {
+        let mixed = Meta::new([10, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into());
+        assert_eq!(Outer::new(Kind::Gre, &mixed, LINK, 0), None);
+    }
+
+    #[test]
+    fn large_segments_get_their_lengths_later() {
+        let outer = Outer::new(Kind::Vxlan, &meta(false), LINK, 4789).unwrap();
+        let mut frame = vec![0; 100];
+        outer.write(&mut frame, 65_553, 1);
+        assert_eq!(frame[16..18], [0xFF, 0xFF]);
+    }
+}
