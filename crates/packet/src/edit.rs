@@ -16,8 +16,9 @@ use crate::headers::ethernet::TAG_LEN;
 /// Length of the two addresses at the start of a frame, behind which tags are.
 const ADDRESSES: usize = 12;
 
-/// Room for the longest head that is edited as a whole, and a few more tags.
-const ROOM: usize = HEAD_CAPACITY + 16 * TAG_LEN;
+/// Room for the longest head that is edited as a whole, with the outer header of a tunnel and a few more
+/// tags.
+const ROOM: usize = HEAD_CAPACITY + 3 * HEAD_LEN;
 
 /// Segments in all the bodies of a burst that are not taken over as they are: those of frames whose
 /// private part is longer than [`HEAD_CAPACITY`]. It is enough for jumbo frames in buffers of

@@ -114,6 +114,32 @@ impl Open<'_> {
         true
     }
 
+    /// Puts the frame into a tunnel: an outer header in front of all. What is known of its checksum is
+    /// not of the outer one. Returns whether there was room.
+    pub fn encapsulate(&mut self, outer: &[u8]) -> bool {
+        let is_done = self.insert(0, outer);
+        if is_done {
+            self.offload = self.offload.in_tunnel();
+        }
+        is_done
+    }
+
+    /// Takes the frame out of a tunnel, whose outer header, with all in front of it, has so many bytes.
+    /// Returns whether it is a frame then that can be finished.
+    pub fn decapsulate(&mut self, outer: usize) -> bool {
+        let (offload, len) = (self.offload, self.len());
+        // What is about the outer header goes with it.
+        self.offload = Offload::NONE;
+        if !self.remove(0, outer) {
+            self.offload = offload;
+            return false;
+        }
+        let inner = len.saturating_sub(outer);
+        let found = offload.out_of_tunnel(outer, self.head(), inner);
+        self.offload = found.unwrap_or_default();
+        found.is_some()
+    }
+
     /// The frame as it is by now. `None` if it has become longer than
     /// [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN).
     #[must_use]
@@ -128,7 +154,49 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::EditRoom;
+    use crate::headers::TcpFlags;
+    use crate::{Capabilities, EditRoom, Gso, MacAddr, OffloadRequest, builder::FrameBuilder};
+
+    fn segment() -> Vec<u8> {
+        let [from, to] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+        let frame = FrameBuilder::new(from, to).ip([10, 0, 0, 1], [10, 0, 0, 2]);
+        frame.tcp((1, 2), 1, 1, TcpFlags::ACK).payload(&[7; 3_000]).build().unwrap()
+    }
+
+    #[test]
+    fn large_segments_go_into_tunnels_and_come_out_again() {
+        let bytes = segment();
+        let request = OffloadRequest {
+            needs_csum: true,
+            gso: Some(Gso::TcpV4),
+            gso_size: 1_000,
+            csum_start: 34,
+            csum_offset: 16,
+            ..OffloadRequest::default()
+        };
+        let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+        let frame = Frame::from_bytes(&bytes).with_offload(offload);
+        let mut room = EditRoom::default();
+        let mut open = room.begin().open(&frame).unwrap();
+        // VXLAN over IPv4 and UDP, as far as offloads are concerned.
+        let mut outer = [0; 50];
+        outer[12..15].copy_from_slice(&[8, 0, 0x45]);
+        outer[23] = 17;
+        outer[36..38].copy_from_slice(&4_789_u16.to_be_bytes());
+        outer[42] = 8;
+        assert!(open.encapsulate(&outer));
+        assert!(open.offload().needs().contains(Capabilities::TUNNEL | Capabilities::TSO4));
+        assert_eq!(open.offload().csum(), Some((84, 16)));
+        let mut inner = room.begin();
+        let mut inner = inner.open(&frame).unwrap();
+        assert!(inner.encapsulate(&outer) && inner.decapsulate(50));
+        assert_eq!((inner.offload(), inner.frame().unwrap().to_vec()), (offload, bytes.clone()));
+        // A checksum that is begun in the outer header goes with that.
+        let begun = frame.with_offload(Offload::partial_csum(34, 6));
+        let mut open = room.begin().open(&begun).unwrap();
+        assert!(open.decapsulate(50));
+        assert_eq!((open.offload(), open.len()), (Offload::NONE, bytes.len() - 50));
+    }
 
     proptest! {
         #[test]

@@ -375,6 +375,29 @@ impl Offload {
         Some(Self { csum_start: u16::try_from(start).ok()?, ..self })
     }
 
+    /// The same of a frame that was put into a tunnel: nothing is known of the checksum outside.
+    #[must_use]
+    pub(crate) fn in_tunnel(self) -> Self {
+        match (self.csum(), self.gso()) {
+            (None, _) => Self::NONE,
+            (Some(_), None) => self,
+            (Some(_), Some(_)) => Self { flags: self.flags | Capabilities::TUNNEL.bits(), ..self },
+        }
+    }
+
+    /// The same of a frame that was taken out of one, of `len` bytes, which begins with `head` and was
+    /// behind `outer` bytes. `None` where the headers in the way make no frame that can be finished.
+    #[must_use]
+    pub(crate) fn out_of_tunnel(self, outer: usize, head: &[u8], len: usize) -> Option<Self> {
+        let Some((start, _)) = self.csum() else { return Some(Self::NONE) };
+        let Some(start) = usize::from(start).checked_sub(outer) else {
+            // Of a large segment, the parts have no headers of their own.
+            return self.gso().is_none().then_some(Self::NONE);
+        };
+        let request = OffloadRequest { csum_start: u16::try_from(start).ok()?, ..self.request() };
+        Self::check(&request, Capabilities::all(), head, len).ok()
+    }
+
     /// What a sender would ask for to get this.
     #[must_use]
     pub fn request(self) -> OffloadRequest {
