@@ -7,6 +7,9 @@
 //! - `envelope`: the IP header around a tunnel's own
 //! - [`parse`]: from an outer header to what it says
 //! - `outer`: outer headers, ready to be put in front of frames
+//! - `settings`: what a port of a tunnel is set to, and which port a frame is for
+//! - `routes`: by which bridge an address is reached
+//! - `neighbours`: the MAC addresses of next hops
 //!
 //! ```
 //! use packet::MacAddr;
@@ -28,11 +31,17 @@
 mod envelope;
 mod kind;
 mod meta;
+mod neighbours;
 mod outer;
 mod parse;
+mod routes;
+mod settings;
 
 pub use envelope::Envelope;
 pub use kind::Kind;
 pub use meta::{MAX_OPTIONS, Meta, Options, TunnelOption};
+pub use neighbours::{MAX_NEIGHBOURS, NEIGHBOUR_AGE, Neighbour, Neighbours, told};
 pub use outer::{Link, MAX_OUTER, Outer};
 pub use parse::{Found, Refused, parse};
+pub use routes::{MAX_ROUTES, Prefix, Route, Routes};
+pub use settings::{Address, Congestion, Inherited, Settings, TunnelKey, Wish, best};

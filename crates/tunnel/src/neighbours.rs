@@ -1,0 +1,221 @@
+//! The MAC addresses of next hops, as they have said them, or an operator has.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use packet::MacAddr;
+use packet::headers::{Arp, EtherType, Ethernet, Icmp, IpProtocol, Ipv6};
+
+/// The most neighbours that are known, and that are asked for.
+pub const MAX_NEIGHBOURS: usize = 4_096;
+
+/// How long one is known after it was heard last.
+pub const NEIGHBOUR_AGE: Duration = Duration::from_secs(15 * 60);
+
+/// How long before it would be forgotten it is asked again.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// How long until the same question is asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub mac: MacAddr,
+    /// When it was heard last, since the start; `None`: an operator has said it, until it is flushed.
+    pub heard: Option<Duration>,
+}
+
+/// Neighbours by the bridge that they are behind, and their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours {
+    known: BTreeMap<(String, IpAddr), Neighbour>,
+    /// Those that were asked for, and when.
+    asked: BTreeMap<(String, IpAddr), Duration>,
+}
+
+impl Neighbours {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, IpAddr, &Neighbour)> {
+        self.known.iter().map(|((bridge, address), own)| (bridge.as_str(), *address, own))
+    }
+
+    /// What a neighbour has said of itself, or an operator of it. Returns whether anything is other than
+    /// before; where there is no room, it is not noted.
+    pub fn learn(
+        &mut self,
+        (bridge, address): (&str, IpAddr),
+        mac: MacAddr,
+        heard: Option<Duration>,
+    ) -> bool {
+        let key = (bridge.to_owned(), address);
+        self.asked.remove(&key);
+        if self.known.len() >= MAX_NEIGHBOURS && !self.known.contains_key(&key) {
+            return false;
+        }
+        let before = self.known.insert(key, Neighbour { mac, heard });
+        before.is_none_or(|before| before.mac != mac)
+    }
+
+    /// Forgets those of a bridge, or all.
+    pub fn flush(&mut self, bridge: Option<&str>) {
+        self.known.retain(|(own, _), _| bridge.is_some_and(|bridge| own != bridge));
+    }
+
+    /// Forgets those that were not heard for long; returns whether any was.
+    pub fn expire(&mut self, now: Duration) -> bool {
+        let before = self.known.len();
+        let is_old = |heard: Duration| now.saturating_sub(heard) >= NEIGHBOUR_AGE;
+        self.known.retain(|_, own| !own.heard.is_some_and(is_old));
+        self.known.len() < before
+    }
+
+    /// Those that are to be asked again, as they would be forgotten soon.
+    pub fn ageing(&self, now: Duration) -> Vec<(String, IpAddr)> {
+        let is_due =
+            |heard: Duration| now.saturating_sub(heard) >= NEIGHBOUR_AGE.saturating_sub(AHEAD);
+        let due = self.known.iter().filter(|(_, own)| own.heard.is_some_and(is_due));
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether to ask for an address now: somebody needs it, and it was not asked for just before.
+    pub fn may_ask(&mut self, bridge: &str, address: IpAddr, now: Duration) -> bool {
+        self.asked.retain(|_, at| now.saturating_sub(*at) < PATIENCE);
+        let key = (bridge.to_owned(), address);
+        if self.asked.contains_key(&key) || self.asked.len() >= MAX_NEIGHBOURS {
+            return false;
+        }
+        self.asked.insert(key, now);
+        true
+    }
+}
+
+/// Whom a frame that begins with `head` tells of: an answer of ARP (RFC 826), or an advertisement of IPv6
+/// (RFC 4861, section 4.4), with the address that it says.
+#[must_use]
+pub fn told(head: &[u8]) -> Option<(IpAddr, MacAddr)> {
+    let ethernet = Ethernet::parse(head)?;
+    let (kind, payload) = ethernet.inner()?;
+    let (address, mac) = match kind {
+        EtherType::ARP => {
+            // Whoever asks says where he is as well.
+            let arp = Arp::parse(payload)?;
+            (IpAddr::V4(arp.sender_ip()), arp.sender_mac())
+        }
+        EtherType::IPV6 => advertised(payload)?,
+        _ => return None,
+    };
+    let is_none = address.is_unspecified() || address.is_multicast();
+    let is_station = mac.0[0] & 1 == 0 && mac != MacAddr::default();
+    (!is_none && address != IpAddr::V4(Ipv4Addr::BROADCAST) && is_station).then_some((address, mac))
+}
+
+fn advertised(packet: &[u8]) -> Option<(IpAddr, MacAddr)> {
+    const ADVERTISEMENT: u8 = 136;
+    const TARGET_ADDRESS: [u8; 2] = [2, 1];
+    let ip = Ipv6::parse(packet)?;
+    let icmp = Icmp::parse(ip.payload())?;
+    // Routers hand none of them on (RFC 4861, section 7.1.2).
+    if ip.next_header() != IpProtocol::ICMPV6
+        || icmp.kind() != ADVERTISEMENT
+        || ip.hop_limit() != 255
+    {
+        return None;
+    }
+    let target: [u8; 16] = *icmp.payload().first_chunk()?;
+    let mut options = icmp.payload().get(16..)?;
+    // Each is 8 bytes at least.
+    while let Some([kind, len, ..]) = options.first_chunk::<8>() {
+        if [*kind, *len] == TARGET_ADDRESS {
+            return Some((target.into(), MacAddr(*options.get(2..)?.first_chunk()?)));
+        }
+        options = options.get(usize::from(*len).max(1) * 8..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use packet::builder::FrameBuilder;
+    use packet::headers::ArpOperation;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn neighbours_are_known_until_they_are_old_and_asked_again_before() {
+        let mut neighbours = Neighbours::default();
+        let second = Duration::from_secs;
+        assert!(neighbours.may_ask("br", address(1), second(1)));
+        assert!(!neighbours.may_ask("br", address(1), second(1)), "it was asked for just now");
+        assert!(neighbours.may_ask("br", address(1), second(2)));
+        assert!(neighbours.learn(("br", address(1)), MAC, Some(second(2))));
+        assert!(!neighbours.learn(("br", address(1)), MAC, Some(second(3))), "that is no news");
+        assert!(neighbours.learn(("br", address(2)), MAC, None));
+        let old = NEIGHBOUR_AGE + second(3);
+        assert_eq!(neighbours.ageing(old - second(61)), []);
+        assert_eq!(neighbours.ageing(old - second(60)), [("br".to_owned(), address(1))]);
+        assert!(!neighbours.expire(old - second(1)) && neighbours.expire(old));
+        assert_eq!(neighbours.iter().map(|(_, own, _)| own).collect::<Vec<_>>(), [address(2)]);
+        neighbours.flush(Some("other"));
+        assert_eq!(neighbours.iter().count(), 1);
+        neighbours.flush(None);
+        assert_eq!(neighbours.iter().count(), 0);
+    }
+
+    #[test]
+    fn there_is_an_end_to_neighbours() {
+        let mut neighbours = Neighbours::default();
+        let number = |at: usize| Ipv4Addr::from(u32::try_from(at).unwrap() + 1).into();
+        for at in 0..MAX_NEIGHBOURS {
+            assert!(neighbours.learn(("br", number(at)), MAC, None));
+            assert!(neighbours.may_ask("br", number(at), Duration::ZERO));
+        }
+        assert!(!neighbours.learn(("br", number(MAX_NEIGHBOURS)), MAC, None));
+        assert!(!neighbours.may_ask("br", number(MAX_NEIGHBOURS), Duration::ZERO));
+        assert!(neighbours.learn(("br", number(0)), MacAddr([2; 6]), None));
+    }
+
+    #[test]
+    fn answers_say_where_a_neighbour_is() {
+        let reply = |mac, ip: [u8; 4]| {
+            let frame = FrameBuilder::new(MAC, MacAddr([2; 6]));
+            frame.arp(ArpOperation::REPLY, (mac, ip.into()), (MAC, [10, 0, 0, 2].into())).build()
+        };
+        assert_eq!(told(&reply(MAC, [10, 0, 0, 1]).unwrap()), Some((address(1), MAC)));
+        assert_eq!(told(&reply(MAC, [0; 4]).unwrap()), None);
+        assert_eq!(told(&reply(MacAddr([0xFF; 6]), [10, 0, 0, 1]).unwrap()), None);
+        let mut advertisement = vec![0; 86];
+        advertisement[12..15].copy_from_slice(&[0x86, 0xDD, 0x60]);
+        advertisement[19..22].copy_from_slice(&[32, 58, 255]);
+        advertisement[54] = 136;
+        advertisement[77] = 1;
+        advertisement[78..80].copy_from_slice(&[2, 1]);
+        advertisement[80..86].copy_from_slice(&MAC.0);
+        assert_eq!(told(&advertisement), Some((Ipv6Addr::LOCALHOST.into(), MAC)));
+        advertisement[21] = 254;
+        assert_eq!(told(&advertisement), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_told_of_by_nonsense(mut bytes in prop::collection::vec(any::<u8>(), 14..140)) {
+            for kind in [[0x08, 0x06], [0x86, 0xDD]] {
+                bytes[12..14].copy_from_slice(&kind);
+                if let Some((address, mac)) = told(&bytes) {
+                    prop_assert!(!address.is_unspecified() && mac.0[0] & 1 == 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What a port of a tunnel is set to.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::kind::Kind;
+use crate::meta::Meta;
+
+/// An address of a tunnel's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Any that comes; of what goes, that by which the route leads.
+    #[default]
+    Any,
+    /// This one.
+    Is(IpAddr),
+    /// Whatever rules say.
+    Flow,
+}
+
+/// A tunnel's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TunnelKey {
+    /// None at all.
+    #[default]
+    None,
+    /// This one.
+    Is(u64),
+    /// Whatever rules say.
+    Flow,
+}
+
+/// A byte of the outer header that may be that of the inner one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Inherited {
+    /// This one.
+    Is(u8),
+    /// As the frame inside has it.
+    Inner,
+}
+
+/// What a port of a tunnel is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What kind of tunnel it is.
+    pub kind: Kind,
+    /// The other end.
+    pub remote: Address,
+    /// This end.
+    pub local: Address,
+    /// The key of what comes in.
+    pub in_key: TunnelKey,
+    /// The key of what goes out.
+    pub out_key: TunnelKey,
+    /// The port of UDP.
+    pub port: u16,
+    /// Type of service, ECN aside, which is always that of the frame inside.
+    pub tos: Inherited,
+    /// Time to live.
+    pub ttl: Inherited,
+    /// Whether outer headers have a checksum over all of the packet.
+    pub checksum: bool,
+    /// Whether routers must not fragment outer packets.
+    pub dont_fragment: bool,
+}
+
+/// What rules, or what a frame came with, say of the tunnel that it goes into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The key.
+    pub key: u64,
+    /// This end.
+    pub source: Option<IpAddr>,
+    /// The other end.
+    pub destination: Option<IpAddr>,
+}
+
+impl Settings {
+    /// A tunnel of this kind to this end, with what is usual beside.
+    #[must_use]
+    pub const fn new(kind: Kind, remote: Address) -> Self {
+        Self {
+            kind,
+            remote,
+            local: Address::Any,
+            in_key: TunnelKey::None,
+            out_key: TunnelKey::None,
+            port: kind.port(),
+            tos: Inherited::Is(0),
+            ttl: Inherited::Is(64),
+            checksum: false,
+            dont_fragment: true,
+        }
+    }
+
+    /// What goes around a frame with this type of service and time to live, if it is an IP packet; `None`
+    /// where nobody has said where it goes. The source is not specified where the route says it.
+    #[must_use]
+    pub fn meta(&self, wish: &Wish, inner: Option<(u8, u8)>) -> Option<Meta> {
+        let destination = match self.remote {
+            Address::Is(address) => address,
+            Address::Flow => wish.destination?,
+            Address::Any => return None,
+        };
+        let source = match self.local {
+            Address::Is(address) => Some(address),
+            Address::Flow => wish.source,
+            Address::Any => None,
+        };
+        let key = match self.out_key {
+            TunnelKey::None => None,
+            TunnelKey::Is(key) => Some(key),
+            TunnelKey::Flow => Some(wish.key),
+        };
+        // VXLAN and Geneve have a place for it in any case.
+        let key = if self.kind == Kind::Gre { key } else { Some(key.unwrap_or(0)) };
+        let own = |setting: Inherited, of: fn((u8, u8)) -> u8, usual: u8| match setting {
+            Inherited::Is(byte) => byte,
+            Inherited::Inner => inner.map_or(usual, of),
+        };
+        let tos =
+            own(self.tos, |(tos, _)| tos, 0) & !ECN | inner.map_or(0, |(tos, _)| outer_ecn(tos));
+        Some(Meta {
+            key: key.map(|key| key & self.kind.max_key()),
+            tos,
+            ttl: own(self.ttl, |(_, ttl)| ttl, 64),
+            dont_fragment: self.dont_fragment,
+            checksum: self.checksum,
+            ..Meta::new(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), destination)
+        })
+    }
+
+    /// How well what has come in with this header is for this port; `None` if it is not. A key that is
+    /// set counts most, then an address of this end, then that of the other.
+    fn rank(&self, kind: Kind, port: u16, meta: &Meta) -> Option<u8> {
+        if (self.kind, self.port) != (kind, port) {
+            return None;
+        }
+        let key = match self.in_key {
+            TunnelKey::Flow => 0,
+            TunnelKey::Is(key) if meta.key == Some(key) => 4,
+            TunnelKey::None if meta.key.unwrap_or(0) == 0 => 4,
+            _ => return None,
+        };
+        let local = end(self.local, meta.destination)?;
+        let remote = end(self.remote, meta.source)?;
+        Some(key | local << 1 | remote)
+    }
+}
+
+/// Whether an end is that of a port, and named there.
+fn end(wanted: Address, address: IpAddr) -> Option<u8> {
+    match wanted {
+        Address::Is(own) => (own == address).then_some(1),
+        Address::Any | Address::Flow => Some(0),
+    }
+}
+
+/// The bits of ECN in the type of service (RFC 3168, section 5), and two of their values.
+const ECN: u8 = 3;
+const CONGESTED: u8 = 3;
+const CAPABLE: u8 = 2;
+
+/// That of a frame outside (RFC 6040, section 4.1, as Open vSwitch does it: what is congested is only
+/// capable outside).
+const fn outer_ecn(tos: u8) -> u8 {
+    match tos & ECN {
+        CONGESTED => CAPABLE,
+        other => other,
+    }
+}
+
+/// What becomes of the frame inside for the ECN outside (RFC 6040, section 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    /// Nothing.
+    Keep,
+    /// It is marked as congested, too.
+    Mark,
+    /// It is dropped: it cannot say that.
+    Drop,
+}
+
+impl Congestion {
+    /// Of a frame with this type of service inside, if it is an IP packet, and outside.
+    #[must_use]
+    pub const fn of(outer: u8, inner: Option<u8>) -> Self {
+        match inner {
+            Some(inner) if outer & ECN == CONGESTED => match inner & ECN {
+                0 => Self::Drop,
+                CONGESTED => Self::Keep,
+                _ => Self::Mark,
+            },
+            _ => Self::Keep,
+        }
+    }
+}
+
+/// The best of some ports for what has come in with this header to this port of UDP.
+pub fn best<'p, T>(
+    ports: impl Iterator<Item = (T, &'p Settings)>,
+    (kind, port): (Kind, u16),
+    meta: &Meta,
+) -> Option<T> {
+    let ranked = ports.filter_map(|(own, settings)| Some((settings.rank(kind, port, meta)?, own)));
+    // The first of those that are as good.
+    let best = ranked.fold(None, |best, (rank, own)| match best {
+        Some((least, _)) if least >= rank => best,
+        _ => Some((rank, own)),
+    });
+    best.map(|(_, own)| own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    fn port(remote: Address, in_key: TunnelKey) -> Settings {
+        Settings { in_key, ..Settings::new(Kind::Vxlan, remote) }
+    }
+
+    #[test]
+    fn the_port_that_says_most_is_taken() {
+        let flow = port(Address::Flow, TunnelKey::Flow);
+        let keyed = port(Address::Flow, TunnelKey::Is(5));
+        let peer = port(Address::Is(address(2)), TunnelKey::Is(5));
+        let local = Settings { local: Address::Is(address(1)), ..keyed.clone() };
+        let none = port(Address::Is(address(3)), TunnelKey::None);
+        let all = [&flow, &keyed, &peer, &local, &none];
+        let taken = |remote: u8, key: u64, kind: (Kind, u16)| {
+            let meta = Meta::new(address(remote), address(1)).with_key(key);
+            best(all.iter().enumerate().map(|(at, port)| (at, *port)), kind, &meta)
+        };
+        let vxlan = (Kind::Vxlan, 4_789);
+        assert_eq!(taken(2, 5, vxlan), Some(3), "an end of our own is better than the other");
+        assert_eq!(taken(2, 6, vxlan), Some(0));
+        assert_eq!(taken(3, 0, vxlan), Some(4));
+        assert_eq!(taken(3, 0, (Kind::Vxlan, 4_790)), None);
+        assert_eq!(taken(3, 0, (Kind::Geneve, 4_789)), None);
+    }
+
+    #[test]
+    fn what_goes_around_a_frame_is_set_or_wished_or_that_of_the_frame() {
+        let settings = Settings {
+            out_key: TunnelKey::Flow,
+            tos: Inherited::Inner,
+            ttl: Inherited::Inner,
+            ..Settings::new(Kind::Geneve, Address::Flow)
+        };
+        let wish = Wish { key: 0x0100_0007, source: None, destination: Some(address(2)) };
+        let meta = settings.meta(&wish, Some((0xB9, 3))).unwrap();
+        assert_eq!((meta.key, meta.tos, meta.ttl), (Some(7), 0xB9, 3));
+        let meta = settings.meta(&wish, Some((0xBB, 3))).unwrap();
+        assert_eq!(meta.tos, 0xBA, "what is congested is only capable outside");
+        let meta = settings.meta(&wish, None).unwrap();
+        assert_eq!((meta.tos, meta.ttl, meta.destination), (0, 64, address(2)));
+        assert_eq!(settings.meta(&Wish::default(), None), None);
+        let fixed = Settings::new(Kind::Gre, Address::Is(address(3)));
+        let meta = fixed.meta(&wish, Some((0xBA, 3))).unwrap();
+        assert_eq!((meta.key, meta.tos, meta.ttl), (None, 2, 64));
+    }
+
+    #[test]
+    fn congestion_outside_is_told_inside_or_the_frame_is_dropped() {
+        assert_eq!(Congestion::of(3, Some(1)), Congestion::Mark);
+        assert_eq!(Congestion::of(3, Some(3)), Congestion::Keep);
+        assert_eq!(Congestion::of(3, Some(0)), Congestion::Drop);
+        assert_eq!(Congestion::of(3, None), Congestion::Keep);
+        assert_eq!(Congestion::of(2, Some(0)), Congestion::Keep);
+    }
+}
