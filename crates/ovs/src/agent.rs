@@ -336,6 +336,7 @@ impl Agent {
         self.controllers.adjust(&mut desired.state);
         self.assign_numbers(&content);
         desired.number_links(|bridge, port| self.number(bridge, port));
+        self.controllers.hold();
         let has_changed = loop {
             match daemon.apply(desired.state.clone(), Missing::Retry) {
                 Ok(applied) => break !applied.changes.is_empty(),

@@ -75,6 +75,14 @@ impl Link {
         true
     }
 
+    /// Has controllers not be told of ports until [`update`](Self::update): the switch is being made
+    /// what the database says.
+    pub(crate) fn hold(&self) {
+        if let Some(service) = &self.service {
+            service.hold();
+        }
+    }
+
     /// Waits until controllers have been told of all packets that were for them by now.
     pub fn settle(&self) {
         if let Some(service) = &self.service {

@@ -140,6 +140,10 @@ struct Exchange {
     status: LiteMap<Uuid, ControllerStatus>,
     /// Told once all that has come so far is dealt with.
     settles: Vec<SyncSender<()>>,
+    /// Whether bridges and ports are on their way to what they are to be.
+    is_held: bool,
+    /// How often they were.
+    holds: u64,
     ends: bool,
 }
 
@@ -155,6 +159,12 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Exchange> {
         self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often bridges and ports were on their way to what they are to be; `None` while they are.
+    fn holds(&self) -> Option<u64> {
+        let exchange = self.lock();
+        (!exchange.is_held).then_some(exchange.holds)
     }
 }
 
@@ -185,11 +195,21 @@ impl Service {
         Ok(Self { shared, thread: Some(thread), run: run.to_owned(), sockets, last })
     }
 
+    /// Has nobody be told what ports are from now on, until [`update`](Self::update) says what they
+    /// are to be: what is taken out meanwhile and put in again has never gone.
+    pub fn hold(&self) {
+        let mut exchange = self.shared.lock();
+        exchange.is_held = true;
+        exchange.holds = exchange.holds.wrapping_add(1);
+    }
+
     /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so. Gives
     /// whether they were otherwise: what workers go by is another then, once it has
     /// [settled](Self::settle).
     pub fn update(&mut self, bridges: &LiteMap<String, BridgeSpec>) -> bool {
         if *bridges == self.last {
+            self.shared.lock().is_held = false;
+            let _ = self.shared.inward.signal();
             return false;
         }
         self.last.clone_from(bridges);
@@ -200,7 +220,11 @@ impl Service {
             (name.clone(), (spec.clone(), sockets))
         });
         let next = next.gather();
-        self.shared.lock().next = Some(next);
+        {
+            let mut exchange = self.shared.lock();
+            exchange.next = Some(next);
+            exchange.is_held = false;
+        }
         let _ = self.shared.inward.signal();
         true
     }

@@ -42,6 +42,8 @@ pub(super) struct Server {
     bridges: LiteMap<String, Served>,
     /// Until when no connection is accepted.
     paused: Option<Instant>,
+    /// Whether ports are to be looked at once nothing holds that up.
+    owes_look: bool,
     /// Told once there is nothing left to do for now.
     settles: Vec<SyncSender<()>>,
 }
@@ -49,8 +51,9 @@ pub(super) struct Server {
 impl Server {
     pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
         let (alarm, expired) = (time.alarm().ok(), time.now());
-        let (bridges, paused, settles) = (LiteMap::new(), None, Vec::new());
-        Self { shared, sight, time, alarm, expired, bridges, paused, settles }
+        let (bridges, settles) = (LiteMap::new(), Vec::new());
+        let (paused, owes_look) = (None, false);
+        Self { shared, sight, time, alarm, expired, bridges, paused, owes_look, settles }
     }
 
     /// Serves until it is told to end.
@@ -65,7 +68,7 @@ impl Server {
                     self.paused = Instant::now().checked_add(PAUSE);
                 }
             }
-            if is_news || self.look_every().is_some() {
+            if is_news || self.owes_look || self.look_every().is_some() {
                 self.look();
             }
             let now = self.time.now();
@@ -169,9 +172,16 @@ impl Server {
         Some(is_news)
     }
 
-    /// Looks at all ports, once for all who may ask in this turn.
+    /// Looks at all ports, once for all who may ask in this turn; later if they are on their way to
+    /// what they are to be.
     fn look(&mut self) {
+        self.owes_look = true;
+        let Some(holds) = self.shared.holds() else { return };
         let reports = self.sight.ports();
+        if self.shared.holds() != Some(holds) {
+            return;
+        }
+        self.owes_look = false;
         let reports: LiteMap<_, _> =
             reports.iter().map(|report| (report.name.as_str(), report)).gather();
         let now = self.time.now();
@@ -198,5 +208,39 @@ impl Server {
         exchange.wishes.extend(wishes);
         drop(exchange);
         let _ = self.shared.outward.signal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eal::EventFd;
+    use switch::{Switch, SwitchConfig};
+
+    use super::super::Service;
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_of_ports_that_are_on_their_way() {
+        let switch = Switch::start(&SwitchConfig::default()).unwrap();
+        let (inward, outward) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+        let shared = Arc::new(Shared { exchange: Default::default(), inward, outward });
+        let mut server = Server::new(Arc::clone(&shared), switch.sight(), Time::system());
+        let (run, sockets, last) = Default::default();
+        let mut service = Service { shared, thread: None, run, sockets, last };
+        server.look();
+        assert!(!server.owes_look);
+        service.hold();
+        server.look();
+        assert!(server.owes_look);
+        // The thread is woken, and looks then.
+        assert!(!service.update(&LiteMap::new()) && service.shared.inward.drain().unwrap());
+        server.look();
+        assert!(!server.owes_look);
+        // What was looked at before ports were on their way says nothing afterwards.
+        let before = service.shared.holds();
+        service.hold();
+        assert_eq!(service.shared.holds(), None);
+        service.update(&LiteMap::new());
+        assert!(service.shared.holds().is_some() && service.shared.holds() != before);
     }
 }
