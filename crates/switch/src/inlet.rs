@@ -4,8 +4,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use eal::clock;
+use eal::time::Time;
 use packet::Frame;
 
 use crate::config::MAX_PORTS;
@@ -35,16 +38,48 @@ impl<const N: usize> Heard<N> {
     }
 }
 
+/// By what it is counted how much comes in: by periods of the workers' clock, and anew whenever that of
+/// control threads is moved, since all that is due by then comes at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    /// How long a period is, in cycles.
+    period: u64,
+    /// How often the clock was moved.
+    moves: Arc<AtomicU64>,
+}
+
+impl Pace {
+    /// That of a switch with this clock.
+    pub(crate) fn new(time: &Time) -> Self {
+        let pace = Self::of(clock::hz());
+        let moves = Arc::downgrade(&pace.moves);
+        time.on_change(move || {
+            let moves = moves.upgrade();
+            moves.is_some_and(|moves| {
+                moves.fetch_add(1, Ordering::Relaxed);
+                true
+            })
+        });
+        pace
+    }
+
+    /// That of a clock that has `hz` cycles a second, and is never moved.
+    pub(crate) fn of(hz: u64) -> Self {
+        Self { period: (hz / PERIODS).max(1), moves: Arc::default() }
+    }
+}
+
 /// A worker's end. Putting something in never waits.
 #[derive(Clone)]
 pub(crate) struct Inlet<const N: usize> {
     queue: SyncSender<Heard<N>>,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
-    /// When the present period began, in clock cycles, how long one is, and what was taken in it: of
-    /// each port, or of all together.
+    /// When the present period began, in clock cycles, how often the other clock was moved by then, and
+    /// what was taken in it: of each port, or of all together.
     since: Cell<u64>,
-    period: u64,
+    moves: Cell<u64>,
+    pace: Pace,
     taken: Box<[Cell<u8>]>,
 }
 
@@ -56,41 +91,43 @@ impl<const N: usize> fmt::Debug for Inlet<N> {
 
 impl<const N: usize> Inlet<N> {
     /// A queue where `room` frames wait at most, and where it is read; what may come in within a period
-    /// is for all ports together. The clock of the workers has `hz` cycles a second.
+    /// is for all ports together.
     pub(crate) fn new(
         room: usize,
-        hz: u64,
+        pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> (Self, Receiver<Heard<N>>) {
-        Self::with_limits(1, room, hz, notify)
+        Self::with_limits(1, room, pace, notify)
     }
 
     /// The same, where it is for each port.
     pub(crate) fn by_port(
         room: usize,
-        hz: u64,
+        pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> (Self, Receiver<Heard<N>>) {
-        Self::with_limits(MAX_PORTS, room, hz, notify)
+        Self::with_limits(MAX_PORTS, room, pace, notify)
     }
 
     fn with_limits(
         limits: usize,
         room: usize,
-        hz: u64,
+        pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> (Self, Receiver<Heard<N>>) {
         let (queue, heard) = sync_channel(room);
         let taken = vec![Cell::new(0); limits].into_boxed_slice();
-        let (since, period) = (Cell::new(0), (hz / PERIODS).max(1));
-        (Self { queue, notify: Arc::new(notify), since, period, taken }, heard)
+        let (since, moves, pace) = (Cell::new(0), Cell::new(0), pace.clone());
+        (Self { queue, notify: Arc::new(notify), since, moves, pace, taken }, heard)
     }
 
     /// Takes a frame that came in on `port` in `vlan` at time `now`; returns whether there was room.
     #[cold]
     pub(crate) fn put(&self, (port, vlan): (u16, u16), frame: &Frame<'_>, now: u64) -> bool {
-        if now.wrapping_sub(self.since.get()) >= self.period {
+        let moves = self.pace.moves.load(Ordering::Relaxed);
+        if now.wrapping_sub(self.since.get()) >= self.pace.period || moves != self.moves.get() {
             self.since.set(now);
+            self.moves.set(moves);
             self.taken.iter().for_each(|taken| taken.set(0));
         }
         let taken = match &*self.taken {
@@ -122,7 +159,8 @@ mod tests {
     fn a_flood_is_bounded_and_harms_nobody() {
         let calls = Arc::new(AtomicU32::new(0));
         let called = Arc::clone(&calls);
-        let (inlet, heard) = Inlet::<124>::new(64, 1_000, move || _ = called.fetch_add(1, Relaxed));
+        let (inlet, heard) =
+            Inlet::<124>::new(64, &Pace::of(1_000), move || _ = called.fetch_add(1, Relaxed));
         let bytes = [7; 1_000];
         let frame = Frame::from_bytes(&bytes);
         let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
@@ -141,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_flood_harms_no_other_port_where_each_has_its_limit() {
-        let (inlet, heard) = Inlet::<1_536>::by_port(128, 1_000, || {});
+        let (inlet, heard) = Inlet::<1_536>::by_port(128, &Pace::of(1_000), || {});
         let bytes = [7; 200];
         let frame = Frame::from_bytes(&bytes);
         let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
@@ -150,5 +188,19 @@ mod tests {
         let all: Vec<_> = heard.try_iter().collect();
         assert_eq!((all.len(), all[0].is_whole, all[0].bytes().len()), (128, true, 200));
         assert_eq!(put(1024, 500), 0, "there is no such port");
+    }
+
+    #[test]
+    fn what_is_due_at_once_since_the_clock_was_moved_is_no_flood() {
+        let time = Time::stopped();
+        let (inlet, heard) = Inlet::<124>::new(256, &Pace::new(&time), || {});
+        let bytes = [7; 100];
+        let frame = Frame::from_bytes(&bytes);
+        // By the workers' clock, all of this is one moment.
+        let put = || (0..100).filter(|_| inlet.put((3, 0), &frame, 5)).count();
+        assert_eq!((put(), put()), (32, 0));
+        time.warp(std::time::Duration::from_millis(100));
+        assert_eq!((put(), put()), (32, 0));
+        assert_eq!(heard.try_iter().count(), 64);
     }
 }

@@ -30,6 +30,7 @@ use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::identity::Identity;
+use crate::inlet::Pace;
 use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
@@ -110,6 +111,8 @@ pub(crate) struct Control {
     ears: Ears,
     groups: Groups,
     notes: Notes,
+    /// How much of what neighbours say is taken at once.
+    pace: Pace,
     time: Time,
     identity: Identity,
 }
@@ -337,6 +340,7 @@ impl Control {
             ears: Ears::default(),
             groups: Groups::default(),
             notes,
+            pace: Pace::new(&time),
             time,
             identity: config.identity.clone(),
         };

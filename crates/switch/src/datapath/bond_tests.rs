@@ -8,7 +8,7 @@ use l2proto::lacp::pdu;
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
-use crate::inlet::{Heard, Inlet};
+use crate::inlet::{Heard, Inlet, Pace};
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 
@@ -189,7 +189,7 @@ fn what_comes_back_is_dropped_until_a_station_says_that_it_has_moved() {
 #[test]
 fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
     let mut bench = bench(2);
-    let (inlet, heard) = Inlet::new(64, 1_000_000, || {});
+    let (inlet, heard) = Inlet::new(64, &Pace::of(1_000_000), || {});
     let (way, fittings) = way(2);
     bench.path.set_bond(BOND, Some((way, Fittings { inlet: Some(inlet), ..fittings })));
     let own = packet::MacAddr([2, 0, 0, 0, 0, 7]);
@@ -221,7 +221,7 @@ fn patched() -> (Bench, [std::sync::mpsc::Receiver<Heard<{ pdu::FRAME_LEN }>>; 2
     bench.change(1, BridgeChange::Join(1, None));
     let heard = [(0, BOND, 10), (1, BOND + 3, 11)].map(|(bridge, bond, member)| {
         bench.change(bridge, BridgeChange::Join(bond, None));
-        let (inlet, heard) = Inlet::new(64, 1_000_000, || {});
+        let (inlet, heard) = Inlet::new(64, &Pace::of(1_000_000), || {});
         let members = vec![Strand { port: member, receives: Receives::All }];
         let way = Way { bridge: BridgeId(bridge), table: [member; BUCKETS], members, ..way(2).0 };
         let fittings = Fittings { inlet: Some(inlet), ..Fittings::default() };

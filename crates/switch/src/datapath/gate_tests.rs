@@ -8,7 +8,7 @@ use l2proto::rstp::bpdu::Bpdu;
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::gate::Gate;
-use crate::inlet::Inlet;
+use crate::inlet::{Inlet, Pace};
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 
@@ -74,7 +74,7 @@ fn ports_have_vlans_besides() {
 fn messages_of_spanning_tree_come_in_where_nothing_else_does() {
     let mut bench = Bench::new(2);
     bench.change(0, gate(&[0], &[]));
-    let (inlet, heard) = Inlet::new(8, 1_000_000, || {});
+    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
     bench.path.set_trap(1, Some(Box::new(Trap { bpdu: Some(inlet), ..Trap::default() })));
     let tcn = Bpdu::Tcn.frame(packet::MacAddr([2, 0, 0, 0, 0, 1]));
     bench.send(1, &[tcn.clone(), frame(BROADCAST, station(1))]);

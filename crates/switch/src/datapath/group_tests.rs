@@ -7,7 +7,7 @@ use ethdev::DropReason::{MulticastQuery, NoListener, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::inlet::{Heard, Inlet};
+use crate::inlet::{Heard, Inlet, Pace};
 use crate::snoop::message::tests::{query_frame, report};
 use crate::snoop::snooper::Snooper;
 use crate::snoop::stage::{LONGEST, Snoop};
@@ -30,7 +30,7 @@ impl Known {
     fn new(change: impl FnOnce(&mut [PortSnooping; 4], &mut McastSnooping)) -> Self {
         let (mut ports, mut settings) = <([PortSnooping; 4], McastSnooping)>::default();
         change(&mut ports, &mut settings);
-        let (inlet, heard) = Inlet::by_port(128, 1_000_000_000, || {});
+        let (inlet, heard) = Inlet::by_port(128, &Pace::of(1_000_000_000), || {});
         let (bench, snooper) = (Bench::new(4), Snooper::new(&settings));
         let mut known = Self { bench, snooper, heard, ports, settings };
         let groups = Default::default();

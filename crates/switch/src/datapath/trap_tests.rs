@@ -5,7 +5,7 @@ use l2proto::lldp::frame::{CHASSIS_MAC, ETHERTYPE, Id, MAX_LEN, PORT_NAME, Unit}
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::inlet::{Heard, Inlet};
+use crate::inlet::{Heard, Inlet, Pace};
 use crate::limit::PortLimits;
 
 /// A frame of LLDP.
@@ -25,7 +25,7 @@ fn lldp() -> Vec<u8> {
 }
 
 fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard<MAX_LEN>> {
-    let (inlet, heard) = Inlet::new(8, 1_000_000, || {});
+    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
     bench.path.set_trap(port, Some(Box::new(Trap { lldp: Some(inlet), ..Trap::default() })));
     heard
 }

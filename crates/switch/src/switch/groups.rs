@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use eal::clock;
 use eal::time::later;
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -107,7 +106,7 @@ impl Control {
         let now = self.time.now();
         let watch = self.groups.0.entry(name.to_owned());
         let watch = watch.or_insert_with(|| {
-            let (inlet, heard) = Inlet::by_port(MOST_HEARD, clock::hz(), self.notes.once());
+            let (inlet, heard) = Inlet::by_port(MOST_HEARD, &self.pace, self.notes.once());
             let (snooper, mac) = (Snooper::new(settings), MacAddr::random_local());
             Watch { snooper, inlet, heard, view: None, mac }
         });

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use eal::clock;
 use l2proto::lacp::pdu::{self, FRAME_LEN, Flags, Info, Slow};
 use l2proto::lacp::port::{Manner, Port as LacpPort, Receive, Settings};
 use l2proto::lacp::{Agent, Link as LacpLink, PortLacp};
@@ -226,7 +225,7 @@ impl Control {
         let (number, listens) = (entry.number(), entry.options().bonding.lacp != Lacp::Off);
         let bond = self.bonds.of(name);
         if listens != bond.inlet.is_some() {
-            let inlet = || Inlet::new(MOST_HEARD, clock::hz(), self.notes.of_port(number));
+            let inlet = || Inlet::new(MOST_HEARD, &self.pace, self.notes.of_port(number));
             bond.inlet = listens.then(inlet);
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::Receiver;
 
-use eal::clock;
 use l2proto::lacp::pdu::FRAME_LEN as SLOW_LEN;
 use l2proto::lldp::frame::MAX_LEN as LLDP_LEN;
 use l2proto::rstp::bpdu::FRAME_LEN as BPDU_LEN;
@@ -36,7 +35,7 @@ pub(super) struct Line<const N: usize> {
 impl<const N: usize> Line<N> {
     /// One that has `control` look at port `number` when something comes.
     fn new(room: usize, number: u16, control: &Control) -> Self {
-        let (inlet, heard) = Inlet::new(room, clock::hz(), control.notes.of_port(number));
+        let (inlet, heard) = Inlet::new(room, &control.pace, control.notes.of_port(number));
         Self { inlet, heard }
     }
 
