@@ -25,6 +25,7 @@ use crate::content::{Content, decide, wanted};
 use crate::controller::link::Link;
 use crate::desired::{Desired, Problems, RESERVED};
 use crate::device::{Dummies, Places};
+use crate::features;
 use crate::numbers::{Applicant, Numbers, PathNumbers};
 use crate::refused::Refused;
 use crate::report;
@@ -388,6 +389,11 @@ impl Agent {
             }
         }
         let before = self.content.as_ref();
+        let paths = |content: &Content| -> BTreeSet<&str> {
+            content.bridges.values().map(|bridge| features::path_of(&bridge.datapath_type)).gather()
+        };
+        let old = before.map(paths).unwrap_or_default();
+        paths(content).difference(&old).for_each(|path| features::tell(path));
         let had: BTreeSet<(&str, &str)> = before
             .into_iter()
             .flat_map(|content| content.interfaces().map(|(bridge, _, name, _)| (bridge, name)))

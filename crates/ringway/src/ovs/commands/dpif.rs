@@ -4,19 +4,11 @@ use std::fmt::Write as _;
 
 use ordered::Order as _;
 use ovs::content::{Content, Interface};
+pub use ovs::features::{PATHS, path_of};
 use ovs::unixctl::Answer;
 
 use super::super::flows::collect;
 use super::Appctl;
-
-/// The names of data paths: for tests, and for all others.
-pub const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
-
-/// Which of them a bridge with this type of data path has.
-pub fn path_of(datapath_type: &str) -> &'static str {
-    let [dummy, netdev] = PATHS;
-    if datapath_type == "dummy" { dummy } else { netdev }
-}
 
 /// What is shown of an interface's type.
 pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str) -> String {
