@@ -198,7 +198,7 @@ impl Reader<'_> {
         let is_later = fragment & 0x1FFF != 0;
         self.frag(is_later, is_later || fragment & 0x2000 != 0);
         self.at += header_len;
-        if is_later { None } else { self.transport(proto, false) }
+        if is_later { None } else { self.transport(proto) }
     }
 
     #[inline(always)]
@@ -227,7 +227,7 @@ impl Reader<'_> {
         self.put(slot::IP_TTL, hops);
         self.put(slot::IP_PROTO, proto);
         self.put(slot::IP_FRAG, frag);
-        if frag & FRAG_LATER != 0 { None } else { self.transport(proto, true) }
+        if frag & FRAG_LATER != 0 { None } else { self.transport(proto) }
     }
 
     /// What comes behind the extension headers, and whether it is a fragment; of one that is not the
@@ -265,7 +265,7 @@ impl Reader<'_> {
     }
 
     #[inline(always)]
-    fn transport(&mut self, proto: u8, is_v6: bool) -> Option<()> {
+    fn transport(&mut self, proto: u8) -> Option<()> {
         match proto {
             6 => {
                 let [a, b, c, d, _, _, _, _, _, _, _, _, high, low, ..] = self.peek::<20>(0)?;
@@ -285,12 +285,12 @@ impl Reader<'_> {
                 let [a, b, c, d, ..] = self.peek::<12>(0)?;
                 self.ports([a, b, c, d]);
             }
-            // ICMP and IGMP.
-            1 | 2 if !is_v6 => {
+            // ICMP and IGMP; whatever the version of IP, as in Open vSwitch.
+            1 | 2 => {
                 let [kind, code, ..] = self.peek::<8>(0)?;
                 self.ports([0, kind, 0, code]);
             }
-            58 if is_v6 => {
+            58 => {
                 let [kind, code, ..] = self.peek::<8>(0)?;
                 self.ports([0, kind, 0, code]);
                 if matches!(kind, 135 | 136) && code == 0 {

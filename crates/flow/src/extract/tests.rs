@@ -118,6 +118,19 @@ fn ipv6_with_extensions() {
     assert_eq!(key_of(&ethernet(&[], IPV6, &ipv6(0, &endless))).get_u8(slot::IP_PROTO), 0);
 }
 
+/// Messages of the other version's protocol are read, too, as in Open vSwitch: no rule matches on them.
+#[test]
+fn control_messages_of_either_version() {
+    let message = [8, 3, 0, 0, 0, 0, 0, 0];
+    for proto in [1, 2, 58] {
+        let frames = [(IPV4, ipv4(proto, 0, 0, &message)), (IPV6, ipv6(proto, &message))];
+        for (kind, packet) in frames {
+            let key = key_of(&ethernet(&[], kind, &packet));
+            assert_eq!((key.get_u16(slot::TP_SRC), key.get_u16(slot::TP_DST)), (8, 3), "{proto}");
+        }
+    }
+}
+
 #[test]
 fn neighbour_discovery_and_arp() {
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];

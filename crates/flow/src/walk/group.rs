@@ -69,9 +69,6 @@ impl<'w> Walk<'w> {
         self.buckets += 1;
         // A packet that is lost in one of several buckets has come to all of them.
         self.groups.push(&bucket.stats);
-        if self.error.is_some() {
-            return;
-        }
         let is_nested = std::mem::replace(&mut self.is_in_group, true);
         self.tell(|watch, key| watch.enter(key, Place::Bucket(bucket.desc.id)));
         self.depth += 1;

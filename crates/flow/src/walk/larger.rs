@@ -2,7 +2,8 @@
 //!
 //! As in Open vSwitch, what is behind the action in its rule is done with a copy of the packet that has
 //! the bit, and what follows that rule with the packet as it was. What is in the action set is done with
-//! a copy that is longer; and in any case in the end, by the packet as it was.
+//! a copy that is longer; and in any case in the end, by the packet as it was. If the copy comes to an
+//! `exit`, or stops, that is the end for the packet, too: of whoever follows it, for the longer one.
 
 use openflow::{Action, Instructions, Subfield};
 
@@ -28,13 +29,13 @@ impl Walk<'_> {
         }
         // Each of them may come here again.
         self.lookups += 1;
-        let has_exited = self.has_exited;
         self.tell(|watch, key| watch.by_len(key, len));
-        for is_larger in [true, false] {
-            self.larger((is_larger, target), rest, of);
-            self.has_exited = has_exited;
-            self.tell(|watch, _| watch.end_by_len());
-        }
+        self.larger((true, target), rest, of);
+        self.tell(|watch, _| watch.end_by_len());
+        let has_exited = std::mem::take(&mut self.has_exited);
+        self.larger((false, target), rest, of);
+        self.tell(|watch, _| watch.end_by_len());
+        self.has_exited = has_exited;
     }
 
     /// How long the packet is by now.
@@ -51,7 +52,7 @@ impl Walk<'_> {
     ) {
         // Off the stack, which deep lists must not exhaust.
         let (state, stack) = (Box::new(self.state.clone()), self.stack.clone());
-        let (set, has_exited) = (self.set.clone(), self.has_exited);
+        let set = self.set.clone();
         let at = self.ops.len();
         self.ops.push(Op::Save);
         self.level += 1;
@@ -69,11 +70,13 @@ impl Walk<'_> {
             }
             None => self.actions(rest),
         }
+        let has_stopped = self.freezing.is_some();
         self.end();
+        self.has_exited |= has_stopped;
         self.level -= 1;
         self.end_copy(at);
         self.state = *state;
-        (self.stack, self.set, self.has_exited) = (stack, set, has_exited);
+        (self.stack, self.set) = (stack, set);
     }
 }
 
@@ -135,6 +138,31 @@ mod tests {
         let add = crate::tables::Change::add(0, Match::new(), instructions);
         pipeline.tables.change(&add, 0).unwrap();
         assert_eq!((sent(&pipeline, 200), sent(&pipeline, 14)), (vec![12, 14], vec![13, 14]));
+    }
+
+    /// What follows the rule, and the action set, are done only if the packet's own way did not end.
+    #[test]
+    fn an_end_is_one_for_what_is_behind_the_rule_too() {
+        let ends = |bit: u128, port: u32| {
+            let matching = Match::new().with_masked(Field::Reg0, bit, 1);
+            (1, 1, matching, vec![output(port), Action::Exit])
+        };
+        let rules = |end, (other, goes_on): (u128, u32)| {
+            let goes_on = vec![output(goes_on)];
+            let other = (1, 1, Match::new().with_masked(Field::Reg0, other, 1), goes_on);
+            let check = vec![check(100), Action::resubmit_table(1)];
+            let behind = vec![Action::resubmit_table(2), output(4)];
+            let mut pipeline = pipeline(&[(2, 0, Match::new(), check), end, other]);
+            let write = Some(vec![Action::output(openflow::PortNo::IN_PORT)]);
+            let instructions = Instructions { write, ..Instructions::apply(behind) };
+            let add = crate::tables::Change::add(0, Match::new(), instructions);
+            pipeline.tables.change(&add, 0).unwrap();
+            pipeline
+        };
+        let longer = rules(ends(1, 2), (0, 3));
+        assert_eq!((sent(&longer, 101), sent(&longer, 100)), (vec![12], vec![13, 14, 11]));
+        let shorter = rules(ends(0, 3), (1, 2));
+        assert_eq!((sent(&shorter, 101), sent(&shorter, 100)), (vec![12, 14, 11], vec![13]));
     }
 
     /// A tag that is put on before counts, though it is put on later.

@@ -48,6 +48,7 @@ use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
 use freeze::Freezing;
+use mpls::Labels;
 use table::Next;
 use tags::Tags;
 use trace::Tracer;
@@ -144,14 +145,27 @@ struct State {
     dirty: [u64; PACKET_WORDS],
     /// What has become of its tags since then.
     tags: Tags,
+    /// And of its labels.
+    labels: Labels,
     /// By how many bytes it has grown until then.
     grown: i32,
 }
 
 impl State {
+    fn new(key: Key) -> Self {
+        let (tags, labels) = (Tags::new(&key), Labels::new(&key));
+        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown: 0 }
+    }
+
+    /// By how many bytes it is to grow since, and by how many to shrink.
+    fn changes(&self) -> (u32, u32) {
+        let (tags, labels) = (self.tags.growth(&self.key), self.labels.growth(&self.key));
+        (tags.0.saturating_add(labels.0), tags.1.saturating_add(labels.1))
+    }
+
     /// By how many bytes it has grown since.
     fn growth(&self) -> i32 {
-        let (more, less) = self.tags.growth(&self.key);
+        let (more, less) = self.changes();
         more.cast_signed().saturating_sub(less.cast_signed())
     }
 }
@@ -198,7 +212,7 @@ impl<'w> Walk<'w> {
         Self {
             pipeline,
             watch,
-            state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key), grown: 0 },
+            state: State::new(key),
             table: 0,
             cookie: u64::MAX,
             rule: None,
@@ -522,8 +536,8 @@ impl<'w> Walk<'w> {
         if port == self.in_port() {
             return self.note(Kind::Warning, format_args!("skipping output to input port"));
         }
-        // It is that long before tags are put on, or taken off, that are still to be.
-        let (more, less) = self.state.tags.growth(&self.state.key);
+        // It is that long before tags and labels are put on, or taken off, that are still to be.
+        let (more, less) = self.state.changes();
         let max_len = max_len.saturating_add(more).saturating_sub(less);
         if max_len < SHORTEST {
             return self.note(Kind::Warning, format_args!("no header is left, skipping output"));
@@ -645,8 +659,13 @@ impl<'w> Walk<'w> {
     /// Adds the operations that change the packet as the key was changed.
     fn flush(&mut self) {
         self.state.grown = self.state.grown.saturating_add(self.state.growth());
-        let State { key, dirty, tags, .. } = &mut self.state;
+        let State { key, dirty, tags, labels, .. } = &mut self.state;
         self.ops.extend(tags.edits(key).map(Op::Edit));
+        if let Some(edits) = labels.edits(key) {
+            self.ops.extend(edits.into_iter().map(Op::Edit));
+            // They are put on as they were written.
+            dirty.get_mut(slot::MPLS_LSE.word()).into_iter().for_each(|word| *word = 0);
+        }
         let may_be_written = has_network_header(key);
         for (word, mask) in (0_u8..).zip(dirty) {
             let mask = std::mem::take(mask);

@@ -1,15 +1,19 @@
 //! Labels of MPLS (RFC 3032): three of them are looked at, as in Open vSwitch.
 //!
+//! Like tags they are put on and taken off once the packet is handed on, and only those that are not
+//! there already. So a label that is put on and taken off again is none, whatever the packet was to be
+//! then: it is what it was.
+//!
 //! What is behind the last label is in the key all the time, though no rule can see it as long as the
 //! EtherType says MPLS: so a packet whose labels are taken off need not be looked at again.
 
 use arrayvec::ArrayVec;
 use openflow::packet_in::Reason;
 
-use super::{Kind, NO_METER, Walk, tags};
+use super::{Kind, NO_METER, State, Walk, tags};
 use crate::extract::LAST_LABEL;
 use crate::key::{INSIDE, Key, Slot, slot};
-use crate::path::{Edit, Lost, Op};
+use crate::path::{Edit, Lost};
 
 /// The places of labels, the outermost first.
 const LABELS: [Slot; 3] = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
@@ -38,6 +42,67 @@ pub fn labels(key: &Key) -> ArrayVec<u32, 3> {
     entries
 }
 
+/// What a packet had when it was last made to be what its key says.
+#[derive(Clone, Debug)]
+pub(super) struct Labels {
+    before: ArrayVec<u32, 3>,
+    /// What it carried.
+    ether_type: u16,
+    /// Some were put on, or taken off, since then.
+    is_other: bool,
+}
+
+impl Labels {
+    /// Those that a packet comes with.
+    pub(super) fn new(key: &Key) -> Self {
+        Self { before: labels(key), ether_type: key.get_u16(slot::ETH_TYPE), is_other: false }
+    }
+
+    /// By how many bytes the packet is to grow, and by how many to shrink.
+    pub(super) fn growth(&self, key: &Key) -> (u32, u32) {
+        if !self.is_other {
+            return (0, 0);
+        }
+        let bytes = |labels: usize| u32::try_from(labels * 4).unwrap_or_default();
+        let (before, now) = (self.before.len(), labels(key).len());
+        (bytes(now.saturating_sub(before)), bytes(before.saturating_sub(now)))
+    }
+
+    /// The changes that make the packet's labels those of its key: innermost ones that are the same stay.
+    /// Nothing if none was put on or taken off.
+    pub(super) fn edits(&mut self, key: &Key) -> Option<ArrayVec<Edit, 6>> {
+        if !self.is_other {
+            return None;
+        }
+        let (now, ether_type) = (labels(key), key.get_u16(slot::ETH_TYPE));
+        let pairs = self.before.iter().rev().zip(now.iter().rev());
+        let mut kept = pairs.take_while(|(a, b)| a == b).count();
+        let (mut edits, tags) = (ArrayVec::new(), tags::count(key));
+        for left in (kept..self.before.len()).rev() {
+            if let Some(entry) = now.iter().rev().nth(kept).filter(|_| left == kept) {
+                edits.push(set_outermost(*entry));
+                kept += 1;
+                continue;
+            }
+            let ether_type = if now.is_empty() && left > 0 { 0x8847 } else { ether_type };
+            edits.push(Edit::PopMpls { tags, ether_type });
+        }
+        let new = now.iter().rev().skip(kept);
+        edits.extend(new.map(|entry| Edit::PushMpls { tags, ether_type, entry: *entry }));
+        let is_put = |edit: &Edit| !matches!(edit, Edit::Set { .. });
+        if edits.iter().any(is_put) {
+            self.ether_type = ether_type;
+        }
+        (self.before, self.is_other) = (now, false);
+        Some(edits)
+    }
+}
+
+fn set_outermost(entry: u32) -> Edit {
+    let word = u8::try_from(slot::MPLS_LSE.word()).unwrap_or_default();
+    Edit::Set { word, mask: u64::from(u32::MAX) << 32, value: u64::from(entry) << 32 }
+}
+
 impl Walk<'_> {
     /// Puts a label on: a copy of the outermost, or one that says what is behind it.
     pub(super) fn push_mpls(&mut self, ether_type: u16) {
@@ -50,8 +115,10 @@ impl Walk<'_> {
             0 => first_label(key),
             _ => key.get_u32(slot::MPLS_LSE) & !LAST_LABEL,
         };
-        self.flush();
-        let key = &mut self.state.key;
+        if count == 0 {
+            self.flush();
+        }
+        let State { key, labels, .. } = &mut self.state;
         if count == 0 {
             let own = key.get_u16(slot::ETH_TYPE);
             let inside = INSIDE.iter().skip(1).position(|kind| *kind == own);
@@ -62,8 +129,7 @@ impl Walk<'_> {
         key.set(second, key.get(first));
         key.set(first, entry.into());
         key.set(slot::ETH_TYPE, ether_type.into());
-        let edit = Edit::PushMpls { tags: tags::count(key), ether_type, entry };
-        self.edit_labels(edit, 4);
+        labels.is_other = true;
     }
 
     /// Takes the outermost label off, if there is one; all of them, where no label follows by what the
@@ -76,9 +142,8 @@ impl Walk<'_> {
             // The one behind it is not known.
             return self.too_many("pop", "has");
         }
-        self.flush();
-        let key = &mut self.state.key;
-        let (tags, count) = (tags::count(key), if is_mpls(ether_type) { 1 } else { before.len() });
+        let State { key, labels, .. } = &mut self.state;
+        let count = if is_mpls(ether_type) { 1 } else { before.len() };
         for slot in LABELS {
             key.set(slot, 0);
         }
@@ -86,22 +151,25 @@ impl Walk<'_> {
             key.set(slot, entry.into());
         }
         key.set(slot::ETH_TYPE, ether_type.into());
+        labels.is_other = true;
         if !is_mpls(ether_type) {
-            let inside = INSIDE.get(usize::from(key.get_u8(slot::INSIDE)));
-            if !is_last || inside != Some(&ether_type) {
-                forget_inside(key);
-            }
-            key.set(slot::INSIDE, 0);
-        }
-        for left in (0..count).rev() {
-            let ether_type = if left == 0 { ether_type } else { 0x8847 };
-            self.edit_labels(Edit::PopMpls { tags, ether_type }, -4);
+            self.see_inside(ether_type, is_last);
         }
     }
 
-    fn edit_labels(&mut self, edit: Edit, grown: i32) {
-        self.ops.push(Op::Edit(edit));
-        self.state.grown = self.state.grown.saturating_add(grown);
+    /// Makes the packet what it is without labels: `ether_type`, if that is so, and no more is behind
+    /// them; or what it was if it had none.
+    fn see_inside(&mut self, ether_type: u16, is_all: bool) {
+        let own = self.state.labels.before.is_empty().then_some(self.state.labels.ether_type);
+        self.flush();
+        let key = &mut self.state.key;
+        let inside = INSIDE.get(usize::from(key.get_u8(slot::INSIDE)));
+        match own {
+            Some(own) => key.set(slot::ETH_TYPE, own.into()),
+            None if !is_all || inside != Some(&ether_type) => forget_inside(key),
+            None => {}
+        }
+        key.set(slot::INSIDE, 0);
     }
 
     fn too_many(&mut self, what: &str, has: &str) {
@@ -181,6 +249,7 @@ mod tests {
 
     use super::*;
     use crate::extract::{Depth, extract};
+    use crate::path::Op;
     use crate::rewrite::rewrite;
     use crate::walk::tests::{output, pipeline};
     use crate::walk::{Start, walk};
@@ -205,24 +274,32 @@ mod tests {
         frame
     }
 
-    /// What comes out of port 2 of a frame, by rules of the first two tables.
+    /// What comes out of a port of a frame, by rules of the first two tables.
     fn sent(rules: &[(u8, u16, Match, Vec<Action>)], frame: &[u8]) -> Option<Vec<u8>> {
+        all_sent(rules, frame).pop()
+    }
+
+    /// All that comes out.
+    fn all_sent(rules: &[(u8, u16, Match, Vec<Action>)], frame: &[u8]) -> Vec<Vec<u8>> {
         let mut key = Key::default();
         key.set(slot::IN_PORT, 1);
         extract(&mut key, frame, frame.len(), 1, Depth::All);
+        key.set_frame_len(frame.len());
         let pipeline = pipeline(rules);
         let path = walk(&pipeline, &mut key, &Start::Table, None);
         let mut room = EditRoom::default();
         let mut editing = room.begin();
         let mut open = editing.open(&Frame::from_bytes(frame)).unwrap();
+        let mut all = Vec::new();
         for op in &path.ops {
             match op {
                 Op::Edit(edit) => assert!(rewrite(edit, &mut open)),
-                Op::Output(12) => return Some(open.head().to_vec()),
+                Op::Output(_) => all.push(open.head().to_vec()),
+                Op::Save | Op::Restore if path.ops.iter().all(|op| *op != Op::Restore) => {}
                 other => panic!("{other:?}"),
             }
         }
-        None
+        all
     }
 
     fn by(actions: &[Action]) -> Vec<(u8, u16, Match, Vec<Action>)> {
@@ -275,6 +352,51 @@ mod tests {
         // It is not what the rule says that it is.
         let other = vec![(0, 1, Match::new(), vec![pop(0x86DD), Action::resubmit_table(1)])];
         assert_eq!(sent(&[other, rules[2..].to_vec()].concat(), &frame(&[(7, 64)])), None);
+    }
+
+    #[test]
+    fn labels_that_do_not_stay_are_none() {
+        let other = |kind: u16| Action::PushMpls { ethertype: kind };
+        // What the packet is to be does not matter then, and it is found as what it is.
+        let udp = Match::new().with(Field::EthType, 0x800).with(Field::UdpDst, 53);
+        let udp = udp.with(Field::IpProto, 17);
+        let rules = vec![
+            (0, 1, Match::new(), vec![PUSH, pop(0x86DD), Action::resubmit_table(1)]),
+            (1, 1, udp, vec![Action::DecTtl(None), output(2)]),
+        ];
+        let mut less = frame(&[]);
+        less[22] -= 1;
+        less[24] += 1;
+        assert_eq!(sent(&rules, &frame(&[])).unwrap(), less);
+        let same = sent(&by(&[other(0x8848), pop(0x8847)]), &frame(&[(5, 7)]));
+        assert_eq!(same.unwrap(), frame(&[(5, 7)]));
+        // One in the place of another one is that one, written to.
+        let label = Action::SetMplsLabel(6);
+        let one = sent(&by(&[pop(0x8847), other(0x8848), label]), &frame(&[(5, 7), (8, 9)]));
+        assert_eq!(one.unwrap(), frame(&[(6, 9), (8, 9)]));
+        // Between them somebody has got it with the label.
+        let rules = by(&[PUSH, output(3), pop(0x86DD)]);
+        let all = all_sent(&rules, &frame(&[]));
+        let kinds: Vec<&[u8]> = all.iter().map(|frame| &frame[12..14]).collect();
+        assert_eq!(kinds, [[0x88, 0x47], [0x86, 0xDD]]);
+    }
+
+    #[test]
+    fn labels_that_are_to_come_count_for_the_length() {
+        let bit = openflow::Subfield { field: Field::Reg0, offset: 0, bits: 1 };
+        let rules = |len: usize, actions: &[Action]| {
+            let len = u16::try_from(len).unwrap();
+            let check = Action::CheckPktLarger { len, target: bit };
+            let long = Match::new().with_masked(Field::Reg0, 1, 1);
+            let actions = actions.iter().cloned().chain([check, Action::resubmit_table(1)]);
+            vec![(0, 0, Match::new(), actions.collect()), (1, 1, long, vec![output(2)])]
+        };
+        let (frame, len) = (frame(&[]), frame(&[]).len());
+        let is_longer = |than, actions: &[Action]| sent(&rules(than, actions), &frame).is_some();
+        assert!(is_longer(len + 3, &[PUSH]) && !is_longer(len + 4, &[PUSH]));
+        let both = [PUSH, PUSH, pop(0x8847)];
+        assert!(is_longer(len + 3, &both) && !is_longer(len + 4, &both));
+        assert!(is_longer(len - 1, &[PUSH, pop(0x800)]) && !is_longer(len, &[PUSH, pop(0x800)]));
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn is_write(action: &Action) -> bool {
             | Action::SetL4Src(_)
             | Action::SetL4Dst(_)
             | Action::SetTunnel { .. }
+            | Action::SetQueue(_)
     )
 }
 
@@ -55,10 +56,9 @@ fn is_write(action: &Action) -> bool {
 pub(crate) fn ordered(set: &[Action]) -> Vec<Action> {
     let last = |is_it: &fn(&Action) -> bool| set.iter().rev().find(|action| is_it(action)).cloned();
     let Some(end) = ENDS.iter().find_map(last) else { return Vec::new() };
-    let queue = set.iter().rev().find(|action| matches!(action, Action::SetQueue(_)));
     let once = ONCE.iter().filter_map(last);
     let writes = set.iter().filter(|action| is_write(action)).cloned();
-    once.chain(writes).chain(queue.cloned()).chain([end]).collect()
+    once.chain(writes).chain([end]).collect()
 }
 
 impl Walk<'_> {
@@ -90,5 +90,26 @@ impl Walk<'_> {
             _ => PortNo::UNSET,
         };
         self.state.key.set(slot::ACTSET_OUTPUT, u128::from(port.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::Field;
+
+    use super::*;
+
+    #[test]
+    fn writes_and_queues_are_done_as_they_were_written_and_others_in_their_order() {
+        let value = |value| Action::SetField { field: Field::Reg0, value, mask: u128::MAX };
+        let (out, group) = (Action::output(PortNo(1)), Action::Group(1));
+        let (queue, other) = (Action::SetQueue(2), Action::SetQueue(3));
+        let set = [group.clone(), out.clone(), queue.clone(), value(1), other.clone()];
+        let set = [&set[..], &[Action::DecTtl(None), Action::PopVlan, value(2)]].concat();
+        let all = [Action::PopVlan, Action::DecTtl(None), queue, value(1), other, value(2), group];
+        assert_eq!(ordered(&set), all);
+        assert_eq!(ordered(&[value(1), out.clone()]), [value(1), out]);
+        // Nothing is done where nothing ends it.
+        assert_eq!(ordered(&[value(1), Action::PopVlan]), []);
     }
 }
