@@ -115,6 +115,17 @@ pub enum Error {
         /// What the driver said.
         source: ethdev::Error,
     },
+    /// A device was opened for a port that no longer waits for it.
+    #[error(
+        "port '{name}' does not get the device '{device}': while that was opened, the port was removed \
+         and added again, or given another one; if it is still to have it, ask again"
+    )]
+    DeviceLate {
+        /// The port's name.
+        name: String,
+        /// The device.
+        device: String,
+    },
     /// Receive queues are pinned to a worker that does not exist.
     #[error("port '{name}': there is no worker {worker}: the switch has {workers}, counted from 0")]
     UnknownWorker {

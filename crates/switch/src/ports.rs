@@ -29,6 +29,16 @@ const MAX_NAME: usize = 32;
 /// How long a worker relies on a queue to be ready before it looks again.
 const RECHECK: Duration = Duration::from_millis(1);
 
+/// What a port without a device waits for: that of one exchange, and of no other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticket(Arc<()>);
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// A port.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -58,6 +68,8 @@ pub(crate) struct Entry {
     trip: Option<Arc<Trip>>,
     /// Whether it is shut, until one of its settings is changed.
     is_shut: bool,
+    /// Of the exchange that has closed its device and is to give it another one.
+    ticket: Option<Ticket>,
 }
 
 impl Entry {
@@ -87,6 +99,7 @@ impl Entry {
             link_changes,
             trip: None,
             is_shut: false,
+            ticket: None,
         }
     }
 
@@ -204,7 +217,7 @@ impl Entry {
 
     /// Has another device behind it, whose queues are with nobody yet; those of the one so far have to be
     /// [taken](Self::detach) from the workers before. What is known of the port stays.
-    pub(crate) fn exchange(&mut self, port: Port) {
+    fn exchange(&mut self, port: Port) {
         // Queues are dropped before their device.
         self.parked = Parked::default();
         self.owners = None;
@@ -212,6 +225,24 @@ impl Entry {
         self.own_mtu = port.control().mtu();
         self.port = port;
         self.update_mtu();
+    }
+
+    /// Has `none` behind it, which carries nothing, until it is [filled](Self::fill) with the ticket that this gives.
+    pub(crate) fn clear(&mut self, none: Port) -> Ticket {
+        self.exchange(none);
+        self.ticket.insert(Ticket::default()).clone()
+    }
+
+    /// Has another device behind it, whose queues are with nobody yet.
+    pub(crate) fn fill(&mut self, port: Port) {
+        self.ticket = None;
+        self.exchange(port);
+    }
+
+    /// Whether it is still to be filled with this ticket: it may be another port of its name by now, or wait
+    /// for the device of somebody else.
+    pub(crate) fn waits_for(&self, ticket: &Ticket) -> bool {
+        self.ticket.as_ref() == Some(ticket)
     }
 
     /// Has `notify` called when the link changes.

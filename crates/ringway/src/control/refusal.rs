@@ -127,7 +127,7 @@ const fn code_of_switch(error: &switch::Error) -> Code {
             ethdev::Error::Device { .. } => Code::Device,
             ethdev::Error::Unsupported { .. } => Code::Unsupported,
         },
-        Error::System { .. } | Error::NoWorker => Code::Internal,
+        Error::System { .. } | Error::NoWorker | Error::DeviceLate { .. } => Code::Internal,
         _ => Code::Invalid,
     }
 }

@@ -8,6 +8,7 @@ use ethdev::OpenPort;
 use super::{Control, Switch};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, PortOptions};
 use crate::error::Error;
+use crate::ports::Ticket;
 use crate::vlan::PortVlan;
 use crate::worker::{Idle, Message};
 
@@ -63,13 +64,14 @@ impl Switch {
     /// # Errors
     /// There is no such port, it is a patch port or a bond, the device cannot be opened, or refuses the
     /// port's MTU. Where it cannot be opened, the port is without one then: it carries nothing, and is to
-    /// be given another one or removed.
+    /// be given another one or removed. Nor has it this one where it was removed meanwhile, or given yet
+    /// another.
     pub fn exchange_device(&self, name: &str, device: &str) -> Result<(), Error> {
-        self.control().clear_port(name)?;
+        let ticket = self.control().clear_port(name)?;
         // Without the lock, since it may take a while.
         let open = drivers::open(name, device, &self.drivers)
             .map_err(|source| Error::Port { name: name.to_owned(), source })?;
-        self.control().fill_port(name, open)
+        self.control().fill_port(name, open, &ticket)
     }
 
     /// Changes what workers without frames do: whether they ever sleep, and for how long they go on
@@ -101,7 +103,7 @@ const NO_DEVICE: &str = "null:";
 
 impl Control {
     /// Closes the device of a port, which stays.
-    fn clear_port(&mut self, name: &str) -> Result<(), Error> {
+    fn clear_port(&mut self, name: &str) -> Result<Ticket, Error> {
         let entry = self.ports.get_mut(name)?;
         let refuse = |source| Error::Port { name: name.to_owned(), source };
         if entry.cable().is_some() || entry.bundle().is_some() {
@@ -111,20 +113,23 @@ impl Control {
         let none = drivers::open(name, NO_DEVICE, &Drivers::new()).map_err(refuse)?;
         entry.unpoll(&self.mailboxes);
         entry.detach(&self.mailboxes);
-        entry.exchange(none.port);
-        Ok(())
+        Ok(entry.clear(none.port))
     }
 
-    /// Gives a port that has none a device.
-    fn fill_port(&mut self, name: &str, open: OpenPort) -> Result<(), Error> {
+    /// Gives a port that was [cleared](Self::clear_port) a device.
+    fn fill_port(&mut self, name: &str, open: OpenPort, ticket: &Ticket) -> Result<(), Error> {
         let OpenPort { port, rx, tx } = open;
         let entry = self.ports.get(name)?;
+        if !entry.waits_for(ticket) {
+            let (name, device) = (name.to_owned(), port.device().to_owned());
+            return Err(Error::DeviceLate { name, device });
+        }
         let (mtu, number, wanted) =
             (entry.options().mtu, entry.number(), entry.options().workers.clone());
         let places = self.place(name, rx.len(), &wanted)?;
         let entry = self.ports.get_mut(name)?;
         tracing::info!(port = name, device = port.device(), "port has another device");
-        entry.exchange(port);
+        entry.fill(port);
         entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number));
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
@@ -220,5 +225,33 @@ impl Control {
         // One that was shut is not any more.
         self.tell_links();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SwitchConfig;
+
+    #[test]
+    fn a_device_goes_to_the_port_that_it_was_opened_for() {
+        let switch = Switch::start(&SwitchConfig::default()).unwrap();
+        let add = || switch.open_port("vm1", "null:", &PortOptions::default()).unwrap();
+        let open = |device| drivers::open("vm1", device, &switch.drivers).unwrap();
+        let is_late = |filled| matches!(filled, Err(Error::DeviceLate { .. }));
+        add();
+        // Another port of its name.
+        let ticket = switch.control().clear_port("vm1").unwrap();
+        switch.remove_port("vm1").unwrap();
+        add();
+        assert!(is_late(switch.control().fill_port("vm1", open("null:"), &ticket)));
+        // The same port, whose device somebody else exchanges.
+        let [first, second] = [(); 2].map(|()| switch.control().clear_port("vm1").unwrap());
+        assert!(is_late(switch.control().fill_port("vm1", open("null:"), &first)));
+        switch.control().fill_port("vm1", open("null:size=64"), &second).unwrap();
+        assert_eq!(switch.port("vm1").unwrap().device, "null:size=64");
+        assert!(is_late(switch.control().fill_port("vm1", open("null:"), &second)));
+        assert_eq!(switch.port("vm1").unwrap().device, "null:size=64");
+        switch.shutdown();
     }
 }

@@ -3,7 +3,8 @@
 //! A front-end has made the file at the path, or a link instead, which may lead into a file system
 //! that it serves itself. Looking a path up waits for whoever serves it. So the control thread has
 //! others do it, and none of those that wait keeps another port from being connected: as long as
-//! ports wait for their turn, there is a thread that comes for the next one.
+//! ports wait for their turn, there is a thread that comes for the next one. Where there can be none,
+//! their attempts end, and they try again later.
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +36,8 @@ struct Shared {
     news: Condvar,
     /// For the control thread: attempts have ended.
     done: EventFd,
+    /// Bytes of a thread's stack.
+    stack: usize,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +75,12 @@ impl Job {
 impl Connector {
     /// One without threads.
     pub(super) fn new() -> io::Result<Self> {
+        Self::with_stacks(STACK)
+    }
+
+    fn with_stacks(stack: usize) -> io::Result<Self> {
         let (state, news, done) = (Mutex::default(), Condvar::new(), EventFd::new()?);
-        Ok(Self(Arc::new(Shared { state, news, done })))
+        Ok(Self(Arc::new(Shared { state, news, done, stack })))
     }
 
     /// Readable when attempts have ended.
@@ -119,7 +126,7 @@ impl Shared {
 
     fn start_thread(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let shared = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("connect".into()).stack_size(STACK);
+        let thread = std::thread::Builder::new().name("connect".into()).stack_size(self.stack);
         eal::thread::spawn(thread, move || shared.work())?;
         state.idle += 1;
         Ok(())
@@ -138,19 +145,26 @@ impl Shared {
                 continue;
             };
             state.idle -= 1;
-            if state.idle == 0 && !state.jobs.is_empty() {
-                // If there can be none, they wait until this one or the next attempt is at it.
-                let _ = self.start_thread(&mut state);
+            if state.idle == 0 && !state.jobs.is_empty() && self.start_thread(&mut state).is_err() {
+                // They would wait for this one, for as long as it hangs.
+                let waiting = std::mem::take(&mut state.jobs);
+                self.tell(&mut state, waiting.into_iter().map(|job| job.port));
             }
             drop(state);
             let port = job.port;
             job.run();
             state = self.lock();
             state.idle += 1;
-            state.ended.push(port);
-            if state.ended.len() == 1 {
-                let _ = self.done.signal();
-            }
+            self.tell(&mut state, [port]);
+        }
+    }
+
+    /// Tells the control thread that attempts of `ports` have ended.
+    fn tell(&self, state: &mut State, ports: impl IntoIterator<Item = u32>) {
+        let was_told = !state.ended.is_empty();
+        state.ended.extend(ports);
+        if !was_told {
+            let _ = self.done.signal();
         }
     }
 }
@@ -189,7 +203,11 @@ mod tests {
 
     impl Waiting {
         fn new() -> Self {
-            let (connector, epoll) = (Connector::new().unwrap(), Epoll::new().unwrap());
+            Self::with(Connector::new().unwrap())
+        }
+
+        fn with(connector: Connector) -> Self {
+            let epoll = Epoll::new().unwrap();
             epoll.add(connector.done(), 5, Interest::READ).unwrap();
             Self { connector, epoll, events: Events::new() }
         }
@@ -272,5 +290,33 @@ mod tests {
         }
         ended.sort_unstable();
         assert_eq!(ended, [0, 1, 2]);
+    }
+
+    /// A thread whose stack no address space has room for never starts.
+    #[test]
+    fn where_no_thread_can_start_attempts_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut waiting = Waiting::with(Connector::with_stacks(1 << 60).unwrap());
+        let path = dir.path().join("nobody");
+        let none = waiting.connector.begin(1, path.clone(), &Closer::default());
+        assert!(none.is_err());
+        // The only thread hangs at the first job, while another has come already.
+        let (full, hung) = sync_channel(0);
+        let (result, attempt) = sync_channel(1);
+        let job =
+            |port, result| Job { port, path: path.clone(), closer: Closer::default(), result };
+        let shared = Arc::clone(&waiting.connector.0);
+        {
+            let mut state = shared.lock();
+            state.jobs.extend([job(2, full), job(3, result)]);
+            state.idle = 1;
+        }
+        let worker = std::thread::spawn(move || shared.work());
+        assert_eq!(waiting.ended(), [3]);
+        assert!(matches!(Attempt(attempt).result(), Some(Ok(None))));
+        drop(hung);
+        assert_eq!(waiting.ended(), [2]);
+        drop(waiting);
+        worker.join().unwrap();
     }
 }
