@@ -6,13 +6,13 @@ use daemon::{Edit, State, file};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogAction, LogArgs, PortAction, PortArgs,
-    PortSettings, ReloadArgs, TimeAction, TimeArgs,
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogAction, LogArgs, PortAction, PortAdd,
+    PortArgs, PortSet, PortSettings, ReloadArgs, TimeAction, TimeArgs,
 };
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::protocol::{
-    self, Added, ConfigDiff, Flushed, LogLevels, Reloaded, Request, Shown,
+    self, Added, ConfigDiff, Flushed, LogLevels, NewPort, Reloaded, Request, Shown,
 };
 use crate::exit::Failure;
 use crate::limits::LimitArgs;
@@ -25,97 +25,8 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add {
-            port,
-            mtu,
-            workers,
-            bridge,
-            peer_bridge,
-            vlan,
-            limits,
-            guard,
-            lldp,
-            groups,
-            rstp,
-            save,
-        } => {
-            let folder = std::env::current_dir().map_err(Failure::runtime)?;
-            let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
-            let saving = Saving::begin(&mut client, *save, &name)?;
-            let (mtu, workers) = (*mtu, workers.clone());
-            let (vlan, limits) = (vlan.settings(), Box::new(limits.settings()));
-            let guard = Box::new(guard.clone().settings());
-            let mcast_snooping = Box::new(groups.settings());
-            let rstp = Box::new(rstp.settings());
-            let done = format!("port {name} added on {device}");
-            let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
-            let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
-            let request = Request::PortAdd {
-                name,
-                device,
-                mtu,
-                workers,
-                bridge,
-                peer_bridge,
-                vlan,
-                limits,
-                guard,
-                lldp: lldp.unwrap_or_default(),
-                mcast_snooping,
-                rstp,
-            };
-            let _: Value = client.ask(&request)?;
-            output::line(&done);
-            saving.finish(&mut client, &[&port.name, peer.unwrap_or(&port.name)])
-        }
-        PortAction::Set {
-            name,
-            settings,
-            vlan,
-            no_vlan,
-            limits,
-            no_limits,
-            guard,
-            no_guard,
-            rstp,
-            lacp,
-            groups,
-            save,
-        } => {
-            let mut settings = changed(settings);
-            if *no_vlan || *vlan != VlanArgs::default() {
-                settings.insert("vlan".to_owned(), json!(vlan.settings()));
-            }
-            if *no_limits || *limits != LimitArgs::default() {
-                settings.insert("limits".to_owned(), json!(limits.settings()));
-            }
-            let guard = guard.changed();
-            if *no_guard || !guard.is_empty() {
-                let guard = if *no_guard { Value::Null } else { Value::Object(guard) };
-                settings.insert("guard".to_owned(), guard);
-            }
-            let rstp = rstp.changed();
-            if !rstp.is_empty() {
-                settings.insert("rstp".to_owned(), Value::Object(rstp));
-            }
-            let lacp = lacp.changed();
-            if !lacp.is_empty() {
-                settings.insert("lacp".to_owned(), Value::Object(lacp));
-            }
-            let groups = groups.changed();
-            if !groups.is_empty() {
-                settings.insert("mcast-snooping".to_owned(), Value::Object(groups));
-            }
-            if settings.is_empty() {
-                return Err(Failure::usage(
-                    "nothing to change: give a setting, such as --mtu 1500",
-                ));
-            }
-            let saving = Saving::begin(&mut client, *save, name)?;
-            let _: Value = client.ask(&Request::PortSet { name: name.clone(), settings })?;
-            output::line(&format!("port {name} changed"));
-            saving.finish(&mut client, &[name])
-        }
+        PortAction::Add(port) => port_add(&mut client, port),
+        PortAction::Set(port) => port_set(&mut client, port),
         PortAction::Del { name, save } => {
             let saving = Saving::begin(&mut client, *save, name)?;
             let peer = saving.peer_of(name);
@@ -126,9 +37,49 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
     }
 }
 
+fn port_add(client: &mut Client, new: &PortAdd) -> Result<(), Failure> {
+    let folder = std::env::current_dir().map_err(Failure::runtime)?;
+    let (name, device) = (&new.port.name, absolute(&new.port.device, &folder));
+    let saving = Saving::begin(client, new.save, name)?;
+    let done = format!("port {name} added on {device}");
+    let request = NewPort {
+        name: name.clone(),
+        device,
+        mtu: new.mtu,
+        workers: new.workers.clone(),
+        bridge: new.bridge.clone(),
+        peer_bridge: new.peer_bridge.clone(),
+        vlan: new.vlan.settings(),
+        limits: new.limits.settings(),
+        guard: new.guard.clone().settings(),
+        lldp: new.lldp.unwrap_or_default(),
+        mcast_snooping: new.groups.settings(),
+        rstp: new.rstp.settings(),
+    };
+    let _: Value = client.ask(&Request::PortAdd(Box::new(request)))?;
+    output::line(&done);
+    let peer = switch::patch_peer(&new.port.device).filter(|_| new.peer_bridge.is_some());
+    saving.finish(client, &[name, peer.unwrap_or(name)])
+}
+
+fn port_set(client: &mut Client, port: &PortSet) -> Result<(), Failure> {
+    let (name, settings) = (&port.name, changed(port));
+    if settings.is_empty() {
+        return Err(Failure::usage("nothing to change: give a setting, such as --mtu 1500"));
+    }
+    let saving = Saving::begin(client, port.save, name)?;
+    let _: Value = client.ask(&Request::PortSet { name: name.clone(), settings })?;
+    output::line(&format!("port {name} changed"));
+    saving.finish(client, &[name])
+}
+
 /// The settings that are to change, by their keys in the file.
-fn changed(settings: &PortSettings) -> Map<String, Value> {
-    let PortSettings { mtu, workers, tx_retries, bridge, enabled, lldp } = settings;
+fn changed(port: &PortSet) -> Map<String, Value> {
+    let PortSettings { mtu, workers, tx_retries, bridge, enabled, lldp } = &port.settings;
+    let vlan = port.no_vlan || port.vlan != VlanArgs::default();
+    let limits = port.no_limits || port.limits != LimitArgs::default();
+    // Of these, what is not named stays.
+    let part = |part: Map<String, Value>| (!part.is_empty()).then_some(Value::Object(part));
     let all = [
         ("mtu", mtu.as_ref().map(|mtu| json!(mtu.0))),
         ("workers", workers.as_ref().map(|workers| json!(workers.0))),
@@ -136,6 +87,12 @@ fn changed(settings: &PortSettings) -> Map<String, Value> {
         ("bridge", bridge.as_ref().map(|bridge| json!(bridge))),
         ("enabled", enabled.map(Value::Bool)),
         ("lldp", lldp.map(|lldp| json!(lldp))),
+        ("vlan", vlan.then(|| json!(port.vlan.settings()))),
+        ("limits", limits.then(|| json!(port.limits.settings()))),
+        ("guard", if port.no_guard { Some(Value::Null) } else { part(port.guard.changed()) }),
+        ("rstp", part(port.rstp.changed())),
+        ("lacp", part(port.lacp.changed())),
+        ("mcast-snooping", part(port.groups.changed())),
     ];
     let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     given.collect()

@@ -15,7 +15,7 @@ use ordered::Gather as _;
 use packet::MacAddr;
 use rustix::event::PollFlags;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use switch::PortReport;
 
 use crate::bonds;
@@ -24,7 +24,7 @@ use crate::capture::stream::{self, Stream};
 use crate::config::{self, Source};
 use crate::control::event::{Event, SHUT_BY, Topic};
 use crate::control::protocol::{
-    Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
+    Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, NewPort, Port as PortAnswer,
     PortStats, Ports, Reloaded, Request, RxPressure, Shown, Stats, Subscribed, TxPressure, Vdpa,
     WaitingDevice, Worker, WorkerQueue, Workers,
 };
@@ -101,54 +101,12 @@ impl Serve for Control {
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd {
-                name,
-                device,
-                mtu,
-                workers,
-                bridge,
-                peer_bridge,
-                vlan,
-                limits,
-                guard,
-                lldp,
-                mcast_snooping,
-                rstp,
-            } => {
-                let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
-                let port = Port {
-                    rstp: *rstp,
-                    mtu,
-                    workers,
-                    bridge,
-                    vlan,
-                    limits,
-                    guard,
-                    lldp,
-                    mcast_snooping,
-                    ..Port::new(device)
-                };
-                self.edit(|state| match peer_bridge {
-                    Some(bridge) => {
-                        check::check_name(&name)?;
-                        state.add_patch(&name, port, &bridge)
-                    }
-                    None => config::add(state, &name, port),
-                })
-            }
-            Request::PortSet { name, settings } => {
-                let changed = self.edit(|state| state.set_port(&name, settings))?;
-                // One that was shut, and is what it is to be, would stay so.
-                let _ = self.daemon.switch().reopen_port(&name);
-                Ok(changed)
-            }
+            Request::PortAdd(new) => self.port_add(*new),
+            Request::PortSet { name, settings } => self.port_set(&name, settings),
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
             request @ Request::Capture { .. } => self.capture(request),
-            Request::LogSet { level, target: None } => Ok(log::set(&level).map(|()| json!({}))?),
-            Request::LogSet { level, target: Some(target) } => {
-                Ok(log::set_target(&target, &level).map(|()| json!({}))?)
-            }
+            Request::LogSet { level, target } => log_set(&level, target.as_deref()),
             Request::LogShow {} => value(&log::levels()),
             // The server does that.
             Request::Subscribe { .. } => {
@@ -198,16 +156,7 @@ impl Serve for Control {
                 value(&trace::answer(self.daemon.switch(), &port, &frame)?)
             }
             Request::FdbFlush { port, bridge } => {
-                let switch = self.daemon.switch();
-                let removed = match bridge {
-                    Some(_) if port.is_some() => {
-                        let both = "fdb-flush: of a port or of a bridge, not both";
-                        return Err(Refusal::new(Code::BadRequest, both));
-                    }
-                    Some(bridge) => switch.fdb_flush_bridge(&bridge),
-                    None => switch.fdb_flush(port.as_deref()),
-                };
-                value(&Flushed { removed: removed? })
+                self.fdb_flush(port.as_deref(), bridge.as_deref())
             }
         }
     }
@@ -317,6 +266,36 @@ impl Control {
         Ok(json!({ "format": "pcapng" }))
     }
 
+    fn port_add(&mut self, new: NewPort) -> Result<Value, Refusal> {
+        let port = Port {
+            rstp: new.rstp,
+            mtu: new.mtu,
+            workers: new.workers,
+            bridge: new.bridge,
+            vlan: new.vlan,
+            limits: new.limits,
+            guard: new.guard,
+            lldp: new.lldp,
+            mcast_snooping: new.mcast_snooping,
+            ..Port::new(new.device)
+        };
+        let (name, peer_bridge) = (new.name, new.peer_bridge);
+        self.edit(|state| match peer_bridge {
+            Some(bridge) => {
+                check::check_name(&name)?;
+                state.add_patch(&name, port, &bridge)
+            }
+            None => config::add(state, &name, port),
+        })
+    }
+
+    fn port_set(&mut self, name: &str, settings: Map<String, Value>) -> Result<Value, Refusal> {
+        let changed = self.edit(|state| state.set_port(name, settings))?;
+        // One that was shut, and is what it is to be, would stay so.
+        let _ = self.daemon.switch().reopen_port(name);
+        Ok(changed)
+    }
+
     fn fdb_add(&mut self, mac: &str, vlan: u16, port: &str) -> Result<Value, Refusal> {
         let address = address(mac, vlan)?;
         let mut moved_from = None;
@@ -338,6 +317,19 @@ impl Control {
             state.remove_address(bridge, address);
             Ok(())
         })
+    }
+
+    fn fdb_flush(&self, port: Option<&str>, bridge: Option<&str>) -> Result<Value, Refusal> {
+        let switch = self.daemon.switch();
+        let removed = match bridge {
+            Some(_) if port.is_some() => {
+                let both = "fdb-flush: of a port or of a bridge, not both";
+                return Err(Refusal::new(Code::BadRequest, both));
+            }
+            Some(bridge) => switch.fdb_flush_bridge(bridge),
+            None => switch.fdb_flush(port),
+        };
+        value(&Flushed { removed: removed? })
     }
 
     fn time_stop(&self) -> Result<Value, Refusal> {
@@ -487,6 +479,12 @@ impl Control {
         });
         Workers { cycles_per_second: clock::hz(), workers: workers.collect() }
     }
+}
+
+/// Sets the level of one target, or of all.
+fn log_set(level: &str, target: Option<&str>) -> Result<Value, Refusal> {
+    target.map_or_else(|| log::set(level), |target| log::set_target(target, level))?;
+    Ok(json!({}))
 }
 
 fn milliseconds(time: Duration) -> u64 {

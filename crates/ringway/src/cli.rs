@@ -32,7 +32,8 @@ mod top;
 mod trace;
 pub use admin::{
     ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
-    PortAction, PortArgs, PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
+    PortAction, PortAdd, PortArgs, PortSet, PortSettings, ReloadArgs, TimeAction, TimeArgs,
+    or_default,
 };
 pub use bond::{BondAction, BondArgs, PartArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};

@@ -117,7 +117,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
         match cli.map_err(|error| error.to_string())?.command {
             Command::Port(args) => match args.action {
-                PortAction::Set { groups, .. } => Ok(groups),
+                PortAction::Set(port) => Ok(port.groups),
                 other => Err(format!("{other:?}")),
             },
             other => Err(format!("{other:?}")),

@@ -136,7 +136,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
         match cli.map_err(|error| error.to_string())?.command {
             Command::Port(args) => match args.action {
-                PortAction::Set { guard, .. } => Ok(guard),
+                PortAction::Set(port) => Ok(port.guard),
                 other => Err(format!("{other:?}")),
             },
             other => Err(format!("{other:?}")),

@@ -110,7 +110,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
         match cli.map_err(|error| error.to_string())?.command {
             Command::Port(args) => match args.action {
-                PortAction::Add { limits, .. } => Ok(limits.settings()),
+                PortAction::Add(port) => Ok(port.limits.settings()),
                 other => Err(format!("{other:?}")),
             },
             other => Err(format!("{other:?}")),

@@ -42,38 +42,23 @@ pub(super) fn run(data: &[u8]) {
 fn edit(state: &mut State, request: Request) -> Result<(), String> {
     let text = |error: daemon::Error| error.to_string();
     match request {
-        Request::PortAdd {
-            name,
-            device,
-            mtu,
-            workers,
-            bridge,
-            peer_bridge,
-            vlan,
-            limits,
-            guard,
-            lldp,
-            mcast_snooping,
-            rstp,
-        } => {
-            daemon::check::check_name(&name).map_err(text)?;
-            let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
-            let rstp = *rstp;
+        Request::PortAdd(new) => {
+            daemon::check::check_name(&new.name).map_err(text)?;
             let port = Port {
-                mtu,
-                workers,
-                bridge,
-                vlan,
-                limits,
-                guard,
-                lldp,
-                mcast_snooping,
-                rstp,
-                ..Port::new(device)
+                mtu: new.mtu,
+                workers: new.workers,
+                bridge: new.bridge,
+                vlan: new.vlan,
+                limits: new.limits,
+                guard: new.guard,
+                lldp: new.lldp,
+                mcast_snooping: new.mcast_snooping,
+                rstp: new.rstp,
+                ..Port::new(new.device)
             };
-            match peer_bridge {
-                Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
-                None => state.add_port(&name, port).map_err(text),
+            match new.peer_bridge {
+                Some(bridge) => state.add_patch(&new.name, port, &bridge).map_err(text),
+                None => state.add_port(&new.name, port).map_err(text),
             }
         }
         Request::PortSet { name, settings } => state.set_port(&name, settings).map_err(text),

@@ -35,83 +35,9 @@ pub struct PortArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum PortAction {
     /// Open a port and connect it to the switch.
-    Add {
-        /// Its name and its device.
-        #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
-        port: Named,
-        /// Largest payload in bytes [default: the device's own].
-        #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
-        mtu: Option<u16>,
-        /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
-        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
-        workers: Vec<usize>,
-        /// The bridge that it belongs to [default: default].
-        #[arg(long, value_name = "NAME")]
-        bridge: Option<String>,
-        /// With a device patch:PEER, make port PEER, too, in this bridge.
-        #[arg(long, value_name = "NAME")]
-        peer_bridge: Option<String>,
-        /// Its part in VLANs.
-        #[command(flatten)]
-        vlan: VlanArgs,
-        /// How much may come in and go out.
-        #[command(flatten)]
-        limits: LimitArgs,
-        /// What it may send.
-        #[command(flatten)]
-        guard: GuardArgs,
-        /// Whether it and its neighbours tell each other who they are: off, receive, transmit or both
-        /// [default: off].
-        #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
-        lldp: Option<LldpMode>,
-        /// Its part in snooping.
-        #[command(flatten)]
-        groups: GroupArgs,
-        /// Its part in spanning tree.
-        #[command(flatten)]
-        rstp: PortRstpArgs,
-        /// Write it to the configuration file of the switch, too.
-        #[arg(long)]
-        save: bool,
-    },
+    Add(Box<PortAdd>),
     /// Change the settings of a port while it carries frames.
-    Set {
-        /// Its name.
-        name: String,
-        /// What to change.
-        #[command(flatten)]
-        settings: PortSettings,
-        /// Its part in VLANs: options that are not given take their defaults then.
-        #[command(flatten)]
-        vlan: VlanArgs,
-        /// Take part in no VLAN: tags are payload, or, while other ports have VLANs, all are carried.
-        #[arg(long, conflicts_with = "VlanArgs")]
-        no_vlan: bool,
-        /// How much may come in and go out: limits that are not given are none then.
-        #[command(flatten)]
-        limits: LimitArgs,
-        /// Have no limits.
-        #[arg(long, conflicts_with = "LimitArgs")]
-        no_limits: bool,
-        /// What it may send: options that are not given stay as they are.
-        #[command(flatten)]
-        guard: GuardArgs,
-        /// Let it send everything.
-        #[arg(long, conflicts_with = "GuardArgs")]
-        no_guard: bool,
-        /// Its part in spanning tree: options that are not given stay as they are.
-        #[command(flatten)]
-        rstp: PortRstpArgs,
-        /// What it says by LACP: options that are not given stay as they are.
-        #[command(flatten)]
-        lacp: LacpArgs,
-        /// Its part in snooping: options that are not given stay as they are.
-        #[command(flatten)]
-        groups: GroupArgs,
-        /// Write it to the configuration file of the switch, too.
-        #[arg(long)]
-        save: bool,
-    },
+    Set(Box<PortSet>),
     /// Disconnect a port and close it; of a pair of patch ports both.
     Del {
         /// Its name.
@@ -120,6 +46,88 @@ pub enum PortAction {
         #[arg(long)]
         save: bool,
     },
+}
+
+/// Arguments of `ringway port add`.
+#[derive(Clone, Debug, Args)]
+pub struct PortAdd {
+    /// Its name and its device.
+    #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
+    pub port: Named,
+    /// Largest payload in bytes [default: the device's own].
+    #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
+    pub mtu: Option<u16>,
+    /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
+    pub workers: Vec<usize>,
+    /// The bridge that it belongs to [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub bridge: Option<String>,
+    /// With a device patch:PEER, make port PEER, too, in this bridge.
+    #[arg(long, value_name = "NAME")]
+    pub peer_bridge: Option<String>,
+    /// Its part in VLANs.
+    #[command(flatten)]
+    pub vlan: VlanArgs,
+    /// How much may come in and go out.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// What it may send.
+    #[command(flatten)]
+    pub guard: GuardArgs,
+    /// Whether it and its neighbours tell each other who they are: off, receive, transmit or both
+    /// [default: off].
+    #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
+    pub lldp: Option<LldpMode>,
+    /// Its part in snooping.
+    #[command(flatten)]
+    pub groups: GroupArgs,
+    /// Its part in spanning tree.
+    #[command(flatten)]
+    pub rstp: PortRstpArgs,
+    /// Write it to the configuration file of the switch, too.
+    #[arg(long)]
+    pub save: bool,
+}
+
+/// Arguments of `ringway port set`.
+#[derive(Clone, Debug, Args)]
+pub struct PortSet {
+    /// Its name.
+    pub name: String,
+    /// What to change.
+    #[command(flatten)]
+    pub settings: PortSettings,
+    /// Its part in VLANs: options that are not given take their defaults then.
+    #[command(flatten)]
+    pub vlan: VlanArgs,
+    /// Take part in no VLAN: tags are payload, or, while other ports have VLANs, all are carried.
+    #[arg(long, conflicts_with = "VlanArgs")]
+    pub no_vlan: bool,
+    /// How much may come in and go out: limits that are not given are none then.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Have no limits.
+    #[arg(long, conflicts_with = "LimitArgs")]
+    pub no_limits: bool,
+    /// What it may send: options that are not given stay as they are.
+    #[command(flatten)]
+    pub guard: GuardArgs,
+    /// Let it send everything.
+    #[arg(long, conflicts_with = "GuardArgs")]
+    pub no_guard: bool,
+    /// Its part in spanning tree: options that are not given stay as they are.
+    #[command(flatten)]
+    pub rstp: PortRstpArgs,
+    /// What it says by LACP: options that are not given stay as they are.
+    #[command(flatten)]
+    pub lacp: LacpArgs,
+    /// Its part in snooping: options that are not given stay as they are.
+    #[command(flatten)]
+    pub groups: GroupArgs,
+    /// Write it to the configuration file of the switch, too.
+    #[arg(long)]
+    pub save: bool,
 }
 
 /// Arguments of `ringway fdb`.

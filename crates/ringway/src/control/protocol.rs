@@ -19,7 +19,7 @@ mod rstp;
 mod trace;
 pub use groups::{Group, GroupBridge, GroupRouter, Groups};
 pub use neighbours::{Neighbour, NeighbourPort, Neighbours};
-pub use request::{CaptureWay, DROP_RATE, Request};
+pub use request::{CaptureWay, DROP_RATE, NewPort, Request};
 pub use rstp::{Rstp, RstpBridge, RstpPort};
 pub use trace::{Trace, TraceEntry, TraceOutput, TraceRule, TraceTable};
 

@@ -41,42 +41,7 @@ pub enum Request {
     /// The vDPA devices.
     ShowVdpa {},
     /// Opens a port and connects it, or attaches a vDPA device.
-    PortAdd {
-        /// Its name.
-        name: String,
-        /// Its device string.
-        device: String,
-        /// Largest payload in bytes; the device's own when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mtu: Option<u16>,
-        /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        workers: Vec<usize>,
-        /// The bridge that it belongs to; the default one when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bridge: Option<String>,
-        /// With a device `patch:PEER`: make port PEER, too, in this bridge.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        peer_bridge: Option<String>,
-        /// Its part in VLANs.
-        #[serde(default, skip_serializing_if = "PortVlan::is_default")]
-        vlan: PortVlan,
-        /// How much may come in and go out.
-        #[serde(default, skip_serializing_if = "has_no_limits")]
-        limits: Box<PortLimits>,
-        /// What it may send.
-        #[serde(default, skip_serializing_if = "has_no_guard")]
-        guard: Box<PortGuard>,
-        /// Whether it and its neighbours tell each other who they are.
-        #[serde(default, skip_serializing_if = "is_off")]
-        lldp: LldpMode,
-        /// Its part in snooping.
-        #[serde(default, skip_serializing_if = "is_plain")]
-        mcast_snooping: Box<PortSnooping>,
-        /// Its part in spanning tree.
-        #[serde(default, skip_serializing_if = "is_plain_tree")]
-        rstp: Box<PortRstp>,
-    },
+    PortAdd(Box<NewPort>),
     /// Changes settings of a port while it carries frames.
     PortSet {
         /// Its name.
@@ -309,29 +274,49 @@ pub enum Request {
     },
 }
 
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn has_no_limits(limits: &Box<PortLimits>) -> bool {
-    limits.is_default()
-}
-
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn has_no_guard(guard: &Box<PortGuard>) -> bool {
-    guard.is_default()
+/// A port that is to be opened, or a vDPA device that is to be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPort {
+    /// Its name.
+    pub name: String,
+    /// Its device string.
+    pub device: String,
+    /// Largest payload in bytes; the device's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<usize>,
+    /// The bridge that it belongs to; the default one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// With a device `patch:PEER`: make port PEER, too, in this bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_bridge: Option<String>,
+    /// Its part in VLANs.
+    #[serde(default, skip_serializing_if = "PortVlan::is_default")]
+    pub vlan: PortVlan,
+    /// How much may come in and go out.
+    #[serde(default, skip_serializing_if = "PortLimits::is_default")]
+    pub limits: PortLimits,
+    /// What it may send.
+    #[serde(default, skip_serializing_if = "PortGuard::is_default")]
+    pub guard: PortGuard,
+    /// Whether it and its neighbours tell each other who they are.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub lldp: LldpMode,
+    /// Its part in snooping.
+    #[serde(default, skip_serializing_if = "PortSnooping::is_default")]
+    pub mcast_snooping: PortSnooping,
+    /// Its part in spanning tree.
+    #[serde(default, skip_serializing_if = "PortRstp::is_default")]
+    pub rstp: PortRstp,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_off(lldp: &LldpMode) -> bool {
     *lldp == LldpMode::Off
-}
-
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn is_plain(snooping: &Box<PortSnooping>) -> bool {
-    snooping.is_default()
-}
-
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn is_plain_tree(rstp: &Box<PortRstp>) -> bool {
-    rstp.is_default()
 }
 
 impl Serialize for Request {
@@ -423,7 +408,7 @@ mod tests {
         let parse = |text| serde_json::from_str::<Request>(text);
         assert_eq!(parse(r#"{"command":"show-ports"}"#).unwrap(), Request::ShowPorts {});
         let add = r#"{"command":"port-add","name":"vm1","device":"null:"}"#;
-        let expected = Request::PortAdd {
+        let expected = NewPort {
             name: "vm1".into(),
             device: "null:".into(),
             mtu: None,
@@ -431,13 +416,13 @@ mod tests {
             bridge: None,
             peer_bridge: None,
             vlan: PortVlan::default(),
-            limits: Box::default(),
-            guard: Box::default(),
+            limits: PortLimits::default(),
+            guard: PortGuard::default(),
             lldp: LldpMode::Off,
-            mcast_snooping: Box::default(),
-            rstp: Box::default(),
+            mcast_snooping: PortSnooping::default(),
+            rstp: PortRstp::default(),
         };
-        assert_eq!(parse(add).unwrap(), expected);
+        assert_eq!(parse(add).unwrap(), Request::PortAdd(Box::new(expected)));
         assert_eq!(
             parse(r#"{"command":"fdb-flush"}"#).unwrap(),
             Request::FdbFlush { port: None, bridge: None }
