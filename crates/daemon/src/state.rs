@@ -120,6 +120,17 @@ pub struct Sandbox {
     pub paths: Vec<PathBuf>,
 }
 
+impl Sandbox {
+    /// What is said here, and for the rest what `base` says, to whose kinds and paths these are added.
+    fn over(self, base: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(base.enabled),
+            ports: [base.ports, self.ports].concat(),
+            paths: [base.paths, self.paths].concat(),
+        }
+    }
+}
+
 /// Section `[fdb]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -133,6 +144,17 @@ pub struct Fdb {
     /// Most addresses that a burst of frames may add or move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learn_per_burst: Option<usize>,
+}
+
+impl Fdb {
+    /// What is said here, and for the rest what `base` says.
+    fn over(&self, base: &Self) -> Self {
+        Self {
+            ageing: self.ageing.or(base.ageing),
+            size: self.size.or(base.size),
+            learn_per_burst: self.learn_per_burst.or(base.learn_per_burst),
+        }
+    }
 }
 
 /// One section `[ports.NAME]`.
@@ -293,40 +315,22 @@ impl State {
     /// # Errors
     /// A port or vDPA device that both have.
     pub fn over(self, base: Self) -> Result<Self, Error> {
-        let mut ports = base.ports;
-        for (name, port) in self.ports {
-            if ports.insert(name.clone(), port).is_some() {
-                return Err(twice(&format!("ports.{name}"), &name));
-            }
-        }
-        let mut vdpa = base.vdpa;
-        for (name, device) in self.vdpa {
-            if vdpa.insert(name.clone(), device).is_some() {
-                return Err(twice(&format!("vdpa.{name}"), &name));
-            }
-        }
-        let mut bridges = base.bridges;
-        bridges.extend(self.bridges);
-        let mut mirrors = base.mirrors;
-        mirrors.extend(self.mirrors);
         // A list of cores stands against a number of workers.
         let (cores, workers) = match (self.cores, self.workers) {
             (None, None) => (base.cores, base.workers),
             own => own,
         };
-        let access = |own: (Option<u32>, Option<u32>), base: (Option<u32>, Option<u32>)| {
-            let access = |(group, mode)| Access { group, mode };
-            let Access { group, mode } = access(own).or(access(base));
-            (group, mode)
-        };
-        let (control_group, control_mode) = access(
+        let (control_group, control_mode) = over_access(
             (self.control_group, self.control_mode),
             (base.control_group, base.control_mode),
         );
-        let (group, mode) = access(
+        let (group, mode) = over_access(
             (self.sockets.group, self.sockets.mode),
             (base.sockets.group, base.sockets.mode),
         );
+        let (mut bridges, mut mirrors) = (base.bridges, base.mirrors);
+        bridges.extend(self.bridges);
+        mirrors.extend(self.mirrors);
         Ok(Self {
             control: self.control.or(base.control),
             control_group,
@@ -340,22 +344,14 @@ impl State {
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             metrics: self.metrics.over(base.metrics),
-            sandbox: Sandbox {
-                enabled: self.sandbox.enabled.or(base.sandbox.enabled),
-                ports: [base.sandbox.ports, self.sandbox.ports].concat(),
-                paths: [base.sandbox.paths, self.sandbox.paths].concat(),
-            },
-            fdb: Fdb {
-                ageing: self.fdb.ageing.or(base.fdb.ageing),
-                size: self.fdb.size.or(base.fdb.size),
-                learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
-            },
+            sandbox: self.sandbox.over(base.sandbox),
+            fdb: self.fdb.over(&base.fdb),
             rstp: if self.rstp.is_default() { base.rstp } else { self.rstp },
             mcast_snooping: self.mcast_snooping.over(&base.mcast_snooping),
             bridges,
             mirrors,
-            ports,
-            vdpa,
+            ports: added("ports", base.ports, self.ports)?,
+            vdpa: added("vdpa", base.vdpa, self.vdpa)?,
         })
     }
 
@@ -541,7 +537,30 @@ fn is_setting(key: &str) -> bool {
     error.is_none_or(|error| !error.to_string().starts_with("unknown field"))
 }
 
+/// What there is of ports or vDPA devices, `section`, with those that are added.
+fn added<T>(
+    section: &str,
+    mut all: IndexMap<String, T>,
+    more: IndexMap<String, T>,
+) -> Result<IndexMap<String, T>, Error> {
+    for (name, one) in more {
+        if all.insert(name.clone(), one).is_some() {
+            return Err(twice(&format!("{section}.{name}"), &name));
+        }
+    }
+    Ok(all)
+}
+
 fn twice(part: &str, name: &str) -> Error {
     let reason = format!("port name '{name}' is given twice; each port needs a name of its own");
     Error::invalid(part, reason)
+}
+
+/// Who may use a socket, group and mode, and for the rest what `base` says.
+fn over_access(
+    (group, mode): (Option<u32>, Option<u32>),
+    base: (Option<u32>, Option<u32>),
+) -> (Option<u32>, Option<u32>) {
+    let Access { group, mode } = Access { group, mode }.or(Access { group: base.0, mode: base.1 });
+    (group, mode)
 }

@@ -263,48 +263,19 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         .and_then(|before| now.stats.uptime_ms.checked_sub(before.stats.uptime_ms))
         .filter(|milliseconds| *milliseconds > 0)
         .map(|milliseconds| approximate(milliseconds) / 1000.0);
-    let earlier: LiteMap<&str, &PortStats> = before
-        .map(|before| before.stats.ports.iter().map(|port| (port.name.as_str(), port)).gather())
-        .unwrap_or_default();
-    let workers: Vec<WorkerRow> = now
-        .workers
-        .workers
-        .iter()
-        .map(|worker| {
-            let others = before.map(|before| &before.workers.workers);
-            let before = others.and_then(|all| all.iter().find(|one| one.index == worker.index));
-            worker_row(worker, before, now.workers.cycles_per_second)
-        })
-        .collect();
-    let stats: LiteMap<&str, &PortStats> =
-        now.stats.ports.iter().map(|port| (port.name.as_str(), port)).gather();
+    let earlier = before.map(by_name).unwrap_or_default();
+    let workers = now.workers.workers.iter().map(|worker| {
+        let others = before.map(|before| &before.workers.workers);
+        let before = others.and_then(|all| all.iter().find(|one| one.index == worker.index));
+        worker_row(worker, before, now.workers.cycles_per_second)
+    });
+    let workers: Vec<WorkerRow> = workers.collect();
     let places = places(&workers);
-    let queues: Vec<QueueRow> = now
-        .stats
-        .ports
-        .iter()
-        .flat_map(|port| {
-            queue_rows(port, earlier.get(port.name.as_str()).copied(), seconds, &places)
-        })
-        .collect();
-    let mut loads: LiteMap<&str, f64> = LiteMap::new();
-    for (queue, load) in queues.iter().filter_map(|queue| Some((queue, queue.load?))) {
-        *loads.entry(&queue.port).or_default() += load;
-    }
-    let mut ports: Vec<PortRow> = now
-        .ports
-        .ports
-        .iter()
-        .filter_map(|port| {
-            // A port that came between the two answers is there the next time.
-            let stats = *stats.get(port.name.as_str())?;
-            let before = earlier.get(port.name.as_str()).copied();
-            let row = port_row(port, stats, before, seconds);
-            let front_end = now.front_ends.get(&port.name).cloned();
-            Some(PortRow { front_end, load: loads.get(port.name.as_str()).copied(), ..row })
-        })
-        .collect();
-    ports.order_by(|one, other| one.port.name.cmp(&other.port.name));
+    let queues = now.stats.ports.iter().flat_map(|port| {
+        queue_rows(port, earlier.get(port.name.as_str()).copied(), seconds, &places)
+    });
+    let queues: Vec<QueueRow> = queues.collect();
+    let ports = port_rows(now, &earlier, &queues, seconds);
     let bridges = now.bridges.bridges.iter().map(|bridge| {
         let others = before.map(|before| &before.bridges.bridges);
         let before = others.and_then(|all| all.iter().find(|one| one.name == bridge.name));
@@ -320,6 +291,36 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         vdpa: vdpa::rows(now, before, seconds),
         ports,
     }
+}
+
+/// What the ports of a sample have counted.
+fn by_name(sample: &Sample) -> LiteMap<&str, &PortStats> {
+    sample.stats.ports.iter().map(|port| (port.name.as_str(), port)).gather()
+}
+
+/// All ports by name, with the load that their queues are.
+fn port_rows(
+    now: &Sample,
+    earlier: &LiteMap<&str, &PortStats>,
+    queues: &[QueueRow],
+    seconds: Option<f64>,
+) -> Vec<PortRow> {
+    let stats = by_name(now);
+    let mut loads: LiteMap<&str, f64> = LiteMap::new();
+    for (queue, load) in queues.iter().filter_map(|queue| Some((queue, queue.load?))) {
+        *loads.entry(&queue.port).or_default() += load;
+    }
+    let rows = now.ports.ports.iter().filter_map(|port| {
+        // A port that came between the two answers is there the next time.
+        let stats = *stats.get(port.name.as_str())?;
+        let before = earlier.get(port.name.as_str()).copied();
+        let row = port_row(port, stats, before, seconds);
+        let front_end = now.front_ends.get(&port.name).cloned();
+        Some(PortRow { front_end, load: loads.get(port.name.as_str()).copied(), ..row })
+    });
+    let mut rows: Vec<PortRow> = rows.collect();
+    rows.order_by(|one, other| one.port.name.cmp(&other.port.name));
+    rows
 }
 
 fn port_row(
