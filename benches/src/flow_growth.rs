@@ -2,8 +2,8 @@
 //! packets; and what is left of the rate while crafted packets come, and while rules change. One
 //! thread without devices, bursts of 32 frames of 64 bytes.
 //!
-//! Usage: `flow-growth [BURSTS]`; prints lines of dimension, value and median cycles per frame, with a
-//! tab between; behind `left-..` come shares of the rate in per cent instead.
+//! Usage: `flow-growth [BURSTS [DIMENSION]]`; prints lines of dimension, value and median cycles per frame,
+//! with a tab between; behind `left-..` come shares of the rate in per cent instead.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -37,46 +37,53 @@ const CHANGES: u64 = 100_000;
 const AT_ONCE: u64 = 100;
 
 fn main() {
-    let bursts = std::env::args().nth(1).map_or(5_000, |text| text.parse().unwrap());
-    let show = |dimension: &str, value: u32, layers: Layers, flows: u32| {
-        println!("{dimension}\t{value}\t{:.1}", known(&apart(layers), flows, bursts));
-    };
-    for rules in [10, 100, 1_000, 10_000, 100_000, 1_000_000] {
-        // One more has flows be told apart.
-        show("rules", rules, Layers { tables: 1, rules: rules - 1, masks: 1 }, FLOWS);
-    }
-    for tables in [1, 10, 50, 100, 250] {
-        show("tables", tables.into(), Layers { tables, rules: 16, masks: 4 }, FLOWS);
-    }
-    for masks in [1, 4, 16, 64] {
-        show("masks", masks, Layers { masks, ..USUAL }, FLOWS);
-    }
-    for flows in [1, 32, 1_024, 32_768, 1_000_000] {
-        show("packet-flows", flows, USUAL, flows);
-    }
-    for tables in [1, 10, 50, 100, 250] {
-        let pipeline = apart(Layers { tables, rules: 16, masks: 4 });
-        println!("first-packet-by-tables\t{tables}\t{:.1}", first(&pipeline, bursts / 16));
-    }
-    for masks in [1, 4, 16, 64] {
-        let pipeline = apart(Layers { masks, ..USUAL });
-        println!("first-packet-by-masks\t{masks}\t{:.1}", first(&pipeline, bursts / 16));
-    }
-    let masks = apart(Layers { tables: 1, rules: 64, masks: 64 });
-    for flows in [1, 32, 1_024] {
-        println!("left-beside-crafted\t{flows}\t{:.1}", 100.0 * beside_crafted(&masks, flows));
-    }
-    for (dimension, of_flows, changes) in [
-        ("left-while-rules-change", Rules::Shared, Changes::ElseWhere),
-        ("left-while-each-has-a-rule", Rules::Own, Changes::ElseWhere),
-        ("left-while-rules-are-near", Rules::Shared, Changes::Near),
-    ] {
-        for flows in [1, 32, 1_024] {
-            let left = while_changing(flows, of_flows, changes);
-            println!("{dimension}\t{flows}\t{:.1}", 100.0 * left);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let bursts = arguments.first().map_or(5_000, |text| text.parse().unwrap());
+    let is_asked = |dimension: &str| arguments.get(1).is_none_or(|asked| asked == dimension);
+    for (dimension, values, show) in DIMENSIONS {
+        for value in values.iter().filter(|_| is_asked(dimension)) {
+            println!("{dimension}\t{value}\t{:.1}", show(*value, bursts));
         }
     }
 }
+
+/// What grows: its name, its values, and what is shown of one, for so many bursts.
+type Dimension = (&'static str, &'static [u32], fn(u32, usize) -> f64);
+
+const DIMENSIONS: [Dimension; 10] = [
+    ("rules", &[10, 100, 1_000, 10_000, 100_000, 1_000_000], |rules, bursts| {
+        // One more has flows be told apart.
+        known(&apart(Layers { tables: 1, rules: rules - 1, masks: 1 }), FLOWS, bursts)
+    }),
+    ("tables", &[1, 10, 50, 100, 250], |tables, bursts| {
+        known(&apart(Layers { tables: tables as u8, rules: 16, masks: 4 }), FLOWS, bursts)
+    }),
+    ("masks", &[1, 4, 16, 64], |masks, bursts| {
+        known(&apart(Layers { masks, ..USUAL }), FLOWS, bursts)
+    }),
+    ("packet-flows", &[1, 32, 1_024, 32_768, 1_000_000], |flows, bursts| {
+        known(&apart(USUAL), flows, bursts)
+    }),
+    ("first-packet-by-tables", &[1, 10, 50, 100, 250], |tables, bursts| {
+        first(&apart(Layers { tables: tables as u8, rules: 16, masks: 4 }), bursts / 16)
+    }),
+    ("first-packet-by-masks", &[1, 4, 16, 64], |masks, bursts| {
+        first(&apart(Layers { masks, ..USUAL }), bursts / 16)
+    }),
+    ("left-beside-crafted", &[1, 32, 1_024], |flows, _| {
+        let masks = apart(Layers { tables: 1, rules: 64, masks: 64 });
+        100.0 * beside_crafted(&masks, flows)
+    }),
+    ("left-while-rules-change", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Shared, Changes::ElseWhere)
+    }),
+    ("left-while-each-has-a-rule", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Own, Changes::ElseWhere)
+    }),
+    ("left-while-rules-are-near", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Shared, Changes::Near)
+    }),
+];
 
 /// Tables by which frames from different addresses are different flows.
 fn apart(layers: Layers) -> Arc<Pipeline> {

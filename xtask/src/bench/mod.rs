@@ -56,6 +56,12 @@ pub struct Options {
     /// Only back-ends whose name contains NAME; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Of the part `openflow` only bridges whose name contains NAME; may be repeated
+    #[arg(long = "bridge", value_name = "NAME")]
+    bridges: Vec<String>,
+    /// Of the part `openflow` only these numbers of packet flows
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,256,32768")]
+    packet_flows: Vec<u32>,
     /// Another testpmd to measure; may be repeated
     #[arg(long, value_name = "PATH")]
     testpmd: Vec<PathBuf>,
@@ -120,7 +126,8 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
         report.flows = growth::run("flow-growth", options.rounds)?;
     }
     if asked("openflow") {
-        openflow::run(options.rounds, options.seconds, &mut report.openflow)?;
+        let rows = openflow::rows(&options.bridges, &options.packet_flows);
+        openflow::run(rows, options.rounds, options.seconds, &mut report.openflow)?;
     }
     if asked("kernel") {
         report.kernel = kernel::run(options.rounds, options.seconds)?;

@@ -36,8 +36,7 @@ pub struct Row {
 
 /// Both switches by each bridge once per round, in turn, so that a slow moment of the machine hits both
 /// alike. What has been measured is in `measured` even when a later one fails.
-pub fn run(rounds: usize, seconds: u64, measured: &mut Vec<Row>) -> Result<()> {
-    let rows: Vec<Row> = Bridge::ALL.into_iter().flat_map(rows_of).collect();
+pub fn run(rows: Vec<Row>, rounds: usize, seconds: u64, measured: &mut Vec<Row>) -> Result<()> {
     let (all, started) = (rows.len() * rounds, Instant::now());
     for (index, mut row) in rows.into_iter().enumerate() {
         for round in 0..rounds {
@@ -57,9 +56,15 @@ pub fn run(rounds: usize, seconds: u64, measured: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// A row for each number of flows.
-fn rows_of(bridge: Bridge) -> [Row; traffic::FLOWS.len()] {
-    traffic::FLOWS.map(|flows| Row { bridge, flows, ovs: Vec::new(), ringway: Vec::new() })
+/// A row for each bridge that one of these names is part of, or for all, with each of these numbers of flows.
+pub fn rows(names: &[String], flows: &[u32]) -> Vec<Row> {
+    let is_asked = |bridge: &Bridge| {
+        let own = bridge.to_string();
+        names.is_empty() || names.iter().any(|name| own.contains(name.as_str()))
+    };
+    let bridges = Bridge::ALL.into_iter().filter(is_asked);
+    let row = |bridge, flows| Row { bridge, flows, ovs: Vec::new(), ringway: Vec::new() };
+    bridges.flat_map(|bridge| flows.iter().map(move |flows| row(bridge, *flows))).collect()
 }
 
 fn measure(kind: Kind, bridge: Bridge, flows: u32, time: Duration) -> Result<Sample> {
@@ -97,4 +102,21 @@ fn configure(switch: &Vswitch, bridge: Bridge, dir: &Path) -> Result<()> {
     switch.ofctl("del-flows", &[])?;
     switch.ofctl("add-flows", &[&file.display().to_string()])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridges_are_chosen_by_parts_of_their_names() {
+        let chosen = |names: &[&str], flows: &[u32]| -> Vec<(Bridge, u32)> {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            rows(&names, flows).into_iter().map(|row| (row.bridge, row.flows)).collect()
+        };
+        assert_eq!(chosen(&[], &[1, 256]).len(), 10);
+        let wanted = [(Bridge::Pipeline, 1), (Bridge::LogicalSwitch, 1)];
+        assert_eq!(chosen(&["OVN", "tables"], &[1]), wanted);
+        assert_eq!(chosen(&["none"], &[1]), []);
+    }
 }

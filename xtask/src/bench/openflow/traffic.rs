@@ -14,9 +14,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Frames that are put on the way in each direction and go round; each may be a flow of its own.
 pub const ROUND: u32 = 256;
 
-/// The numbers of flows that are measured.
-pub const FLOWS: [u32; 3] = [1, ROUND, 32_768];
-
 /// What two guests send to each other, both of which are one testpmd with virtio-user: frames of UDP of
 /// 64 bytes, or of 60 and a tag that there may be where they are replayed.
 #[derive(Debug, Clone, Copy)]
