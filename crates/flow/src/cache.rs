@@ -9,12 +9,14 @@
 //! and a new packet is only as dear as its way through the tables.
 //!
 //! - `changes`: what has changed lately, and which ways hold all the same
-//! - `index`: the entries
+//! - `index`: entries, by whatever values
+//! - `words`: those by words of keys
 //! - `paths`: the paths
 
 mod changes;
 mod index;
 mod paths;
+mod words;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -28,8 +30,8 @@ use crate::path::{Op, Path};
 use crate::pipeline::Pipeline;
 use crate::tables::Change;
 use crate::walk::{Start, find_way};
-use index::Index;
 use paths::{MAX_PATHS, NONE, Paths};
+use words::ByWords;
 
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +57,9 @@ pub struct CacheStats {
 pub struct PathCache {
     pipeline: Arc<Pipeline>,
     /// Of packets as they come in.
-    index: Index<PACKET_WORDS>,
+    others: ByWords<PACKET_WORDS>,
     /// Of those that were tracked.
-    tracked: Index<TRACKED_WORDS>,
+    tracked: ByWords<TRACKED_WORDS>,
     depth: Depth,
     /// The lengths of packets that make a difference.
     lengths: Box<[u16]>,
@@ -75,8 +77,8 @@ impl PathCache {
         let seed = RandomState::new().hash_one(1);
         let mut cache = Self {
             pipeline,
-            index: Index::new(seed),
-            tracked: Index::new(seed),
+            others: ByWords::new(),
+            tracked: ByWords::new(),
             depth: Depth::All,
             lengths: Box::default(),
             paths: Paths::new(seed),
@@ -112,7 +114,7 @@ impl PathCache {
     /// What it has done.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let (paths, entries) = (self.paths.len(), self.index.entries());
+        let (paths, entries) = (self.paths.len(), self.others.index.entries());
         CacheStats { paths, entries, renewed: self.paths.renewed, ..self.stats }
     }
 
@@ -134,13 +136,13 @@ impl PathCache {
     /// Finds out what to look at; returns whether that is something else than before.
     fn look(&mut self) -> bool {
         let relevant = self.pipeline.relevant();
-        let is_other = self.index.look_at(&relevant) | self.tracked.look_at(&relevant);
+        let is_other = self.others.look_at(&relevant) | self.tracked.look_at(&relevant);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {
             2 => u128::from(*bits) & !ether_src == 0,
             word => word <= slot::VLAN_TCI.word(),
         };
-        let is_flat = self.index.words().iter().all(is_link);
+        let is_flat = self.others.words().iter().all(is_link);
         self.depth = if is_flat { Depth::Link } else { Depth::All };
         let lengths = self.pipeline.tables.lengths().classes();
         let is_other = is_other || lengths != self.lengths;
@@ -153,8 +155,8 @@ impl PathCache {
         self.rounds.clear();
         self.numbers.clear();
         if self.paths.forget() {
-            self.index.clear();
-            self.tracked.clear();
+            self.others.index.clear();
+            self.tracked.index.clear();
         }
     }
 
@@ -183,7 +185,7 @@ impl PathCache {
 
     #[inline]
     const fn end_burst(&mut self) {
-        self.index.begin();
+        self.others.begin();
         self.tracked.begin();
     }
 
@@ -210,16 +212,16 @@ impl PathCache {
     /// The path of a packet with this key, that has come in.
     #[inline]
     pub fn find(&mut self, key: &Key) -> PathId {
-        let Self { index, paths, .. } = self;
-        match index.find(key, |id| paths.judge(id, key)) {
-            Ok(id) => {
+        let Self { others, paths, .. } = self;
+        match others.find(key, |id| paths.judge(id, key)) {
+            Some(id) => {
                 self.stats.hits += 1;
                 id
             }
-            Err(hash) => {
+            None => {
                 let id = self.way(key, &Start::Table);
                 let paths = &self.paths;
-                self.index.put(hash, id, |id| paths.has(id));
+                self.others.put(id, |id| paths.has(id));
                 PathId(id)
             }
         }
@@ -234,15 +236,15 @@ impl PathCache {
         key.set(slot::RECIRC_ID, u128::from(round));
         let Self { tracked, paths, .. } = self;
         Some(match tracked.find(key, |id| paths.judge(id, key)) {
-            Ok(id) => {
+            Some(id) => {
                 self.stats.hits += 1;
                 id
             }
-            Err(hash) => {
+            None => {
                 let frozen = Arc::clone(frozen);
                 let id = self.way(key, &Start::Frozen(&frozen));
                 let paths = &self.paths;
-                self.tracked.put(hash, id, |id| paths.has(id));
+                self.tracked.put(id, |id| paths.has(id));
                 PathId(id)
             }
         })

@@ -1,7 +1,12 @@
-//! Entries, each found by those words of a packet's key that its way depends on.
+//! Entries, each found by values that its path depends on.
+//!
+//! An entry is in one of two buckets, the first that had room; so a hit mostly reads one line of memory with
+//! the tags of a bucket, and one with the values, which have one of their own if they are eight words. Where
+//! both are full, one of theirs moves to its other bucket: as long as a quarter of all places is empty, hardly
+//! ever an entry loses its place.
 
-use super::PathId;
-use crate::key::Key;
+use std::hash::{BuildHasher as _, RandomState};
+
 use crate::pattern::{finish, mix};
 
 /// Entries that are found together.
@@ -13,207 +18,356 @@ const FIRST: usize = 1 << 10;
 /// The most entries.
 pub(super) const MAX_ENTRIES: usize = 1 << 20;
 
-/// The most bytes that their keys may have.
+/// The most bytes that their values may have.
 pub(super) const MAX_BYTES: usize = 64 << 20;
 
+/// Words that are hashed together.
+const HASHED: usize = 8;
+
+/// Words of a line of memory.
+const LINE: usize = 8;
+
+/// The first bits of lanes of 16 bits each, and all of them but the last ones.
+const LANES: u64 = 0x0001_0001_0001_0001;
+const LOWER: u64 = 0x7FFF * LANES;
+
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 struct Bucket {
-    /// 0 where there is no entry.
-    tags: [u16; WAYS],
+    /// Four in each word; 0 where there is no entry.
+    tags: [u64; 2],
     paths: [u32; WAYS],
 }
 
-const EMPTY: Bucket = Bucket { tags: [0; WAYS], paths: [0; WAYS] };
+/// Ways of a bucket, each a bit: the lowest of its lane for those of the first word, the next for the others.
+struct Ways(u64);
 
-/// Entries by some of the first `N` words of a key.
-#[derive(Debug)]
-pub(super) struct Index<const N: usize> {
-    /// The words that count, each with its bits.
-    words: Box<[(u8, u64)]>,
-    buckets: Vec<Bucket>,
-    /// For each entry as many words as there are in `words`.
-    pub(super) keys: Vec<u64>,
-    /// Places that were taken since there was room for so many, and entries that lost theirs to others.
-    made: usize,
-    /// Those from before there was room for so many; they move when they are asked for.
-    before: (Vec<Bucket>, Vec<u64>),
-    seed: u64,
-    /// The entry that was found last in this burst.
-    last: Option<PathId>,
-    last_values: [u64; N],
+impl Iterator for Ways {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (bit < 64).then_some(bit / 16 + bit % 2 * 4)
+    }
 }
 
-impl<const N: usize> Index<N> {
-    /// Without entries, and of no words yet.
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            words: Box::default(),
-            buckets: Vec::new(),
-            keys: Vec::new(),
-            made: 0,
-            before: (Vec::new(), Vec::new()),
-            seed,
-            last: None,
-            last_values: [0; N],
-        }
+const EMPTY: Bucket = Bucket { tags: [0; 2], paths: [0; WAYS] };
+
+impl Bucket {
+    /// The ways with this tag.
+    #[inline(always)]
+    fn with(&self, tag: u16) -> Ways {
+        let spread = u64::from(tag) * LANES;
+        let [low, high] = self.tags.map(|tags| {
+            // The highest bit of each lane that is zero, and nothing else.
+            let differs = tags ^ spread;
+            let below = (differs & LOWER) + LOWER;
+            !(below | differs | LOWER)
+        });
+        Ways(low >> 15 | high >> 14)
     }
 
-    /// The words that count.
-    pub(super) const fn words(&self) -> &[(u8, u64)] {
-        &self.words
+    /// The first way of which no path is there.
+    fn free(&self, is_there: &impl Fn(u32) -> bool) -> Option<usize> {
+        let is_gone = |way: &usize| self.paths.get(*way).is_some_and(|id| !is_there(*id));
+        self.with(0).next().or_else(|| (0..WAYS).find(is_gone))
+    }
+
+    fn is_empty(&self, way: usize) -> bool {
+        self.with(0).any(|empty| empty == way)
+    }
+
+    fn set(&mut self, way: usize, tag: u16, id: u32) {
+        let shift = way % 4 * 16;
+        if let Some(tags) = self.tags.get_mut(way / 4) {
+            *tags = *tags & !(0xFFFF << shift) | u64::from(tag) << shift;
+        }
+        if let Some(path) = self.paths.get_mut(way) {
+            *path = id;
+        }
+    }
+}
+
+/// Entries and their values.
+#[derive(Debug, Default)]
+struct Store {
+    /// As many as a power of two, or none.
+    buckets: Vec<Bucket>,
+    /// For each entry as many words, from `start` on: the first that begins a line.
+    values: Vec<u64>,
+    start: usize,
+}
+
+impl Store {
+    /// For so many entries, each with so many words. The memory of values is not touched yet.
+    fn new(entries: usize, words: usize) -> Self {
+        let values = vec![0; entries * words + LINE];
+        let start = (values.as_ptr().addr() / size_of::<u64>()).wrapping_neg() % LINE;
+        Self { buckets: vec![EMPTY; entries / WAYS], values, start }
+    }
+
+    #[inline]
+    const fn entries(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
+    /// The buckets for a hash.
+    #[inline(always)]
+    fn places(&self, hash: u64) -> [usize; 2] {
+        let within = |hash: u64| {
+            let bits = usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default();
+            bits & self.buckets.len().wrapping_sub(1)
+        };
+        [within(hash), within(hash.rotate_right(24))]
+    }
+
+    /// Where the values of an entry begin.
+    #[inline(always)]
+    const fn at(&self, bucket: usize, way: usize, words: usize) -> usize {
+        self.start + (bucket * WAYS + way) * words
+    }
+
+    /// Where the entry with these values is, in one of its buckets.
+    #[inline(always)]
+    fn find_in(&self, bucket: usize, hash: u64, values: &[u64]) -> Option<(usize, usize)> {
+        for way in self.buckets.get(bucket)?.with(tag_of(hash)) {
+            let start = self.at(bucket, way, values.len());
+            let own = self.values.get(start..start + values.len())?;
+            if are_same(own, values) {
+                return Some((bucket, way));
+            }
+        }
+        None
+    }
+
+    /// Its bucket and way.
+    #[inline(always)]
+    fn find(&self, hash: u64, values: &[u64]) -> Option<(usize, usize)> {
+        let [first, second] = self.places(hash);
+        self.find_in(first, hash, values).or_else(|| self.find_beside(second, hash, values))
+    }
+
+    /// The same of one that came when its first bucket was full.
+    #[inline(never)]
+    fn find_beside(&self, bucket: usize, hash: u64, values: &[u64]) -> Option<(usize, usize)> {
+        self.find_in(bucket, hash, values)
+    }
+
+    /// The number of an entry's path.
+    #[inline(always)]
+    fn path_mut(&mut self, (bucket, way): (usize, usize)) -> Option<&mut u32> {
+        self.buckets.get_mut(bucket)?.paths.get_mut(way)
+    }
+
+    /// Puts an entry in, or changes it; returns whether that is one more, or another one's place. One that is
+    /// in the way may move to where else it can be found.
+    fn put(
+        &mut self,
+        secrets: &Secrets,
+        (values, id): (&[u64], u32),
+        is_there: &impl Fn(u32) -> bool,
+    ) -> bool {
+        let hash = secrets.hash(values);
+        let places = self.places(hash);
+        let room = |store: &mut Self| {
+            let free = places.into_iter().find_map(|bucket| store.free_in(bucket, is_there));
+            let all = || places.into_iter().flat_map(|at| (0..WAYS).map(move |way| (at, way)));
+            let len = values.len();
+            free.or_else(|| all().find(|place| store.move_away(*place, len, secrets, is_there)))
+        };
+        let place = self.find(hash, values).or_else(|| room(self));
+        // Whoever makes flows without end cannot tell whose entry goes.
+        let some = usize::try_from(hash >> 45 & 7).unwrap_or_default();
+        let is_taken = place.is_none();
+        let (at, way) = place.unwrap_or((places[0], some));
+        let start = self.at(at, way, values.len());
+        let Some(bucket) = self.buckets.get_mut(at) else { return false };
+        let is_new = is_taken || bucket.is_empty(way);
+        bucket.set(way, tag_of(hash), id);
+        if let Some(own) = self.values.get_mut(start..start + values.len()) {
+            own.copy_from_slice(values);
+        }
+        is_new
+    }
+
+    /// A place in a bucket of which no path is there.
+    fn free_in(&self, bucket: usize, is_there: &impl Fn(u32) -> bool) -> Option<(usize, usize)> {
+        Some((bucket, self.buckets.get(bucket)?.free(is_there)?))
+    }
+
+    /// Moves an entry to its other bucket if there is a place; returns whether it did. The place that it had is
+    /// empty then.
+    fn move_away(
+        &mut self,
+        (bucket, way): (usize, usize),
+        len: usize,
+        secrets: &Secrets,
+        is_there: &impl Fn(u32) -> bool,
+    ) -> bool {
+        let start = self.at(bucket, way, len);
+        let Some(values) = self.values.get(start..start + len) else { return false };
+        let hash = secrets.hash(values);
+        let [first, second] = self.places(hash);
+        let other = if first == bucket { second } else { first };
+        let free = if other == bucket { None } else { self.free_in(other, is_there) };
+        let Some((other, free)) = free else { return false };
+        let to = self.at(other, free, len);
+        self.values.copy_within(start..start + len, to);
+        let Some(id) = self.path_mut((bucket, way)).map(|id| *id) else { return false };
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            bucket.set(way, 0, 0);
+        }
+        if let Some(bucket) = self.buckets.get_mut(other) {
+            bucket.set(free, tag_of(hash), id);
+        }
+        true
+    }
+}
+
+/// What nobody outside knows, so that nobody can choose values that collide.
+#[derive(Debug)]
+struct Secrets([u64; HASHED]);
+
+impl Secrets {
+    /// A hash of values. Products of sums with secrets collide as seldom as chance has it, whoever chooses
+    /// the values.
+    #[inline(always)]
+    fn hash(&self, values: &[u64]) -> u64 {
+        let mut hash = 0;
+        for part in values.chunks(HASHED) {
+            let mut sum = 0_u128;
+            for (pair, secret) in part.chunks(2).zip(self.0.as_chunks::<2>().0) {
+                let second = pair.get(1).copied().unwrap_or_default();
+                let first = pair.first().map_or(0, |word| word.wrapping_add(secret[0]));
+                let product = u128::from(first) * u128::from(second.wrapping_add(secret[1]));
+                sum = sum.wrapping_add(product);
+            }
+            let fold = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default();
+            hash = mix(mix(hash, fold(sum)), fold(sum >> 64));
+        }
+        finish(hash)
+    }
+}
+
+/// Entries by values of so many words.
+#[derive(Debug)]
+pub(super) struct Index {
+    words: usize,
+    now: Store,
+    /// Those from before there was room for so many; they move when they are asked for.
+    before: Store,
+    /// Places that were taken since there was room for so many, and entries that lost theirs to others.
+    made: usize,
+    secrets: Secrets,
+}
+
+impl Index {
+    /// Without entries.
+    pub(super) fn new(words: usize) -> Self {
+        let random = RandomState::new();
+        let secrets = Secrets(std::array::from_fn(|at| random.hash_one(at)));
+        Self { words, now: Store::default(), before: Store::default(), made: 0, secrets }
     }
 
     /// How many entries there is room for.
     pub(super) const fn entries(&self) -> usize {
-        self.buckets.len() * WAYS
+        self.now.entries()
     }
 
-    /// Has these bits count; returns whether they are others than before. Then all entries are gone.
-    pub(super) fn look_at(&mut self, relevant: &Key) -> bool {
-        let words = (0_u8..).zip(relevant.words().iter().copied()).take(N);
-        let words: Box<[(u8, u64)]> = words.filter(|(_, bits)| *bits != 0).collect();
-        let is_other = words != self.words;
-        if is_other {
-            self.words = words;
-            (self.buckets, self.keys, self.made, self.before) = Default::default();
-        }
-        is_other
+    /// The bytes of their values.
+    #[cfg(test)]
+    pub(super) const fn bytes(&self) -> usize {
+        self.now.values.len() * size_of::<u64>()
+    }
+
+    /// Forgets all, and goes by so many words.
+    pub(super) fn begin_with(&mut self, words: usize) {
+        (self.words, self.made) = (words, 0);
+        (self.now, self.before) = Default::default();
     }
 
     /// Makes room for so many. Those that there are move one by one: a worker has no time for all of them
     /// at once.
     pub(super) fn resize(&mut self, entries: usize) {
-        let buckets = std::mem::replace(&mut self.buckets, vec![EMPTY; entries / WAYS]);
-        let keys = std::mem::replace(&mut self.keys, vec![0; entries * self.words.len()]);
-        (self.before, self.made) = ((buckets, keys), 0);
+        self.before = std::mem::replace(&mut self.now, Store::new(entries, self.words));
+        self.made = 0;
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.buckets.fill(EMPTY);
-        self.before = Default::default();
+        self.now.buckets.fill(EMPTY);
+        self.before = Store::default();
     }
 
-    /// Numbers of paths from before are good for nothing any more.
-    #[inline]
-    pub(super) const fn begin(&mut self) {
-        self.last = None;
+    /// A hash of values, by which an entry is found.
+    #[inline(always)]
+    pub(super) fn hash(&self, values: &[u64]) -> u64 {
+        self.secrets.hash(values)
     }
 
-    /// The path of a packet with this key, if there is an entry with one of which `judge` says that it, or
-    /// another one, is good. If not, a hash of the packet, with which one can be [put](Self::put) in next.
+    /// The path of the entry with these values, if there is one of which `judge` says that it, or another
+    /// one, is good.
     #[inline(always)]
     pub(super) fn find(
         &mut self,
-        key: &Key,
+        hash: u64,
+        values: &[u64],
         mut judge: impl FnMut(u32) -> Option<u32>,
-    ) -> Result<PathId, u64> {
-        // Neighbours in a burst are mostly of one flow.
-        let mut differs = self.last.is_none();
-        for ((word, bits), last) in self.words.iter().zip(&mut self.last_values) {
-            let value = key.word(usize::from(*word)) & bits;
-            differs |= *last != value;
-            *last = value;
+    ) -> Option<u32> {
+        let Some(place) = self.now.find(hash, values) else {
+            return self.find_before(hash, values, judge);
+        };
+        let own = self.now.path_mut(place)?;
+        let good = judge(*own)?;
+        if good != *own {
+            *own = good;
         }
-        if let (false, Some(id)) = (differs, self.last) {
-            return Ok(id);
-        }
-        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
-        let hash = finish(values.iter().fold(self.seed, |hash, value| mix(hash, *value)));
-        let entries = (self.buckets.as_mut_slice(), self.keys.as_slice());
-        let found = find_entry(entries, hash, values, &mut judge);
-        let found = found.or_else(|| self.find_before(hash, judge)).map(PathId);
-        self.last = found;
-        found.ok_or(hash)
+        Some(good)
     }
 
-    /// Looks for the packet at hand among the entries from before there was room for so many; what is found
-    /// moves.
+    /// The same among the entries from before there was room for so many; what is found moves.
     #[cold]
-    fn find_before(&mut self, hash: u64, mut judge: impl FnMut(u32) -> Option<u32>) -> Option<u32> {
-        let (buckets, keys) = &mut self.before;
-        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
-        let id = find_entry((buckets, keys), hash, values, &mut judge)?;
-        self.put_entry(hash, id, |_| true);
+    fn find_before(
+        &mut self,
+        hash: u64,
+        values: &[u64],
+        mut judge: impl FnMut(u32) -> Option<u32>,
+    ) -> Option<u32> {
+        let place = self.before.find(hash, values)?;
+        let id = judge(*self.before.path_mut(place)?)?;
+        self.put_entry(values, id, &|_| true);
         Some(id)
     }
 
-    /// Adds the entry that was missing just now; it may take the place of one whose path is not there.
-    pub(super) fn put(&mut self, hash: u64, id: u32, is_there: impl Fn(u32) -> bool) {
-        let len = self.words.len();
-        let most = MAX_ENTRIES.min(MAX_BYTES / (8 * len.max(1)));
+    /// Adds the entry that was missing; it may take the place of one whose path is not there.
+    pub(super) fn put(&mut self, values: &[u64], id: u32, is_there: impl Fn(u32) -> bool) {
+        let most = MAX_ENTRIES.min(MAX_BYTES / (8 * self.words.max(1)));
         let entries = self.entries();
         if entries == 0 {
             self.resize(FIRST);
-        } else if self.made >= entries && entries * 2 <= most {
+        } else if self.made >= entries / 4 * 3 && entries * 2 <= most {
             self.resize(entries * 2);
         } else if self.made >= entries / 2 {
-            self.before = Default::default();
+            self.before = Store::default();
         }
-        self.put_entry(hash, id, is_there);
-        self.last = Some(PathId(id));
+        self.put_entry(values, id, &is_there);
     }
 
-    fn put_entry(&mut self, hash: u64, id: u32, is_there: impl Fn(u32) -> bool) {
-        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
-        let (at, tag) = (bucket_of(&self.buckets, hash), tag_of(hash));
-        let Some(bucket) = self.buckets.get_mut(at) else { return };
-        let start = |way: usize| (at * WAYS + way) * values.len();
-        let is_same = |way: &usize| {
-            let key = self.keys.get(start(*way)..start(*way) + values.len());
-            bucket.tags.get(*way) == Some(&tag) && key == Some(values)
-        };
-        let is_free = |way: &usize| {
-            let free = bucket.tags.get(*way).is_some_and(|tag| *tag == 0);
-            free || bucket.paths.get(*way).is_some_and(|id| !is_there(*id))
-        };
-        let way = (0..WAYS).find(is_same).or_else(|| (0..WAYS).find(is_free));
-        let is_empty = |way| bucket.tags.get(way).is_some_and(|tag| *tag == 0);
+    fn put_entry(&mut self, values: &[u64], id: u32, is_there: &impl Fn(u32) -> bool) {
         // One that is decided anew takes no more room.
-        self.made += usize::from(way.is_none_or(is_empty));
-        // Whoever makes flows without end cannot tell whose entry goes.
-        let way = way.unwrap_or(usize::try_from(hash >> 32).unwrap_or_default() % WAYS);
-        if let (Some(own), Some(path)) = (bucket.tags.get_mut(way), bucket.paths.get_mut(way)) {
-            (*own, *path) = (tag, id);
-        }
-        if let Some(key) = self.keys.get_mut(start(way)..start(way) + values.len()) {
-            key.copy_from_slice(values);
-        }
+        self.made += usize::from(self.now.put(&self.secrets, (values, id), is_there));
     }
 }
 
-/// The path of the entry with these values, if that is good, or one is that it goes on to.
-#[inline]
-fn find_entry(
-    (buckets, keys): (&mut [Bucket], &[u64]),
-    hash: u64,
-    values: &[u64],
-    judge: &mut impl FnMut(u32) -> Option<u32>,
-) -> Option<u32> {
-    let at = bucket_of(buckets, hash);
-    let bucket = buckets.get_mut(at)?;
-    let tag = tag_of(hash);
-    let ways = bucket.tags.iter().zip(&mut bucket.paths).enumerate();
-    for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
-        let start = (at * WAYS + way) * values.len();
-        if keys.get(start..start + values.len()) == Some(values) {
-            let good = judge(*id)?;
-            if good != *id {
-                *id = good;
-            }
-            return Some(good);
-        }
-    }
-    None
+/// Whether so many words are the same; for a few it takes longer to ask the library.
+#[inline(always)]
+pub(super) fn are_same(one: &[u64], other: &[u64]) -> bool {
+    one.iter().zip(other).fold(0, |differs, (one, other)| differs | one ^ other) == 0
 }
 
-#[inline]
-fn bucket_of(buckets: &[Bucket], hash: u64) -> usize {
-    // There are as many as a power of two.
-    usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & buckets.len().wrapping_sub(1)
-}
-
-#[inline]
+#[inline(always)]
 fn tag_of(hash: u64) -> u16 {
     u16::try_from(hash >> 48).unwrap_or_default() | 1
 }

@@ -112,7 +112,7 @@ fn flows_stay_known_when_there_is_to_be_room_for_more() {
     // So few for so many places that hardly any takes another's.
     let met = all(&mut cache, 64);
     assert_eq!((met.misses, met.entries), (64, 1024));
-    cache.index.resize(2048);
+    cache.others.index.resize(2048);
     assert_eq!(all(&mut cache, 64).misses, 64);
     // What is found out anew takes no more room.
     for port in [3, 4, 5, 6, 7, 8, 3, 4] {
@@ -134,11 +134,11 @@ fn a_million_flows_have_bounded_memory() {
     }
     let stats = cache.stats();
     assert!((16_384..=32_768).contains(&stats.entries), "{stats:?}");
-    cache.index.resize(index::MAX_ENTRIES);
+    cache.others.index.resize(index::MAX_ENTRIES);
     for address in 0..5_000 {
         cache.find(&key(address << 20, 0));
     }
-    let bytes = cache.index.keys.len() * 8;
+    let bytes = cache.others.index.bytes();
     assert!(bytes <= index::MAX_BYTES && cache.stats().entries <= index::MAX_ENTRIES);
     assert_eq!(cache.stats().paths, 1);
 }
