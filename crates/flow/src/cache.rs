@@ -3,6 +3,8 @@
 //! It belongs to one worker and one bridge. Entries are found by those bits of the packet that any
 //! rule of the bridge, or any action, depends on; so there is one look-up, whatever masks the rules
 //! have, and packets that differ elsewhere share an entry. Entries with the same way share a path.
+//! Frames of ordinary shapes have those bits where they lie; of others, and of packets that were tracked,
+//! they are in a key.
 //!
 //! A path holds as long as nothing has come or gone in the tables that it passes that its packets might
 //! find. Its memory is bounded: where there are more flows than entries, they take each other's places,
@@ -10,11 +12,13 @@
 //!
 //! - `changes`: what has changed lately, and which ways hold all the same
 //! - `index`: entries, by whatever values
+//! - `lines`: those by the first bytes of frames
 //! - `words`: those by words of keys
 //! - `paths`: the paths
 
 mod changes;
 mod index;
+mod lines;
 mod paths;
 mod words;
 
@@ -22,16 +26,23 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use packet::Frame;
+
 use crate::extract::Depth;
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::lengths::class_of;
 use crate::path::{Op, Path};
 use crate::pipeline::Pipeline;
+use crate::shape::{LINE, Shapes};
 use crate::tables::Change;
 use crate::walk::{Start, find_way};
+use index::Index;
+use lines::ByLine;
 use paths::{MAX_PATHS, NONE, Paths};
 use words::ByWords;
+
+pub use lines::Run;
 
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +67,10 @@ pub struct CacheStats {
 #[derive(Debug)]
 pub struct PathCache {
     pipeline: Arc<Pipeline>,
-    /// Of packets as they come in.
+    /// Of frames of ordinary shapes as they come in.
+    shaped: ByLine,
+    shapes: Shapes,
+    /// Of others.
     others: ByWords<PACKET_WORDS>,
     /// Of those that were tracked.
     tracked: ByWords<TRACKED_WORDS>,
@@ -77,6 +91,8 @@ impl PathCache {
         let seed = RandomState::new().hash_one(1);
         let mut cache = Self {
             pipeline,
+            shaped: ByLine::new(),
+            shapes: Shapes::new(&Key::default(), Depth::All, 1),
             others: ByWords::new(),
             tracked: ByWords::new(),
             depth: Depth::All,
@@ -114,7 +130,8 @@ impl PathCache {
     /// What it has done.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let (paths, entries) = (self.paths.len(), self.others.index.entries());
+        let all = [&self.shaped.index, &self.others.index];
+        let (paths, entries) = (self.paths.len(), all.map(Index::entries).iter().sum());
         CacheStats { paths, entries, renewed: self.paths.renewed, ..self.stats }
     }
 
@@ -144,6 +161,11 @@ impl PathCache {
         };
         let is_flat = self.others.words().iter().all(is_link);
         self.depth = if is_flat { Depth::Link } else { Depth::All };
+        let shapes = Shapes::new(&relevant, self.depth, self.pipeline.vlans.tags());
+        if !shapes.is_same(&self.shapes) {
+            self.shapes = shapes;
+            self.shaped.index.begin_with(LINE);
+        }
         let lengths = self.pipeline.tables.lengths().classes();
         let is_other = is_other || lengths != self.lengths;
         self.lengths = lengths;
@@ -155,6 +177,7 @@ impl PathCache {
         self.rounds.clear();
         self.numbers.clear();
         if self.paths.forget() {
+            self.shaped.index.clear();
             self.others.index.clear();
             self.tracked.index.clear();
         }
@@ -207,6 +230,45 @@ impl PathCache {
     #[inline]
     pub fn count(&mut self, PathId(id): PathId, packets: u64, bytes: u64) -> &[Arc<Change>] {
         self.paths.count(id, packets, bytes)
+    }
+
+    /// Takes the frames of a burst that came in at a port, by its OpenFlow number. Returns those that are
+    /// looked up by [runs](Self::next_run), a bit for each; others have to be by their [keys](Self::find).
+    #[inline]
+    pub fn take_frames(&mut self, port: u32, frames: &[Frame<'_>]) -> u32 {
+        // How long a frame is, is not among its bytes.
+        if !self.lengths.is_empty() {
+            return 0;
+        }
+        self.shapes.set_port(port);
+        let taken = self.shaped.take(&mut self.shapes, frames);
+        self.stats.hits += u64::from(taken.count_ones());
+        taken
+    }
+
+    /// The next frames that are alike, of those that were taken last.
+    #[inline]
+    pub fn next_run(&mut self, frames: &[Frame<'_>]) -> Option<Run> {
+        let Self { shaped, shapes, paths, .. } = self;
+        let (number, mask, bytes) = shaped.next()?;
+        let frame = frames.get(number)?;
+        let judge = |id| match paths.stands(id) {
+            true => Some(id),
+            false => paths.judge(id, &shapes.key(frame.head(), frame.len())),
+        };
+        let found = shaped.find(number, judge);
+        let path = PathId(found.unwrap_or_else(|| self.missing(number, frame)));
+        Some(Run { path, mask, bytes })
+    }
+
+    #[cold]
+    fn missing(&mut self, number: usize, frame: &Frame<'_>) -> u32 {
+        // It was taken for one.
+        self.stats.hits -= 1;
+        let id = self.way(&self.shapes.key(frame.head(), frame.len()), &Start::Table);
+        let paths = &self.paths;
+        self.shaped.put(number, id, |id| paths.has(id));
+        id
     }
 
     /// The path of a packet with this key, that has come in.

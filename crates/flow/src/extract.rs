@@ -6,10 +6,10 @@
 
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, Slot, TAG_PRESENT, slot};
 
-const VLAN: u16 = 0x8100;
-const QINQ: u16 = 0x88A8;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86DD;
+pub(crate) const VLAN: u16 = 0x8100;
+pub(crate) const QINQ: u16 = 0x88A8;
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const IPV6: u16 = 0x86DD;
 const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const MPLS: u16 = 0x8847;
@@ -19,7 +19,7 @@ const MPLS_MULTICAST: u16 = 0x8848;
 pub(crate) const LAST_LABEL: u32 = 0x100;
 
 /// The least that is an EtherType; below it is a length (IEEE 802.3, 3.2.6).
-const FIRST_ETHER_TYPE: u16 = 0x0600;
+pub(crate) const FIRST_ETHER_TYPE: u16 = 0x0600;
 
 /// The extension header of IPv6 that fragments have (RFC 8200, section 4.5).
 const FRAGMENT: u8 = 44;

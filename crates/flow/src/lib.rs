@@ -71,12 +71,13 @@ mod possible;
 mod reads;
 mod rewrite;
 mod rule;
+mod shape;
 mod shards;
 mod tables;
 mod uses;
 pub mod walk;
 
-pub use cache::{CacheStats, PathCache, PathId};
+pub use cache::{CacheStats, PathCache, PathId, Run};
 pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
 pub use frozen::{Frozen, Rest};

@@ -7,6 +7,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use packet::prefetch::prefetch_read;
+
 use crate::pattern::{finish, mix};
 
 /// Entries that are found together.
@@ -20,6 +22,9 @@ pub(super) const MAX_ENTRIES: usize = 1 << 20;
 
 /// The most bytes that their values may have.
 pub(super) const MAX_BYTES: usize = 64 << 20;
+
+/// More entries than this are hardly all in a processor's own caches.
+const MANY: usize = 1 << 12;
 
 /// Words that are hashed together.
 const HASHED: usize = 8;
@@ -282,6 +287,12 @@ impl Index {
         self.now.values.len() * size_of::<u64>()
     }
 
+    /// Whether entries may have to come from far away.
+    #[inline]
+    pub(super) const fn is_large(&self) -> bool {
+        self.now.entries() > MANY
+    }
+
     /// Forgets all, and goes by so many words.
     pub(super) fn begin_with(&mut self, words: usize) {
         (self.words, self.made) = (words, 0);
@@ -305,6 +316,25 @@ impl Index {
     #[inline(always)]
     pub(super) fn hash(&self, values: &[u64]) -> u64 {
         self.secrets.hash(values)
+    }
+
+    /// Asks for the memory of the tags among which an entry would be.
+    #[inline(always)]
+    pub(super) fn fetch_tags(&self, hash: u64) {
+        if let Some(bucket) = self.now.buckets.get(self.now.places(hash)[0]) {
+            prefetch_read(std::ptr::from_ref(bucket).cast());
+        }
+    }
+
+    /// Asks for the memory of the values of what looks like this entry.
+    #[inline(always)]
+    pub(super) fn fetch_values(&self, hash: u64) {
+        let place = self.now.places(hash)[0];
+        let Some(bucket) = self.now.buckets.get(place) else { return };
+        let Some(way) = bucket.with(tag_of(hash)).next() else { return };
+        if let Some(word) = self.now.values.get(self.now.at(place, way, self.words)) {
+            prefetch_read(std::ptr::from_ref(word).cast());
+        }
     }
 
     /// The path of the entry with these values, if there is one of which `judge` says that it, or another

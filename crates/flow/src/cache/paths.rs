@@ -137,10 +137,16 @@ impl Paths {
         self.known(id).is_some()
     }
 
+    /// Whether any packet may take the path of this number, as far as is known.
+    #[inline]
+    pub(super) fn stands(&self, id: u32) -> bool {
+        self.standing.get(place(id)) == Some(&standing(id, self.changes.version()))
+    }
+
     /// The path that a packet takes by an entry with this number: that one, or its heir.
     #[inline]
     pub(super) fn judge(&mut self, id: u32, key: &Key) -> Option<u32> {
-        if self.standing.get(place(id)) == Some(&standing(id, self.changes.version())) {
+        if self.stands(id) {
             return Some(id);
         }
         self.renew(id, key)

@@ -36,14 +36,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Adds the frame of this number and length to those with its path.
+    /// Adds frames, a bit for each, with their bytes to those with their path.
     #[inline]
-    pub(super) fn add(
-        groups: &mut ArrayVec<Self, BURST>,
-        path: PathId,
-        (index, len): (usize, usize),
-    ) {
-        let (mask, bytes) = (1_u32 << index, len as u64);
+    pub(super) fn add(groups: &mut ArrayVec<Self, BURST>, path: PathId, (mask, bytes): (u32, u64)) {
         // Of neighbours most have the path of the one before.
         match groups.iter_mut().rev().find(|group| group.path == path) {
             Some(group) => {
@@ -173,10 +168,35 @@ impl Inner {
         groups: &mut ArrayVec<Group, BURST>,
     ) {
         let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
+        let shaped = self.cache.take_frames(number, frames);
+        while let Some(run) = self.cache.next_run(frames) {
+            Group::add(groups, run.path, (run.mask, run.bytes));
+        }
+        if shaped.count_ones() as usize != frames.len() {
+            self.classify_others((frames, source), (number, shaped), editing, kept, groups);
+        }
+    }
+
+    /// The same of the frames that have no ordinary shape.
+    fn classify_others<'f>(
+        &mut self,
+        (frames, source): (&[Frame<'f>], &Source<'_>),
+        (number, shaped): (u32, u32),
+        editing: &mut Editing<'f>,
+        kept: &mut ArrayVec<Frame<'f>, BURST>,
+        groups: &mut ArrayVec<Group, BURST>,
+    ) {
         let (depth, vlans) = (self.cache.depth(), self.cache.pipeline().vlans.tags());
         let mut key = Key::default();
         key.set(slot::IN_PORT, number.into());
         for (index, frame) in frames.iter().enumerate().take(BURST) {
+            let bit = 1_u32 << index;
+            if shaped & bit != 0 {
+                if !kept.is_empty() {
+                    let _ = kept.try_push(*frame);
+                }
+                continue;
+            }
             key.clear_packet();
             let layers = extract(&mut key, frame.head(), frame.len(), vlans, depth);
             let mut is_known = layers.network != 0 && !layers.is_cut;
@@ -203,7 +223,7 @@ impl Inner {
             }
             self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
             let path = self.cache.find(&key);
-            Group::add(groups, path, (index, frame.len()));
+            Group::add(groups, path, (bit, frame.len() as u64));
         }
     }
 }

@@ -189,7 +189,7 @@ impl Inner {
         let vlans = self.cache.pipeline().vlans.tags();
         self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
         if let Some(path) = self.cache.find_tracked(round, &mut key) {
-            Group::add(groups, path, (index, frame.len()));
+            Group::add(groups, path, (1 << index, frame.len() as u64));
         }
     }
 

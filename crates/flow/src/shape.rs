@@ -1,0 +1,319 @@
+//! Frames of ordinary shapes, which are told apart by their own bytes, without a key.
+//!
+//! Of a frame whose headers are of known kinds, [`extract`] copies bits to places of the key, whatever these
+//! bits are. So what a way depends on is a mask of the frame's first bytes, one for each [`Shape`]. It is
+//! found out by asking `extract` itself: a bit counts if the key of a frame that differs in it alone differs
+//! in what is relevant. What decides the shape counts always.
+//!
+//! Lengths are looked at only to see that headers are all there, as `extract` does: packets of one flow have
+//! any.
+
+use crate::extract::{Depth, FIRST_ETHER_TYPE, IPV4, IPV6, QINQ, VLAN, extract};
+use crate::key::{Key, PACKET_WORDS, slot};
+
+/// So many bytes of a frame are compared.
+const SEEN: usize = 60;
+
+/// The first bytes of a frame.
+pub(crate) type Seen = [u8; SEEN];
+
+/// Words of a line.
+pub(crate) const LINE: usize = 8;
+
+/// What of a frame its way depends on, and where it came in: frames that are alike have the same.
+pub(crate) type Line = [u64; LINE];
+
+/// Where the words of a line are in a frame. The last two overlap the one before, in whose place is the port:
+/// the lower half of the first of them.
+const PLACES: [usize; LINE] = [0, 8, 16, 24, 32, 40, 44, 52];
+const PORT_WORD: usize = 6;
+
+/// Which headers a frame has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape(u8);
+
+const SHAPES: u8 = 16;
+
+/// What is behind tags: nothing that is looked at, or one of these in IPv4, or in IPv6.
+const LINK: u8 = 0;
+const TCP: u8 = 1;
+const UDP: u8 = 2;
+const ICMP: u8 = 3;
+const SIX: u8 = 4;
+
+/// There is a tag.
+const TAGGED: u8 = 8;
+
+impl Shape {
+    /// That of a frame of `len` bytes of which `head` are the first, if it is an ordinary one.
+    #[inline(always)]
+    pub(crate) fn of(head: &[u8], len: usize, depth: Depth) -> Option<(Self, &Seen)> {
+        let seen = head.first_chunk()?;
+        let frame = Headers { seen, head, len };
+        let number = match frame.network(14, depth) {
+            Some(number) => number,
+            None if matches!(frame.be16(12), VLAN | QINQ) => frame.network(18, depth)? | TAGGED,
+            None => return None,
+        };
+        Some((Self(number), seen))
+    }
+
+    /// Where the network header is.
+    const fn network(self) -> usize {
+        if self.0 & TAGGED == 0 { 14 } else { 18 }
+    }
+
+    /// Where there are bytes of this header that tell it from others.
+    fn telling(self) -> impl Iterator<Item = usize> {
+        let at = self.network();
+        let proto = match self.0 & !TAGGED {
+            LINK => None,
+            SIX.. => Some(at + 6),
+            _ => Some(at + 9),
+        };
+        (12..14).chain(at - 2..at).chain(proto)
+    }
+}
+
+struct Headers<'h> {
+    seen: &'h Seen,
+    /// The same, and what is known beyond.
+    head: &'h [u8],
+    /// The length of all of it.
+    len: usize,
+}
+
+impl Headers<'_> {
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.seen.get(at).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.byte(at), self.byte(at + 1)])
+    }
+
+    /// The number of a shape whose network header begins `at` so many bytes.
+    #[inline(always)]
+    fn network(&self, at: usize, depth: Depth) -> Option<u8> {
+        let kind = self.be16(at - 2);
+        match (depth, kind) {
+            (Depth::All, IPV4) => self.ipv4(at),
+            (Depth::All, IPV6) => self.ipv6(at),
+            // Two tags are for those who look closer, and so are lengths.
+            (Depth::Link, FIRST_ETHER_TYPE..) if !matches!(kind, VLAN | QINQ) => Some(LINK),
+            _ => None,
+        }
+    }
+
+    /// Without options, and no fragment.
+    #[inline(always)]
+    fn ipv4(&self, at: usize) -> Option<u8> {
+        if self.byte(at) != 0x45 || self.be16(at + 6) & 0x3FFF != 0 {
+            return None;
+        }
+        let (carried, least) = match self.byte(at + 9) {
+            6 => (TCP, tcp_len(self.byte(at + 32))?),
+            17 => (UDP, 8),
+            1 => (ICMP, 8),
+            _ => return None,
+        };
+        let total = usize::from(self.be16(at + 2));
+        (20 + least <= total && at + total <= self.len).then_some(carried)
+    }
+
+    /// Without extension headers, and no neighbour discovery.
+    #[inline(always)]
+    fn ipv6(&self, at: usize) -> Option<u8> {
+        let (carried, header, least) = match self.byte(at + 6) {
+            6 => (TCP, 20, tcp_len(*self.head.get(at + 52)?)?),
+            17 => (UDP, 8, 8),
+            58 if !matches!(self.byte(at + 40), 135 | 136) => (ICMP, 8, 8),
+            _ => return None,
+        };
+        let payload = usize::from(self.be16(at + 4));
+        let is_whole = at + 40 + header <= self.head.len()
+            && least <= payload
+            && at + 40 + payload <= self.len;
+        is_whole.then_some(carried | SIX)
+    }
+}
+
+/// The length of a header of TCP, from the byte that says it.
+#[inline(always)]
+fn tcp_len(byte: u8) -> Option<usize> {
+    let len = usize::from(byte >> 4) * 4;
+    (len >= 20).then_some(len)
+}
+
+/// The mask of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mask {
+    /// None was asked for yet.
+    Unknown,
+    /// More than is seen of a frame counts.
+    TooLong,
+    /// These bits count.
+    Bits(Line),
+}
+
+/// What of frames counts, by shape.
+#[derive(Debug)]
+pub(crate) struct Shapes {
+    masks: [Mask; SHAPES as usize],
+    /// What is relevant of a key, how deep one is read, and behind how many tags.
+    relevant: Key,
+    depth: Depth,
+    vlans: u8,
+    /// Where frames come in, and what of that is relevant.
+    port: u32,
+    relevant_port: u32,
+}
+
+impl Shapes {
+    /// Where a way depends on these bits of a key, which is read this deep, behind so many tags.
+    pub(crate) fn new(relevant: &Key, depth: Depth, vlans: u8) -> Self {
+        let masks = [Mask::Unknown; SHAPES as usize];
+        let mut shapes =
+            Self { masks, relevant: Key::default(), depth, vlans, port: 0, relevant_port: 0 };
+        let own = shapes.relevant.0.iter_mut().zip(&relevant.0).take(PACKET_WORDS);
+        own.for_each(|(own, word)| *own = *word);
+        shapes
+    }
+
+    /// Whether frames are looked at in the same way.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.relevant, self.depth, self.vlans) == (other.relevant, other.depth, other.vlans)
+    }
+
+    /// The next frames come in at the port of this OpenFlow number.
+    #[inline]
+    pub(crate) fn set_port(&mut self, port: u32) {
+        self.port = port;
+        self.relevant_port = port & self.relevant.get_u32(slot::IN_PORT);
+    }
+
+    /// How deep frames are looked at.
+    #[inline]
+    pub(crate) const fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// The line of a frame of `len` bytes of which `head` are the first, if it has an ordinary shape; `depth`
+    /// is that of all of them.
+    #[inline(always)]
+    pub(crate) fn line(&mut self, head: &[u8], len: usize, depth: Depth) -> Option<Line> {
+        let (shape, seen) = Shape::of(head, len, depth)?;
+        let port = u64::from(self.relevant_port);
+        let mask = match self.masks.get(usize::from(shape.0)) {
+            Some(Mask::Bits(mask)) => mask,
+            _ => self.learn(shape)?,
+        };
+        let mut line = [0; LINE];
+        for ((word, place), bits) in line.iter_mut().zip(PLACES).zip(mask) {
+            *word = word_at(seen, place) & bits;
+        }
+        line[PORT_WORD] |= port;
+        Some(line)
+    }
+
+    /// The key of a frame of `len` bytes of which `head` are the first.
+    pub(crate) fn key(&self, head: &[u8], len: usize) -> Key {
+        let mut key = Key::default();
+        key.set(slot::IN_PORT, self.port.into());
+        extract(&mut key, head, len, self.vlans, self.depth);
+        key
+    }
+
+    /// The mask of a shape that frames begin to have.
+    #[cold]
+    fn learn(&mut self, shape: Shape) -> Option<&Line> {
+        let found = self.find_mask(shape);
+        let mask = self.masks.get_mut(usize::from(shape.0))?;
+        if *mask == Mask::Unknown {
+            *mask = found.map_or(Mask::TooLong, Mask::Bits);
+        }
+        if let Mask::Bits(mask) = mask { Some(mask) } else { None }
+    }
+
+    /// Which bits of frames of a shape count, if they are all among those that are seen.
+    fn find_mask(&self, shape: Shape) -> Option<Line> {
+        let mut frame = sample(shape);
+        let own = self.relevant_of(&frame);
+        let mut counts = [0; SAMPLE];
+        for at in shape.telling() {
+            *counts.get_mut(at)? = u8::MAX;
+        }
+        for (at, bit) in (0..SAMPLE).flat_map(|at| (0..8).map(move |bit| (at, 1 << bit))) {
+            *frame.get_mut(at)? ^= bit;
+            let is_same =
+                Shape::of(&frame, SAMPLE, self.depth).is_some_and(|(own, _)| own == shape);
+            if is_same && self.relevant_of(&frame) != own {
+                *counts.get_mut(at)? |= bit;
+            }
+            *frame.get_mut(at)? ^= bit;
+        }
+        let (seen, beyond) = counts.split_first_chunk()?;
+        let mut mask = PLACES.map(|place| word_at(seen, place));
+        mask[PORT_WORD] &= !u64::from(u32::MAX);
+        beyond.iter().all(|byte| *byte == 0).then_some(mask)
+    }
+
+    /// What is relevant of a frame.
+    fn relevant_of(&self, frame: &[u8]) -> Key {
+        let mut key = self.key(frame, frame.len());
+        key.0.iter_mut().zip(&self.relevant.0).for_each(|(word, bits)| *word &= bits);
+        key
+    }
+}
+
+#[inline(always)]
+fn word_at(seen: &Seen, place: usize) -> u64 {
+    let bytes = seen.get(place..).and_then(|rest| rest.first_chunk());
+    u64::from_le_bytes(bytes.copied().unwrap_or_default())
+}
+
+/// As long as all headers of any shape, and options that bits of lengths may speak of.
+const SAMPLE: usize = 128;
+
+/// A frame of a shape of which all else is zero.
+fn sample(shape: Shape) -> [u8; SAMPLE] {
+    let at = shape.network();
+    let mut frame = [0; SAMPLE];
+    let mut put = |at: usize, bytes: &[u8]| {
+        frame.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+    };
+    if shape.0 & TAGGED != 0 {
+        put(12, &VLAN.to_be_bytes());
+    }
+    let carried = shape.0 & !TAGGED;
+    let rest = |header: usize| u16::try_from(SAMPLE - at - header).unwrap_or_default();
+    let proto = match carried & !SIX {
+        TCP => 6,
+        UDP => 17,
+        _ if carried & SIX != 0 => 58,
+        _ => 1,
+    };
+    match carried {
+        // For local experiments.
+        LINK => put(at - 2, &[0x88, 0xB5]),
+        SIX.. => {
+            put(at - 2, &IPV6.to_be_bytes());
+            put(at + 4, &rest(40).to_be_bytes());
+            put(at + 6, &[proto]);
+            put(at + 52, if proto == 6 { &[0x50] } else { &[] });
+        }
+        _ => {
+            put(at - 2, &IPV4.to_be_bytes());
+            put(at, &[0x45]);
+            put(at + 2, &rest(0).to_be_bytes());
+            put(at + 9, &[proto]);
+            put(at + 32, if proto == 6 { &[0x50] } else { &[] });
+        }
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests;

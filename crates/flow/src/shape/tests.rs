@@ -1,0 +1,178 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::extract::Layers;
+
+/// Bits of all fields that a frame can have.
+fn all_bits() -> Key {
+    let mut key = Key::default();
+    key.0.iter_mut().take(PACKET_WORDS).for_each(|word| *word = u64::MAX);
+    key
+}
+
+fn shapes_of(depth: Depth) -> Vec<Shape> {
+    let all = (0..SHAPES).map(Shape);
+    all.filter(|shape| {
+        let carried = shape.0 & !TAGGED;
+        (carried == LINK) == (depth == Depth::Link) && carried != SIX
+    })
+    .collect()
+}
+
+#[test]
+fn samples_have_the_shapes_that_they_are_of() {
+    for depth in [Depth::Link, Depth::All] {
+        let shapes = shapes_of(depth);
+        assert_eq!(shapes.len(), if depth == Depth::Link { 2 } else { 12 });
+        for shape in shapes {
+            let sample = sample(shape);
+            let found = Shape::of(&sample, SAMPLE, depth).map(|(shape, _)| shape);
+            assert_eq!(found, Some(shape), "{sample:?}");
+        }
+    }
+}
+
+/// TCP over IPv4, of which the named fields count.
+fn mask_of(fields: &[crate::key::Slot]) -> Vec<usize> {
+    let mut relevant = Key::default();
+    fields.iter().for_each(|field| relevant.set(*field, field.ones()));
+    let mask = Shapes::new(&relevant, Depth::All, 1).find_mask(Shape(TCP)).unwrap();
+    let bytes = mask.iter().zip(PLACES).flat_map(|(word, place)| {
+        let bytes = word.to_le_bytes().into_iter().enumerate();
+        bytes.filter(|(_, byte)| *byte != 0).map(move |(at, _)| place + at)
+    });
+    bytes.collect()
+}
+
+#[test]
+fn masks_are_of_the_bytes_of_fields() {
+    let telling = [12, 13, 23];
+    let with = |bytes: &[usize]| {
+        let mut all = [&telling, bytes].concat();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(mask_of(&[]), telling);
+    assert_eq!(mask_of(&[slot::IPV4_DST]), with(&[30, 31, 32, 33]));
+    assert_eq!(mask_of(&[slot::TP_DST, slot::TCP_FLAGS]), with(&[36, 37, 46, 47]));
+    assert_eq!(mask_of(&[slot::ETH_SRC, slot::IP_TTL]), with(&[6, 7, 8, 9, 10, 11, 22]));
+    assert_eq!(mask_of(&[slot::VLAN_TCI, slot::IPV6_DST, slot::ND_TARGET]), telling);
+}
+
+#[test]
+fn what_is_too_far_behind_is_looked_up_by_key() {
+    let of = |field: crate::key::Slot, shape| {
+        let mut relevant = Key::default();
+        relevant.set(field, field.ones());
+        let mut shapes = Shapes::new(&relevant, Depth::All, 1);
+        let line = shapes.line(&sample(Shape(shape)), SAMPLE, Depth::All);
+        // It is the same when it is asked for again.
+        assert_eq!(line, shapes.line(&sample(Shape(shape)), SAMPLE, Depth::All));
+        line.is_some()
+    };
+    assert!(of(slot::TP_DST, TCP | SIX) && of(slot::IPV6_DST, UDP | SIX | TAGGED));
+    assert!(!of(slot::TCP_FLAGS, TCP | SIX) && !of(slot::TP_DST, UDP | SIX | TAGGED));
+    assert!(of(slot::TCP_FLAGS, TCP | TAGGED));
+}
+
+fn depths() -> impl Strategy<Value = Depth> {
+    prop_oneof![Just(Depth::Link), Just(Depth::All)]
+}
+
+/// A frame of an ordinary shape, or nearly so: some bytes are any, and it may be cut.
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let headers = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12);
+    let rest = prop::collection::vec(any::<u8>(), SAMPLE);
+    let parts = (0..SHAPES, headers, rest, any::<bool>(), prop_oneof![Just(SAMPLE), 0..SAMPLE]);
+    parts.prop_map(|(shape, changes, rest, is_any, len)| {
+        let mut frame = sample(Shape(shape)).to_vec();
+        if is_any {
+            let at = Shape(shape).network();
+            let fixed =
+                [at - 2, at - 1, at, at + 2, at + 3, at + 4, at + 5, at + 6, at + 7, at + 9];
+            let frame = frame.iter_mut().zip(&rest).enumerate();
+            let free = |at: &usize| !fixed.contains(at) && ![12, 13].contains(at);
+            frame.filter(|(at, _)| free(at)).for_each(|(_, (byte, any))| *byte = *any);
+        }
+        changes.into_iter().for_each(|(at, byte)| frame[at.index(SAMPLE)] = byte);
+        frame.truncate(len);
+        frame
+    })
+}
+
+fn read(frame: &[u8], head: usize, vlans: u8, depth: Depth) -> (Key, Layers) {
+    let mut key = Key::default();
+    let head = frame.get(..head).unwrap_or(frame);
+    let layers = extract(&mut key, head, frame.len(), vlans, depth);
+    (key, layers)
+}
+
+proptest! {
+    /// Frames have the same line if, and only if, what is relevant of their keys is the same, and they have
+    /// the same headers.
+    #[test]
+    fn lines_are_alike_where_keys_are(
+        frame in frames(),
+        bits in prop::collection::vec((0..PACKET_WORDS, any::<u64>()), 0..8),
+        all in any::<bool>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..4),
+        head in 54..=SAMPLE,
+        vlans in 1..=2_u8,
+        depth in depths(),
+    ) {
+        let mut relevant = Key::default();
+        bits.iter().for_each(|(word, bits)| relevant.0[*word] |= bits);
+        let relevant = if all { all_bits() } else { relevant };
+        let mut shapes = Shapes::new(&relevant, depth, vlans);
+        let mut other = frame.clone();
+        if !other.is_empty() {
+            changes.iter().for_each(|(at, bit)| other[at.index(frame.len())] ^= 1 << bit);
+        }
+        let known = [&frame, &other].map(|frame| {
+            let cut = frame.get(..head).unwrap_or(frame);
+            let line = shapes.line(cut, frame.len(), depth)?;
+            let (key, layers) = read(frame, head, vlans, depth);
+            assert!(layers.network != 0 && !layers.is_cut, "{frame:?}");
+            let shape = Shape::of(cut, frame.len(), depth).map(|(shape, _)| shape);
+            let telling: Vec<u8> = shape.unwrap().telling().map(|at| frame[at]).collect();
+            let words = key.0.iter().zip(&relevant.0).map(|(word, bits)| word & bits);
+            Some((line, (telling, words.collect::<Vec<u64>>())))
+        });
+        if let [Some((own, key)), Some((line, other))] = known {
+            prop_assert_eq!(own == line, key == other);
+        }
+    }
+
+    /// Whatever bytes there are, what has a shape is what `extract` reads in whole.
+    #[test]
+    fn any_bytes_are_taken(
+        head in prop::collection::vec(any::<u8>(), 0..SAMPLE),
+        kind in prop_oneof![Just([8, 0]), Just([0x86, 0xDD]), Just([0x81, 0]), any::<[u8; 2]>()],
+        beyond in 0..2_000_usize,
+        depth in depths(),
+    ) {
+        let mut head = head;
+        if let Some(own) = head.get_mut(12..14) {
+            own.copy_from_slice(&kind);
+        }
+        let len = head.len() + beyond;
+        if Shape::of(&head, len, depth).is_some() {
+            let mut key = Key::default();
+            let layers = extract(&mut key, &head, len, 1, depth);
+            prop_assert!(layers.network != 0 && !layers.is_cut);
+        }
+    }
+
+    #[test]
+    fn ports_are_told_apart_as_far_as_they_count(one: u32, other: u32, bits: u32) {
+        let mut relevant = Key::default();
+        relevant.set(slot::IN_PORT, bits.into());
+        let mut shapes = Shapes::new(&relevant, Depth::All, 1);
+        let lines = [one, other].map(|port| {
+            shapes.set_port(port);
+            shapes.line(&sample(Shape(UDP)), SAMPLE, Depth::All)
+        });
+        prop_assert_eq!(lines[0] == lines[1], one & bits == other & bits);
+        prop_assert!(lines[0].is_some());
+    }
+}
