@@ -76,6 +76,12 @@ impl<'a> Ipv4<'a> {
         (self.word(6) & 0x1FFF) as usize * 8
     }
 
+    /// Whether more of the packet is in fragments behind this one.
+    #[must_use]
+    pub const fn more_fragments(&self) -> bool {
+        self.word(6) & 0x2000 != 0
+    }
+
     /// Time to live.
     #[must_use]
     pub const fn ttl(&self) -> u8 {

@@ -32,6 +32,21 @@ pub struct Upper<'a> {
     pub fragment_offset: Option<usize>,
 }
 
+/// What a fragment says of itself (RFC 8200, section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// Offset in what the packet has behind the header of its fragments, in bytes.
+    pub offset: usize,
+    /// Whether more of it follows.
+    pub has_more: bool,
+    /// What fragments of one packet have in common.
+    pub identification: u32,
+    /// As much of this part of the packet as there is.
+    pub payload: &'a [u8],
+    /// Length of the extension headers before it, that of the fragment included.
+    pub extensions_len: usize,
+}
+
 impl<'a> Ipv6<'a> {
     /// `None` when the version is not 6 or the header is not all there.
     #[must_use]
@@ -128,6 +143,32 @@ impl<'a> Ipv6<'a> {
         None
     }
 
+    /// What the packet says of itself as a fragment, if it is one. A packet that is whole is none, even if
+    /// it has the header (RFC 6946).
+    #[must_use]
+    pub fn fragment(&self) -> Option<Fragment<'a>> {
+        let (mut next, mut payload, mut extensions_len) =
+            (self.next_header(), self.payload, 0_usize);
+        for _ in 0..=MAX_EXTENSIONS {
+            let len = extension_len(next, payload)??;
+            let (extension, rest) = payload.split_at_checked(len)?;
+            let [after, _, high, low, a, b, c, d, ..] = *extension else { return None };
+            extensions_len = extensions_len.checked_add(len)?;
+            if next.0 == FRAGMENT {
+                let bits = u16::from_be_bytes([high, low]);
+                return (bits & 0xFFF9 != 0).then(|| Fragment {
+                    offset: usize::from(bits & 0xFFF8),
+                    has_more: bits & 1 != 0,
+                    identification: u32::from_be_bytes([a, b, c, d]),
+                    payload: rest,
+                    extensions_len,
+                });
+            }
+            (next, payload) = (IpProtocol(after), rest);
+        }
+        None
+    }
+
     /// The start of the upper layer's checksum: `len` is that of its header and payload.
     #[must_use]
     pub fn pseudo_header(&self, protocol: IpProtocol, len: u32) -> Checksum {
@@ -217,6 +258,28 @@ mod tests {
         let bytes = packet(44, &[60, 0, 0x01, 0x01, 0, 0, 0, 9, 0xFF, 0xFF]);
         let upper = Ipv6::parse(&bytes).unwrap().upper().unwrap();
         assert_eq!((upper.fragment_offset, upper.payload), (Some(256), &[0xFF, 0xFF][..]));
+    }
+
+    #[test]
+    fn fragments_say_what_they_are() {
+        let of = |bits: u16| {
+            let [high, low] = bits.to_be_bytes();
+            let bytes = packet(60, &[44, 0, 1, 4, 0, 0, 0, 0, 17, 0, high, low, 1, 2, 3, 4, 0xFF]);
+            let ip = Ipv6::parse(&bytes).unwrap();
+            ip.fragment().map(|part| {
+                assert_eq!((part.identification, part.payload), (0x0102_0304, &[0xFF][..]));
+                assert_eq!(part.extensions_len, 16);
+                (part.offset, part.has_more)
+            })
+        };
+        assert_eq!((of(0x0101), of(0x0100)), (Some((256, true)), Some((256, false))));
+        assert_eq!((of(1), of(0)), (Some((0, true)), None));
+        for len in 0..56 {
+            let bytes = packet(60, &[44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 1, 1, 2, 3, 4]);
+            let ip = bytes.get(..len).and_then(Ipv6::parse);
+            assert_eq!(ip.and_then(|ip| ip.fragment()), None, "cut at {len}");
+        }
+        assert_eq!(Ipv6::parse(&packet(17, &[0; 8])).unwrap().fragment(), None);
     }
 
     #[test]
