@@ -12,8 +12,8 @@ use crate::tcp::Segment;
 use crate::tuple::{Tuple, asks, opposite};
 
 /// EtherTypes of packets that can be tracked.
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86DD;
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const IPV6: u16 = 0x86DD;
 
 /// Types of ICMP that tell of an error, and have the start of the packet that it is about (RFC 792):
 /// unreachable, source quench, redirect, time exceeded, parameter problem.
@@ -70,6 +70,15 @@ pub fn dissect(ether_type: u16, bytes: &[u8], len: usize, zone: u16) -> Option<S
         return None;
     }
     Look { zone }.transport(&network)
+}
+
+/// The same of a packet that came in fragments, of which `bytes` are the first one and `len` is how many
+/// there would be without fragments.
+pub(crate) fn dissect_whole(ether_type: u16, bytes: &[u8], len: usize, zone: u16) -> Option<Seen> {
+    let network = Network::parse(ether_type, bytes)?;
+    let before = network.len.checked_sub(network.payload_len)?;
+    let payload_len = len.checked_sub(before)?;
+    Look { zone }.transport(&Network { len, payload_len, ..network })
 }
 
 /// A packet of IPv4 or IPv6.

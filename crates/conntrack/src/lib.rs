@@ -5,6 +5,7 @@
 //! - `state`: what is known of a packet, and what is to be done with its connection
 //! - `nat`: which addresses and ports connections are translated to
 //! - `tcp`: states and windows of TCP
+//! - `fragments`: those that wait until all of their packet are there
 //! - `timeout`: how long connections are kept
 //! - `conn`: a connection
 //! - `shard`: a part of all connections
@@ -14,7 +15,7 @@
 //!
 //! Packets of an established connection take no lock and no atomic operation that reads and writes: a
 //! worker has the connections at hand that its packets are of, and their states are loaded and stored
-//! (decision 47). Fragments are not put together, and so are of no connection.
+//! (decision 47). Fragments of a packet are judged together (decision 63).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -44,6 +45,7 @@
 
 mod conn;
 mod dissect;
+mod fragments;
 mod lane;
 mod nat;
 mod shard;
@@ -56,6 +58,9 @@ mod zones;
 
 pub use conn::Entry;
 pub use dissect::{Seen, dissect};
+pub use fragments::{
+    Fate, Fragment, FragmentCounts, FragmentStatus, FragmentVersion, Fragments, Refused, Whole,
+};
 pub use lane::Lane;
 pub use nat::{Nat, NatEnd};
 pub use state::{Request, State, Tracked, Translation};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::conn::{Conn, Entry, Translated};
 use crate::dissect::Seen;
+use crate::fragments::Fragments;
 use crate::nat::{Chances, Tries};
 use crate::shard::Shard;
 use crate::state::{Request, State, Tracked, Translation};
@@ -34,6 +35,7 @@ pub struct Conntrack {
     chances: Chances,
     policies: Policies,
     zones: Zones,
+    fragments: Fragments,
     count: AtomicUsize,
     limit: AtomicUsize,
     /// Whether sequence numbers of TCP are checked.
@@ -60,6 +62,7 @@ impl Conntrack {
             chances: Chances::default(),
             policies: Policies::new(timeouts),
             zones: Zones::default(),
+            fragments: Fragments::default(),
             count: AtomicUsize::new(0),
             limit: AtomicUsize::new(DEFAULT_LIMIT),
             checks: AtomicBool::new(true),
@@ -127,6 +130,12 @@ impl Conntrack {
         let after = after.filter(|after| *after != before);
         let translation = after.map(|after| Translation { before, after, is_error: false });
         (Tracked { state: new | of_nat, ..invalid }, translation)
+    }
+
+    /// Fragments that wait until all of their packet are there.
+    #[must_use]
+    pub const fn fragments(&self) -> &Fragments {
+        &self.fragments
     }
 
     /// How many connections there are. Those that are over count until they are swept.
@@ -198,9 +207,10 @@ impl Conntrack {
         (0..SHARDS).filter_map(|at| self.shard_at(at)).map(|shard| shard.places()).sum()
     }
 
-    /// Ends connections whose time is over by `now`. It looks at so many places, a few at a time, and
+    /// Ends connections whose time is over by `now`, and gives up fragments that have waited too long. It looks at so many places, a few at a time, and
     /// goes on from there when it is called again; returns how many have ended.
     pub fn sweep(&self, now: u64, most: usize) -> usize {
+        self.fragments.sweep(now);
         let (mut ended, mut looked_at, mut shards) = (0, 0, 0);
         while looked_at < most && shards < SHARDS {
             let at = self.hand.load(Relaxed) % SHARDS;
