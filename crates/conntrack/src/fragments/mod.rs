@@ -398,3 +398,6 @@ impl Store {
         each.sum()
     }
 }
+
+#[cfg(test)]
+mod tests;
