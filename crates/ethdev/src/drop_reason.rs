@@ -82,6 +82,12 @@ pub enum DropReason {
     FlowDrop,
     /// Its way through its bridge's flow tables came to too many of them, or to too many changes.
     FlowTooDeep,
+    /// It is a fragment that is too short, or such as nobody makes.
+    FragmentBad,
+    /// It is a fragment that is over others of its packet, or there already.
+    FragmentOverlap,
+    /// It is a fragment for which there was no room until all of its packet would have been there.
+    FragmentNoRoom,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -94,7 +100,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 41;
+    pub const COUNT: usize = 44;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -135,6 +141,9 @@ impl DropReason {
         Self::NoFlow,
         Self::FlowDrop,
         Self::FlowTooDeep,
+        Self::FragmentBad,
+        Self::FragmentOverlap,
+        Self::FragmentNoRoom,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -182,6 +191,9 @@ impl DropReason {
             Self::NoFlow => "no_flow",
             Self::FlowDrop => "flow_drop",
             Self::FlowTooDeep => "flow_too_deep",
+            Self::FragmentBad => "fragment_bad",
+            Self::FragmentOverlap => "fragment_overlap",
+            Self::FragmentNoRoom => "fragment_no_room",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

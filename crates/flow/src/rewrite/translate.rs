@@ -9,6 +9,7 @@ use packet::checksum::update;
 use packet::headers::{IpProtocol, Ipv4, Ipv6};
 
 use super::{Covers, IPV4, Layered};
+use crate::key::{FRAG_LATER, slot};
 
 /// The header of ICMP, behind which errors have the packet that they are about.
 const ICMP_LEN: usize = 8;
@@ -23,6 +24,8 @@ pub fn translate(translation: &Translation, frame: &mut Open<'_>) -> bool {
     let mut layered = Layered::new(frame);
     let addresses = layered.translate_addresses(&before, &after);
     let rest = match is_error {
+        // What is behind addresses is in the first fragment.
+        _ if layered.is_later() => Some(()),
         false => layered.translate_numbers(&before, &after),
         // That packet went the other way.
         true => layered.translate_inner(&before.reversed(), &after.reversed()),
@@ -92,6 +95,11 @@ impl Inner {
 }
 
 impl Layered<'_, '_> {
+    /// Whether it is a fragment other than the first one.
+    fn is_later(&self) -> bool {
+        self.key.get_u8(slot::IP_FRAG) & FRAG_LATER != 0
+    }
+
     fn translate_addresses(&mut self, before: &Tuple, after: &Tuple) -> Option<()> {
         let (source, destination) = if self.is(IPV4) { (12, 16) } else { (8, 24) };
         let ends = [

@@ -12,9 +12,11 @@
 //! - `changes`: what was changed of frames so far
 //! - `track`: connections
 //! - `translate`: connections whose addresses are translated
+//! - `gather`: fragments that wait for the rest of their packet
 
 mod changes;
 pub(crate) mod enter;
+mod gather;
 mod inlet;
 pub(crate) mod meter;
 mod packet_out;
@@ -196,6 +198,16 @@ impl Flows {
         inner.depth += 1;
         // One that comes back while it is here has others.
         inner.rooms.pop().unwrap_or_default()
+    }
+
+    /// Memory for frames that go on by themselves, which are not one round more.
+    fn lend_room(&self) -> Box<Rooms> {
+        self.0.borrow_mut().rooms.pop().unwrap_or_default()
+    }
+
+    /// It is not needed any more.
+    fn take_back(&self, rooms: Box<Rooms>) {
+        self.0.borrow_mut().rooms.push(rooms);
     }
 
     /// It is through.

@@ -4,6 +4,7 @@
 //! between; bodies stay where they lie.
 
 use arrayvec::ArrayVec;
+use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
 use flow::{Edit, Lost, Op};
 use packet::{BURST, EditRoom, Editing, Frame, Open};
@@ -11,6 +12,7 @@ use packet::{BURST, EditRoom, Editing, Frame, Open};
 use super::changes::Changes;
 use super::enter::{Entry, Manner, Onward, mark, reason};
 use super::meter::Verdict;
+use super::track::Tracking;
 use super::{Flows, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
@@ -42,7 +44,7 @@ pub(super) struct Run<'s, 'f> {
     /// As they came.
     frames: ArrayVec<Frame<'f>, BURST>,
     /// The next operation.
-    at: usize,
+    pub(super) at: usize,
     /// Which of them go on, a bit for each.
     pub(super) alive: u32,
     /// What was changed.
@@ -50,9 +52,12 @@ pub(super) struct Run<'s, 'f> {
     /// How many bytes of them go on, where not all do.
     cut: Option<usize>,
     /// What of that was so when they were to be remembered.
-    saved: ArrayVec<(u32, usize, Option<usize>), MAX_SAVED>,
+    pub(super) saved: ArrayVec<(u32, usize, Option<usize>), MAX_SAVED>,
     /// Where they are marked.
     marked: ArrayVec<u16, MAX_MARKED>,
+    /// Until they are tracked: where they are fragments of one packet, what that is, and how they are
+    /// translated.
+    whole: Option<(Tracked, Option<Translation>)>,
 }
 
 /// How a stretch of the way ends.
@@ -76,7 +81,18 @@ impl<'s, 'f> Run<'s, 'f> {
             cut: None,
             saved: ArrayVec::new(),
             marked: ArrayVec::new(),
+            whole: None,
         }
+    }
+
+    /// The same of fragments of one packet, which go on where they have waited to be tracked.
+    pub(super) fn of_whole(
+        steps: Steps<'s>,
+        frames: &[Frame<'f>],
+        (at, whole): (usize, (Tracked, Option<Translation>)),
+    ) -> Self {
+        let all = all_of(frames.len());
+        Self { at, whole: Some(whole), ..Self::new(steps, frames, all) }
     }
 
     /// Goes all of the way.
@@ -144,16 +160,25 @@ impl<'s, 'f> Run<'s, 'f> {
                         return End::Restore;
                     }
                 }
-                Op::Track(track, round) if track.request.nat.is_some() => {
+                Op::Track(track, round) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    if open.is_some() && !self.changes.is_deep {
+                    let is_translated = track.request.nat.is_some();
+                    if is_translated && open.is_some() && !self.changes.is_deep {
                         // What errors are about may be behind the heads that they have.
                         self.changes.is_deep = true;
                         self.at -= 1;
                         return End::Restore;
                     }
+                    let whole = self.whole.take();
+                    let tracking = Tracking { track: &track, round, whole: whole.as_ref() };
                     let rooms = (&mut *editing, &mut *cut);
-                    self.translate((&track, round), &mut open, rooms, source, outputs, onward);
+                    let fragments = match is_translated {
+                        true => self.translate(tracking, &mut open, rooms, source, outputs, onward),
+                        false => self.track(tracking, &mut open, cut, source, outputs, onward),
+                    };
+                    if !fragments.is_empty() {
+                        self.gather(fragments, &track, source, outputs, onward);
+                    }
                 }
                 other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
             }
@@ -249,6 +274,25 @@ impl<'s, 'f> Run<'s, 'f> {
         }
     }
 
+    /// Finds out which connections frames are of; copies go on. Returns the fragments that wait for others.
+    fn track(
+        &mut self,
+        tracking: Tracking<'_>,
+        open: &mut Option<ArrayVec<Open<'_>, BURST>>,
+        cut: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) -> Vec<Fragment> {
+        let Steps { bridge, flows, manner, .. } = self.steps;
+        let entry = Entry { bridge, flows, manner };
+        let mut fragments = 0;
+        self.with(open.as_deref(), cut, |frames, _| {
+            fragments = entry.track(frames, tracking, source, outputs, onward);
+        });
+        self.set_apart(fragments, tracking.track, open.as_mut(), cut, source)
+    }
+
     /// Drops some of the frames that go on.
     fn drop_all(&mut self, which: u32, why: DropReason, source: &Source<'_>) {
         self.alive &= !which;
@@ -263,11 +307,17 @@ impl<'s, 'f> Run<'s, 'f> {
         open: Option<&mut ArrayVec<Open<'_>, BURST>>,
         source: &Source<'_>,
     ) {
+        self.let_go(which, open);
+        source.stats.count_drops(why, which.count_ones() as usize);
+    }
+
+    /// Some of the frames do not go on.
+    pub(super) fn let_go(&mut self, which: u32, open: Option<&mut ArrayVec<Open<'_>, BURST>>) {
         if let Some(open) = open {
             let mut bits = bits(self.alive);
             open.retain(|_| bits.next().is_some_and(|bit| which & bit == 0));
         }
-        self.drop_all(which, why, source);
+        self.alive &= !which;
     }
 
     /// The frames that go on, as they came.
@@ -343,14 +393,6 @@ impl<'s, 'f> Run<'s, 'f> {
                 self.send(open, room, source, outputs, onward);
                 self.with(open, room, |frames, _| {
                     self.normal(*port, frames, source, outputs, onward);
-                });
-            }
-            Op::Track(track, round) => {
-                self.send(open, room, source, outputs, onward);
-                let Steps { bridge, flows, manner, .. } = self.steps;
-                let entry = Entry { bridge, flows, manner };
-                self.with(open, room, |frames, _| {
-                    entry.track(frames, (track, *round), source, outputs, onward);
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {
@@ -429,7 +471,7 @@ fn all_of(count: usize) -> u32 {
 }
 
 /// The bits that are set in `places`, as many as `mask` has, of which those stay that it says.
-fn deposit(mask: u32, places: u32) -> u32 {
+pub(super) fn deposit(mask: u32, places: u32) -> u32 {
     let bits = bits(places).enumerate().filter(|(at, _)| mask & 1_u32 << at != 0);
     bits.fold(0, |all, (_, bit)| all | bit)
 }

@@ -1,7 +1,9 @@
 //! Frames whose connections are found out, and copies of them that go on by what is known then.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
-use conntrack::{Seen, Tracked, Translation, dissect};
+use conntrack::{Conntrack, Seen, Tracked, Translation, dissect};
 use ethdev::DropReason;
 use flow::{Depth, Key, Track, extract, slot, unpadded};
 use packet::frame::HEAD_CAPACITY;
@@ -20,6 +22,16 @@ const MAX_ROUNDS: u32 = 8;
 /// hold up a worker for ever.
 const MAX_TRACKED: u32 = 1 << 14;
 
+/// What is asked for of frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tracking<'t> {
+    pub(super) track: &'t Track,
+    /// The number of what copies go on with; 0: there is nothing.
+    pub(super) round: u32,
+    /// Where they are the fragments of one packet: what that is, and how they are translated.
+    pub(super) whole: Option<&'t (Tracked, Option<Translation>)>,
+}
+
 /// What frames are.
 #[derive(Debug, Default)]
 pub(super) struct Met {
@@ -29,25 +41,30 @@ pub(super) struct Met {
     groups: ArrayVec<Group, BURST>,
     /// Those whose paths are to be found yet, a bit for each.
     left: u32,
+    /// Those that are fragments, and wait for others.
+    pub(super) fragments: u32,
 }
 
 impl Entry<'_> {
-    /// Finds out which connections frames are of. If there is something that they go on with, which has
-    /// number `round`, copies of them do.
+    /// Finds out which connections frames are of. If there is something that they go on with, copies of them
+    /// do. Returns those that are fragments and wait for others, a bit for each.
     #[inline(never)]
     pub(super) fn track(
         &self,
         frames: &[Frame<'_>],
-        (track, round): (&Track, u32),
+        tracking: Tracking<'_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
-    ) {
-        let Some(mut groups) = self.flows.track(frames, (track, round), source, self.manner) else {
-            let count = if round == 0 { 0 } else { frames.len() };
-            return source.stats.count_drops(DropReason::FlowTooDeep, count);
+    ) -> u32 {
+        let Some((mut groups, fragments)) = self.flows.track(frames, tracking, source, self.manner)
+        else {
+            let count = if tracking.round == 0 { 0 } else { frames.len() };
+            source.stats.count_drops(DropReason::FlowTooDeep, count);
+            return 0;
         };
         self.go_on((frames, &mut groups), source, outputs, onward);
+        fragments
     }
 
     /// Has frames that were tracked go on; those whose groups are none go nowhere.
@@ -71,12 +88,12 @@ impl Entry<'_> {
     pub(super) fn track_on(
         &self,
         (frames, mut met): (&[Frame<'_>], Met),
-        (track, round): (&Track, u32),
+        tracking: Tracking<'_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
-        self.flows.known((frames, &mut met), (track, round), source, self.manner);
+        self.flows.known((frames, &mut met), tracking, source, self.manner);
         self.go_on((frames, &mut met.groups), source, outputs, onward);
     }
 }
@@ -86,15 +103,23 @@ impl Flows {
     pub(super) fn meet(
         &self,
         frames: &[Frame<'_>],
-        (track, round): (&Track, u32),
+        tracking: Tracking<'_>,
         manner: Manner,
     ) -> Option<Met> {
+        let Tracking { track, round, whole } = tracking;
         let mut inner = self.0.try_borrow_mut().ok()?;
         inner.begin_round()?;
         let mut met = Met::default();
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let (key, seen) = inner.look(frame, track);
-            let (tracked, translation) = inner.translated_as(seen.as_ref(), track, manner);
+            let (tracked, translation) = match (whole, &seen) {
+                (Some(whole), _) => *whole,
+                (None, None) if inner.has_wait(&key, manner) => {
+                    met.fragments |= 1_u32 << index;
+                    continue;
+                }
+                _ => inner.translated_as(seen.as_ref(), track, manner),
+            };
             if round != 0 && translation.is_none() {
                 inner.group(&mut met.groups, round, (index, frame), (key, &tracked));
             } else {
@@ -109,7 +134,7 @@ impl Flows {
     fn known(
         &self,
         (frames, met): (&[Frame<'_>], &mut Met),
-        (track, round): (&Track, u32),
+        Tracking { track, round, .. }: Tracking<'_>,
         source: &Source<'_>,
         manner: Manner,
     ) {
@@ -123,27 +148,51 @@ impl Flows {
         inner.count(&met.groups, source, manner);
     }
 
-    /// The paths of tracked frames; `None` if they have come round too often.
+    /// The paths of tracked frames, and those that are fragments and wait for others, a bit for each; `None` if
+    /// they have come round too often.
     fn track(
         &self,
         frames: &[Frame<'_>],
-        (track, round): (&Track, u32),
+        tracking: Tracking<'_>,
         source: &Source<'_>,
         manner: Manner,
-    ) -> Option<ArrayVec<Group, BURST>> {
-        let mut groups = ArrayVec::new();
+    ) -> Option<(ArrayVec<Group, BURST>, u32)> {
+        let Tracking { track, round, whole } = tracking;
+        let (mut groups, mut fragments) = (ArrayVec::new(), 0);
         let mut inner = self.0.try_borrow_mut().ok()?;
         inner.begin_round()?;
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let (key, seen) = inner.look(frame, track);
-            let tracked = inner.tracked_as(seen.as_ref(), track, manner);
+            let tracked = match (whole, &seen) {
+                (Some((tracked, _)), _) => *tracked,
+                (None, None) if inner.has_wait(&key, manner) => {
+                    fragments |= 1_u32 << index;
+                    continue;
+                }
+                _ => inner.tracked_as(seen.as_ref(), track, manner),
+            };
             if round == 0 {
                 continue;
             }
             inner.group(&mut groups, round, (index, frame), (key, &tracked));
         }
         inner.count(&groups, source, manner);
-        Some(groups)
+        Some((groups, fragments))
+    }
+
+    /// What a packet is that came in fragments, and how it is translated; `None`: nothing can be found out.
+    pub(super) fn meet_whole(
+        &self,
+        seen: Option<&Seen>,
+        track: &Track,
+        manner: Manner,
+    ) -> Option<(Tracked, Option<Translation>)> {
+        Some(self.0.try_borrow_mut().ok()?.translated_as(seen, track, manner))
+    }
+
+    /// All connections, with the fragments that wait.
+    pub(super) fn connections(&self) -> Option<Arc<Conntrack>> {
+        Some(Arc::clone(self.0.try_borrow_mut().ok()?.lane().all()))
     }
 }
 
@@ -151,7 +200,7 @@ impl Met {
     /// Those that have stayed of frames of these bits, where any have not. All paths are found anew then:
     /// others have their numbers.
     pub(super) fn keep(&mut self, before: u32, alive: u32) {
-        if before == alive {
+        if before == alive && self.fragments == 0 {
             return;
         }
         let mut bits = bits(before);
@@ -165,6 +214,15 @@ impl Inner {
     /// The key of a frame that is to be tracked, and what says which connection it is of.
     fn look(&self, frame: &Frame<'_>, track: &Track) -> (Key, Option<Seen>) {
         look(frame, track.request.zone, self.cache.pipeline().vlans.tags())
+    }
+
+    /// Whether a frame of which it cannot be told what it is of is a fragment that waits for others.
+    #[cold]
+    fn has_wait(&mut self, key: &Key, manner: Manner) -> bool {
+        let is_v6 = key.get_u16(slot::ETH_TYPE) == 0x86DD;
+        manner == Manner::Real
+            && key.get_u8(slot::IP_FRAG) != 0
+            && self.lane().all().fragments().are_enabled(is_v6)
     }
 
     /// Frames are tracked; `None` if they were too often.

@@ -7,6 +7,8 @@ use packet::headers::tcp::TcpFlags;
 
 use super::*;
 
+mod fragments;
+
 const ONE: [u8; 4] = [10, 0, 0, 1];
 const OTHER: [u8; 4] = [10, 0, 0, 2];
 
@@ -72,9 +74,9 @@ fn answers_come_in_where_somebody_has_asked() {
     all.set_now(60_000);
     assert_eq!(counts(&bench.send(1, std::slice::from_ref(&back))), [0, 0, 0, 0]);
     // What can be of no connection, and what tells of one.
-    let mut fragment = back.clone();
-    fragment[20] = 0x20;
-    assert_eq!(counts(&bench.send(1, &[fragment])), [0, 0, 0, 1]);
+    let mut broken = back.clone();
+    broken[38] = 0xFF;
+    assert_eq!(counts(&bench.send(1, &[broken])), [0, 0, 0, 1]);
     bench.send(0, std::slice::from_ref(&there));
     let mut error = FrameBuilder::new(MacAddr([2; 6]), MacAddr([4; 6]))
         .ip(OTHER, ONE)
