@@ -15,7 +15,7 @@ use super::Appctl;
 use super::dpif::path_of;
 
 /// An error in Open vSwitch's words.
-fn invalid(what: &str) -> String {
+pub(super) fn invalid(what: &str) -> String {
     format!("ovs-vswitchd: {what} (Invalid argument)\n")
 }
 
@@ -29,7 +29,7 @@ fn split(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
 
 /// That a data path which is named is one that there is: `netdev@ovs-netdev`, or without what is before the
 /// sign.
-fn check_path(appctl: &Appctl<'_>, name: Option<&String>) -> Result<(), String> {
+pub(super) fn check_path(appctl: &Appctl<'_>, name: Option<&String>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
     let bridges = appctl.agent.content().into_iter().flat_map(|content| content.bridges.values());
     let is_it = |path: &str| path == name || path.split('@').nth(1) == Some(name.as_str());

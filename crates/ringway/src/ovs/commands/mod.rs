@@ -8,6 +8,7 @@
 //! - `dump`: the flows that a datapath of Open vSwitch would have
 //! - `fdb`: forwarding databases
 //! - `features`: what the data path can, and all rules of a bridge
+//! - `fragments`: fragments of packets whose connections are tracked
 //! - `groups`: groups of IGMP and MLD
 //! - `lacp`: bonds that speak LACP
 //! - `orders`: what bonds are to do at once
@@ -25,6 +26,7 @@ pub mod dpif;
 mod dump;
 mod fdb;
 mod features;
+mod fragments;
 mod groups;
 mod lacp;
 mod orders;
@@ -102,6 +104,11 @@ const COMMANDS: &[Command] = &[
         (0, 6),
         connections::flush,
     ),
+    command("dpctl/ipf-get-status", "[-m] [dp]", (0, 2), fragments::status),
+    command("dpctl/ipf-set-disabled", "[dp] v4|v6", (1, 2), fragments::disable),
+    command("dpctl/ipf-set-enabled", "[dp] v4|v6", (1, 2), fragments::enable),
+    command("dpctl/ipf-set-max-nfrags", "[dp] maxfrags", (1, 2), fragments::set_limit),
+    command("dpctl/ipf-set-min-frag", "[dp] v4|v6 minfragment", (2, 3), fragments::set_shortest),
     command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
     command("dpif-dummy/change-port-number", "dp port new-number", (3, 3), testing::renumber),
     command("dpif-netdev/bond-show", "[dp]", (0, 1), bond::tables),
