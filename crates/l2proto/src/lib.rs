@@ -1,5 +1,5 @@
-//! Protocols by which a switch and its neighbours agree, as values: spanning tree, link aggregation and
-//! link layer discovery. They read no clock, have no ports and send nothing: whoever runs one tells it the
+//! Protocols by which a switch and its neighbours agree, as values: spanning tree, link aggregation, link
+//! layer discovery, and those by which both ends of a link find out whether it does. They read no clock, have no ports and send nothing: whoever runs one tells it the
 //! time and what was heard, and sends what it asks for.
 //!
 //! ```
@@ -24,6 +24,7 @@
 //! # Ok::<(), &str>(())
 //! ```
 //!
+//! - [`cfm`]: by which maintenance points of a link do (connectivity fault management)
 //! - [`lacp`]: by which bonds agree with their neighbours
 //! - [`lldp`]: by which neighbours tell each other who they are
 //! - [`names`]: settings that have names
@@ -31,11 +32,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cfm;
 pub mod lacp;
 pub mod lldp;
 pub mod names;
 pub mod rstp;
 
+pub use cfm::session::Session as CfmSession;
+pub use cfm::{Cfm, CfmReport};
 pub use lacp::PortLacp;
 pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
