@@ -24,6 +24,8 @@
 //! # Ok::<(), &str>(())
 //! ```
 //!
+//! - [`bfd`]: by which two systems tell each other that they hear each other (bidirectional forwarding
+//!   detection)
 //! - [`cfm`]: by which maintenance points of a link do (connectivity fault management)
 //! - [`lacp`]: by which bonds agree with their neighbours
 //! - [`lldp`]: by which neighbours tell each other who they are
@@ -32,12 +34,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 pub mod cfm;
 pub mod lacp;
 pub mod lldp;
 pub mod names;
 pub mod rstp;
 
+pub use bfd::session::Session as BfdSession;
+pub use bfd::{Bfd, BfdReport, BfdSide, BfdState, MAX_INTERVAL as MAX_BFD_INTERVAL};
 pub use cfm::session::Session as CfmSession;
 pub use cfm::{Cfm, CfmReport};
 pub use lacp::PortLacp;
