@@ -214,6 +214,8 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
         (port.tx_retries != 0, "tx-retries"),
         (!port.limits.is_default(), "limits"),
         (port.lldp != LldpMode::Off, "lldp"),
+        (port.cfm.is_some(), "cfm"),
+        (port.bfd.is_some(), "bfd"),
         (!port.lacp.is_default(), "lacp"),
     ];
     if let Some(key) = given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {

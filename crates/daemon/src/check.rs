@@ -82,6 +82,7 @@ fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
         switch::Error::PortLacp { .. } => Error::invalid(part("lacp"), error),
         switch::Error::PortGuard { .. } => Error::invalid(part("guard"), error),
         switch::Error::PortRstp { .. } => Error::invalid(part("rstp"), error),
+        switch::Error::PortWatch { protocol, .. } => Error::invalid(part(protocol), error),
         error => Error::invalid(part("workers"), error),
     })
 }

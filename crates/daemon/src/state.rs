@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use switch::{
-    Bonding, DEFAULT_BRIDGE, Identity, LldpMode, Mirror, PortGuard, PortLacp, PortLimits,
+    Bfd, Bonding, Cfm, DEFAULT_BRIDGE, Identity, LldpMode, Mirror, PortGuard, PortLacp, PortLimits,
     PortOptions, PortRstp, PortSnooping, PortVlan, Rstp, SwitchConfig,
 };
 
@@ -203,6 +203,12 @@ pub struct Port {
     /// Whether it and its neighbours tell each other who they are.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lldp: LldpMode,
+    /// The maintenance point by which its link is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cfm: Option<Cfm>,
+    /// The session of BFD by which it is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
     /// Its part in spanning tree.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rstp: PortRstp,
@@ -245,6 +251,8 @@ impl Port {
             lacp: PortLacp::default(),
             guard: PortGuard::default(),
             lldp: LldpMode::Off,
+            cfm: None,
+            bfd: None,
             rstp: PortRstp::default(),
             mcast_snooping: PortSnooping::default(),
             addresses: BTreeSet::new(),
@@ -263,6 +271,8 @@ impl Port {
             limits: self.limits,
             guard: self.guard.clone(),
             lldp: self.lldp,
+            cfm: self.cfm,
+            bfd: self.bfd.clone(),
             rstp: self.rstp.clone(),
             mcast_snooping: self.mcast_snooping.clone(),
             bridge: self.bridge.clone(),

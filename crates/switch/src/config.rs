@@ -6,6 +6,7 @@ use eal::Access;
 use l2proto::lacp::PortLacp;
 use l2proto::lldp::LldpMode;
 use l2proto::rstp::{PortRstp, Rstp};
+use l2proto::{Bfd, Cfm};
 
 use crate::bond::Bonding;
 use crate::error::Error;
@@ -223,6 +224,10 @@ pub struct PortOptions {
     /// Whether it and its neighbours tell each other who they are; of no meaning for patch ports and
     /// bonds, whose members have it.
     pub lldp: LldpMode,
+    /// The maintenance point by which its link is watched; of no meaning for bonds, whose members have it.
+    pub cfm: Option<Cfm>,
+    /// The session of BFD by which it is watched, in the same way.
+    pub bfd: Option<Bfd>,
     /// Its part in spanning tree.
     pub rstp: PortRstp,
     /// Its part in snooping.
@@ -265,6 +270,10 @@ impl PortOptions {
         guard.map_err(|reason| Error::PortGuard { name: name.to_owned(), reason })?;
         let rstp = self.rstp.check();
         rstp.map_err(|reason| Error::PortRstp { name: name.to_owned(), reason })?;
+        let wrong =
+            |protocol| move |reason| Error::PortWatch { name: name.to_owned(), protocol, reason };
+        self.cfm.as_ref().map_or(Ok(()), Cfm::check).map_err(wrong("cfm"))?;
+        self.bfd.as_ref().map_or(Ok(()), Bfd::check).map_err(wrong("bfd"))?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

@@ -457,7 +457,7 @@ impl Datapath {
         source: &Source<'_>,
         act: impl FnOnce(&Bridge, &mut Outputs, Onward<'_>),
     ) {
-        let Self { bridges, apart, outputs, patches, limits, guards, cut, .. } = self;
+        let Self { bridges, apart, outputs, patches, limits, guards, traps, cut, .. } = self;
         let all: [&[Option<Bridge>]; 2] = [bridges, apart];
         let at = usize::from(source.bridge.0);
         let Some(bridge) = all.into_iter().find_map(|all| all.get(at)?.as_ref()) else { return };
@@ -472,7 +472,7 @@ impl Datapath {
                 outputs.send_apart(frames, longest, source);
                 let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
                     if outputs.has_patched() {
-                        let beyond = &mut Beyond { bridges: all, limits, cut };
+                        let beyond = &mut Beyond { bridges: all, limits, traps, cut };
                         patches.pass(beyond, outputs, frames, source.now);
                     }
                 };
@@ -503,8 +503,9 @@ impl Datapath {
     /// Takes what is marked at patch ports on from there.
     #[inline(never)]
     fn pass(&mut self, frames: &[Frame<'_>], now: u64) {
-        let Self { bridges, apart, outputs, patches, limits, cut, .. } = self;
-        patches.pass(&mut Beyond { bridges: [bridges, apart], limits, cut }, outputs, frames, now);
+        let Self { bridges, apart, outputs, patches, limits, traps, cut, .. } = self;
+        let bridges: [&[Option<Bridge>]; 2] = [bridges, apart];
+        patches.pass(&mut Beyond { bridges, limits, traps, cut }, outputs, frames, now);
     }
 
     /// Sends copies to where the bridge's mirrors have them go.

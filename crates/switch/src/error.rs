@@ -184,6 +184,16 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// How a port's link is to be watched makes no sense.
+    #[error("port '{name}': {protocol}: {reason}")]
+    PortWatch {
+        /// The port's name.
+        name: String,
+        /// By what protocol.
+        protocol: &'static str,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// A bridge's part in spanning tree makes no sense.
     #[error("rstp: {reason}")]
     Rstp {

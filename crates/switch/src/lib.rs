@@ -111,7 +111,8 @@ pub use flows::{
 pub use guard::PortGuard;
 pub use identity::Identity;
 pub use l2proto::{
-    LldpMode, LldpReport, Neighbour, PortLacp, PortRstp, Rstp, RstpRole, RstpState, RstpVersion,
+    Bfd, BfdReport, BfdSession, BfdSide, Cfm, CfmReport, CfmSession, LldpMode, LldpReport,
+    MAX_BFD_INTERVAL, Neighbour, PortLacp, PortRstp, Rstp, RstpRole, RstpState, RstpVersion,
 };
 pub use limit::PortLimits;
 pub use mirror::{MAX_MIRRORS, Mirror};

@@ -22,6 +22,7 @@ use crate::limit::Limits;
 use crate::marks::Marks;
 use crate::output::pick;
 use crate::outputs::Outputs;
+use crate::trap::Traps;
 
 /// Patch ports that a frame passes in a row at most.
 pub(crate) const MAX_HOPS: usize = 16;
@@ -57,6 +58,8 @@ pub(crate) struct Beyond<'b> {
     /// All bridges, by their numbers, in two places.
     pub(crate) bridges: [&'b [Option<Bridge>]; 2],
     pub(crate) limits: &'b mut Limits,
+    /// What is taken out of what comes in.
+    pub(crate) traps: &'b Traps,
     /// Where frames that mirrors cut have their bodies.
     pub(crate) cut: &'b mut EditRoom,
 }
@@ -188,6 +191,36 @@ impl<'b> Walk<'_, 'b> {
 
     /// Takes frames into the bridge of the peer, or into the bond that it is a member of.
     fn enter(
+        &mut self,
+        bridge: Option<&Bridge>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        if self.beyond.traps.has(source.port) {
+            return self.enter_trapped(bridge, frames, source, rest, outputs);
+        }
+        self.enter_further(bridge, frames, source, rest, outputs);
+    }
+
+    /// The same at a port where somebody listens: what is for him goes no further.
+    #[inline(never)]
+    fn enter_trapped(
+        &mut self,
+        bridge: Option<&Bridge>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        let others = pick(frames, !self.beyond.traps.take(frames, source));
+        if !others.is_empty() {
+            self.enter_further(bridge, &others, source, rest, outputs);
+        }
+    }
+
+    fn enter_further(
         &mut self,
         bridge: Option<&Bridge>,
         frames: &[Frame<'_>],

@@ -32,7 +32,7 @@ pub struct PortReport {
     pub bond: Option<String>,
     /// The state of its link.
     pub link: Link,
-    /// Whether frames may go by it as far as LACP is concerned.
+    /// Whether frames may go by it as far as LACP is concerned, and CFM and BFD, which watch its link.
     pub is_agreed: bool,
     /// Its own MAC address.
     pub mac: MacAddr,

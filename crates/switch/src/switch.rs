@@ -21,6 +21,7 @@ use self::lldp::Lldp;
 use self::patches::{Cable, patch_peer};
 use self::rstp::Branches;
 use self::traps::Ears;
+use self::watches::Watches;
 use crate::bond::BOND_DEVICE;
 use crate::bridge::BridgeId;
 use crate::bridges::Bridges;
@@ -57,6 +58,7 @@ pub(crate) mod patches;
 mod recording;
 mod rstp;
 mod traps;
+mod watches;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
 /// wait. Dropping it stops it.
@@ -110,6 +112,7 @@ pub(crate) struct Control {
     rstp: Branches,
     ears: Ears,
     groups: Groups,
+    watches: Watches,
     notes: Notes,
     /// How much of what neighbours say is taken at once.
     pace: Pace,
@@ -339,6 +342,7 @@ impl Control {
             rstp: Branches::default(),
             ears: Ears::default(),
             groups: Groups::default(),
+            watches: Watches::default(),
             notes,
             pace: Pace::new(&time),
             time,
@@ -501,8 +505,10 @@ impl Control {
 
     /// Does what is due by all protocols; returns when there is something to do next.
     fn run_protocols(&mut self) -> Option<Instant> {
+        // Bonds go by which links do.
+        let watches = self.run_watches();
         let bonds = self.run_bonds();
-        let others = self.run_lldp().into_iter().chain(self.run_rstp());
+        let others = self.run_lldp().into_iter().chain(self.run_rstp()).chain(watches);
         // Bonds and spanning tree may have more to be asked.
         others.chain(bonds).chain(self.run_groups()).min()
     }
@@ -510,6 +516,7 @@ impl Control {
     /// Looks after all that depends on which ports there are, and what they are set to.
     fn update_protocols(&mut self) {
         self.forget_ears();
+        self.update_watches();
         self.update_bonds();
         self.update_lldp();
         self.update_rstp();

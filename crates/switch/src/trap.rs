@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use ethdev::DropReason;
+use l2proto::Bfd;
+use l2proto::bfd::frame::{MAX_LEN as BFD_LEN, is_for};
+use l2proto::cfm::frame::{MAX_LEN as CFM_LEN, is_message};
 use l2proto::lacp::pdu::{FRAME_LEN as SLOW_LEN, SLOW_PROTOCOLS};
 use l2proto::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
 use l2proto::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
@@ -27,6 +30,27 @@ pub(crate) struct Trap {
     pub(crate) slow: Option<Inlet<SLOW_LEN>>,
     /// Where answers go to what a member of a bond has asked.
     pub(crate) answers: Option<Answers>,
+    /// Where frames go by which its link is watched, and which those are.
+    pub(crate) watch: Option<(Watched, Inlet<WATCH_LEN>)>,
+}
+
+/// The most bytes of a frame by which a link is watched.
+pub(crate) const WATCH_LEN: usize = if CFM_LEN > BFD_LEN { CFM_LEN } else { BFD_LEN };
+
+/// By which frames a link is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    /// Whether messages of CFM are extended ones, if there are any.
+    pub(crate) extended: Option<bool>,
+    /// Packets of BFD that are for this session.
+    pub(crate) bfd: Option<Bfd>,
+}
+
+impl Watched {
+    fn has(&self, head: &[u8]) -> bool {
+        self.extended.is_some_and(|extended| is_message(head, extended))
+            || self.bfd.as_ref().is_some_and(|settings| is_for(head, settings))
+    }
 }
 
 /// Who asks, and where answers go.
@@ -74,6 +98,11 @@ impl Trap {
         }
         if let Some(inlet) = &self.slow
             && head.starts_with(&SLOW_PROTOCOLS.0)
+        {
+            return Some(room(inlet.put((source.port, 0), frame, source.now)));
+        }
+        if let Some((watched, inlet)) = &self.watch
+            && watched.has(head)
         {
             return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }

@@ -212,11 +212,12 @@ impl Switch {
 }
 
 impl Control {
-    /// Whether a port may carry frames as far as LACP is concerned.
+    /// Whether a port may carry frames as far as LACP is concerned, and whoever watches its link.
     pub(super) fn is_agreed(&self, name: &str, entry: &Entry) -> bool {
         let bond = self.bonds.0.get(entry.options().bond.as_deref().unwrap_or(name));
         let spoken = bond.filter(|bond| bond.group.settings().lacp != Lacp::Off);
-        entry.bundle().is_some() || spoken.is_none_or(|bond| bond.agent.is_in_use(entry.number()))
+        let is_agreed = || spoken.is_none_or(|bond| bond.agent.is_in_use(entry.number()));
+        entry.bundle().is_some() || (is_agreed() && self.watches.carries(name))
     }
 
     /// Has a bond hear what neighbours say by LACP, if it is to speak that.
@@ -242,6 +243,7 @@ impl Control {
         let inlet = bond.inlet.as_ref().map(|(_, heard)| heard.try_iter().take(MOST_HEARD));
         let heard: Vec<Heard<FRAME_LEN>> = inlet.into_iter().flatten().chain(alone).collect();
         let mut seen = seen(&self.ports, name, entry);
+        seen.iter_mut().for_each(|seen| seen.is_up &= self.watches.carries(&seen.name));
         let of = |port| {
             let member = self.ports.numbered(port).map(|(_, member)| member);
             member.map(|member| Own::of(member, is_up(member, entry))).unwrap_or_default()

@@ -10,7 +10,7 @@ use litemap::LiteMap;
 use super::Control;
 use crate::bond::probe::ANSWER_LEN;
 use crate::inlet::{Heard, Inlet};
-use crate::trap::{Answers, Askers, Trap};
+use crate::trap::{Answers, Askers, Trap, WATCH_LEN, Watched};
 use crate::worker::{Mailbox, Message};
 
 /// The most frames of LLDP from a port that wait.
@@ -21,6 +21,9 @@ const BPDU_ROOM: usize = 16;
 
 /// Likewise of LACP.
 const SLOW_ROOM: usize = 8;
+
+/// Likewise of those by which a link is watched.
+const WATCH_ROOM: usize = 16;
 
 /// Likewise of answers to what a member of a bond has asked: a few of each target.
 const ANSWER_ROOM: usize = 64;
@@ -52,12 +55,14 @@ struct Ear {
     bpdu: Option<Line<BPDU_LEN>>,
     slow: Option<Line<SLOW_LEN>>,
     answers: Option<(Askers, Line<ANSWER_LEN>)>,
+    watch: Option<(Watched, Line<WATCH_LEN>)>,
 }
 
 impl Ear {
     const fn is_deaf(&self) -> bool {
-        let Self { lldp, bpdu, slow, answers } = self;
-        lldp.is_none() && bpdu.is_none() && slow.is_none() && answers.is_none()
+        let Self { lldp, bpdu, slow, answers, watch } = self;
+        let are_none = lldp.is_none() && bpdu.is_none() && slow.is_none();
+        are_none && answers.is_none() && watch.is_none()
     }
 
     fn tell(&self, number: u16, workers: &[Mailbox]) {
@@ -71,6 +76,7 @@ impl Ear {
                 bpdu: self.bpdu.as_ref().map(|line| line.inlet.clone()),
                 slow: self.slow.as_ref().map(|line| line.inlet.clone()),
                 answers: self.answers.as_ref().map(answers),
+                watch: self.watch.as_ref().map(|(what, line)| (what.clone(), line.inlet.clone())),
             };
             let trap = (!self.is_deaf()).then(|| Box::new(trap));
             worker.ask(|done| Message::SetTrap(number, trap, done));
@@ -106,6 +112,11 @@ impl Ears {
     /// The same of answers to what a member of a bond has asked.
     pub(super) fn answers(&self, number: u16) -> Option<&Line<ANSWER_LEN>> {
         Some(&self.0.get(&number)?.answers.as_ref()?.1)
+    }
+
+    /// The same of frames by which a link is watched.
+    pub(super) fn watch(&self, number: u16) -> Option<&Line<WATCH_LEN>> {
+        Some(&self.0.get(&number)?.watch.as_ref()?.1)
     }
 
     /// The members that are listened to for those.
@@ -144,6 +155,21 @@ impl Control {
             let line = listens.then(|| Line::new(SLOW_ROOM, number, self));
             self.change_ear(number, |ear| ear.slow = line);
         }
+    }
+
+    /// The same of frames by which its link is watched.
+    pub(super) fn listen_for_watch(&mut self, number: u16, wanted: Option<Watched>) {
+        let known = self.ears.0.get(&number).and_then(|ear| ear.watch.as_ref());
+        if known.map(|(known, _)| known) == wanted.as_ref() {
+            return;
+        }
+        let new = wanted.map(|watched| (watched, Line::new(WATCH_ROOM, number, self)));
+        self.change_ear(number, |ear| {
+            ear.watch = match (new, ear.watch.take()) {
+                (Some((watched, _)), Some((_, line))) => Some((watched, line)),
+                (new, _) => new,
+            };
+        });
     }
 
     /// Has answers be listened for that come to these, by the number of the member's port, and to

@@ -16,4 +16,5 @@ mod patch;
 mod rstp;
 mod trace;
 mod vlan;
+mod watch;
 mod whole;
