@@ -1,6 +1,7 @@
 //! Protocols by which a switch and its neighbours agree, as values: spanning tree, link aggregation, link
-//! layer discovery, and those by which both ends of a link find out whether it does. They read no clock, have no ports and send nothing: whoever runs one tells it the
-//! time and what was heard, and sends what it asks for.
+//! layer discovery, and those by which both ends of a link find out whether it does. They read no clock, have
+//! no ports and send nothing: whoever runs one tells it the time and what was heard, and sends what it asks
+//! for.
 //!
 //! ```
 //! use l2proto::rstp::{bpdu, tree::{Link, Tree}};

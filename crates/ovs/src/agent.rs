@@ -106,6 +106,8 @@ pub struct Agent {
     refused: Refused,
     looked: Instant,
     counted: Instant,
+    /// How often something had changed of links that are watched.
+    watched: u64,
     /// How often bridges or ports became other ones.
     reconfigurations: u64,
     /// Whether another process's lock was told of.
@@ -136,6 +138,7 @@ impl Agent {
             refused: Refused::default(),
             looked: now,
             counted: now,
+            watched: 0,
             reconfigurations: 0,
             told: false,
         }
@@ -264,6 +267,8 @@ impl Agent {
             self.reconfigure(daemon);
             self.is_awaited = true;
         }
+        let watched = daemon.switch().watch_changes();
+        self.is_awaited |= watched != std::mem::replace(&mut self.watched, watched);
         if let (true, Some(content)) = (is_time || self.is_awaited, &self.content) {
             self.trees.look(content, &daemon.switch().rstp(), now);
         }

@@ -72,6 +72,8 @@ const TABLES: [(&str, &[&str], &[&str]); 12] = [
             "ingress_policing_kpkts_rate",
             "ingress_policing_kpkts_burst",
             "lldp",
+            "cfm_mpid",
+            "bfd",
         ],
         &[
             "ofport",
@@ -87,6 +89,13 @@ const TABLES: [(&str, &[&str], &[&str]); 12] = [
             "link_resets",
             "status",
             "statistics",
+            "cfm_fault",
+            "cfm_fault_status",
+            "cfm_flap_count",
+            "cfm_health",
+            "cfm_remote_mpids",
+            "cfm_remote_opstate",
+            "bfd_status",
         ],
     ),
     ("Datapath", &["ct_zones", "ct_zone_default_limit"], &["capabilities"]),
@@ -308,6 +317,10 @@ pub struct Interface {
     pub policing: Policing,
     /// Whether it and its neighbours tell each other who they are.
     pub lldp: bool,
+    /// The number of its maintenance point.
+    pub cfm_mpid: Option<i64>,
+    /// Settings of its session of BFD.
+    pub bfd: Texts,
     /// The OpenFlow port number that it has, by what was written last.
     pub ofport: Option<i64>,
 }
@@ -350,6 +363,8 @@ impl Interface {
             ofport_request: None,
             policing: Policing::default(),
             lldp: false,
+            cfm_mpid: None,
+            bfd: Texts::new(),
             ofport: None,
         }
     }
@@ -562,6 +577,8 @@ impl Interface {
             ofport_request: interface.get("ofport_request").integer(),
             policing: Policing::read(interface),
             lldp: interface.get("lldp").value_of("enable") == Some("true"),
+            cfm_mpid: interface.get("cfm_mpid").integer(),
+            bfd: texts(interface.get("bfd")),
             ofport: interface.get("ofport").integer(),
         }
     }

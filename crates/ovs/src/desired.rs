@@ -16,7 +16,7 @@ use switch::{DEFAULT_BRIDGE, Lacp, LldpMode, PortRstp, PortSnooping, PortVlan, i
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
 use crate::device::{Places, device, dummy, is_of_system};
-use crate::{mirror, policing, snoop, spanning, vlan};
+use crate::{mirror, policing, snoop, spanning, vlan, watch};
 
 /// What a port has that asks for nothing.
 const USUAL_MTU: i64 = 1_500;
@@ -199,6 +199,8 @@ impl Desired {
             vlan: vlan::settings(port)?,
             // There is nobody at the other end of a patch port but another bridge.
             lldp: if row.lldp && row.kind != "patch" { LldpMode::Both } else { LldpMode::Off },
+            cfm: watch::cfm(row),
+            bfd: watch::bfd(row),
             rstp: spanning::port(port, bridge_row),
             mcast_snooping: snoop::port(&port.other_config),
             bridge: Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE),

@@ -32,6 +32,7 @@
 //! - [`numbers`]: OpenFlow port numbers
 //! - [`refused`]: that the database takes no news
 //! - [`report`]: what is written back
+//! - [`watch`]: how links of interfaces are watched
 //! - [`unixctl`]: the socket of `ovs-appctl`
 
 #![forbid(unsafe_code)]
@@ -54,6 +55,7 @@ pub mod snoop;
 pub mod spanning;
 pub mod unixctl;
 pub mod vlan;
+pub mod watch;
 pub mod zones;
 
 pub use agent::{Agent, Settings};

@@ -7,7 +7,7 @@ use litemap::LiteMap;
 use ordered::Gather as _;
 use ovsdb::{Cache, Transaction, Uuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
-use switch::{BondReport, MirrorReport, PortReport, RstpReport};
+use switch::{BfdReport, BondReport, CfmReport, MirrorReport, PortReport, RstpReport};
 
 use super::{Agent, Spans};
 use crate::content::{Bridge, Content};
@@ -15,6 +15,7 @@ use crate::desired::RESERVED;
 use crate::mirror;
 use crate::report::{self, Column};
 use crate::spanning::{self, is_same_status};
+use crate::watch;
 
 /// The switch at one moment.
 struct Seen<'d> {
@@ -26,6 +27,9 @@ struct Seen<'d> {
     mirrors: Vec<MirrorReport>,
     /// Why ports are not open, by their names.
     waiting: LiteMap<&'d str, &'d str>,
+    /// How links are watched, by the ports' names.
+    cfm: LiteMap<String, CfmReport>,
+    bfd: LiteMap<String, BfdReport>,
 }
 
 impl<'d> Seen<'d> {
@@ -39,6 +43,8 @@ impl<'d> Seen<'d> {
             trees: switch.rstp(),
             mirrors: switch.mirrors(),
             waiting: daemon.waiting().gather(),
+            cfm: switch.cfm().into_iter().gather(),
+            bfd: switch.bfd().into_iter().gather(),
         }
     }
 }
@@ -105,6 +111,8 @@ impl Agent {
             let lacp = member.and_then(|member| member.lacp);
             columns.extend(report::host_columns(index, lacp));
             columns.extend(open.filter(|_| news.counts).map(report::statistics));
+            columns.extend(watch::cfm_columns(seen.cfm.get(name)));
+            columns.push(watch::bfd_status(seen.bfd.get(name)));
             news.write("Interface", interface.row, columns);
         }
     }

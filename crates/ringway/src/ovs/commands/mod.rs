@@ -17,6 +17,7 @@
 //! - `testing`: the clock and dummy ports, for tests
 //! - `trace`: what becomes of a frame
 //! - `vlog`: the log
+//! - `watch`: links that are watched
 
 mod bond;
 mod connections;
@@ -35,6 +36,7 @@ mod spanning;
 mod testing;
 pub mod trace;
 mod vlog;
+mod watch;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -61,6 +63,8 @@ struct Command {
 const ANY: usize = usize::MAX;
 
 const COMMANDS: &[Command] = &[
+    command("bfd/set-forwarding", "[interface] normal|false|true", (1, 2), watch::set_forwarding),
+    command("bfd/show", "[interface]", (0, 1), watch::bfd),
     command("bond/disable-member", "port member", (2, 2), orders::disable),
     command("bond/enable-member", "port member", (2, 2), orders::enable),
     command("bond/hash", "mac [vlan] [basis]", (1, 3), bond::hash),
@@ -69,6 +73,8 @@ const COMMANDS: &[Command] = &[
     command("bond/set-active-member", "port member", (2, 2), orders::activate),
     command("bond/show", "[port]", (0, 1), bond::show),
     command("bridge/dump-flows", "[--offload-stats] bridge", (1, 2), features::dump_rules),
+    command("cfm/set-fault", "[interface] normal|false|true", (1, 2), watch::set_fault),
+    command("cfm/show", "[interface]", (0, 1), watch::cfm),
     command("coverage/read-counter", "counter", (1, 1), coverage::read),
     command("coverage/show", "", (0, 0), coverage::show),
     command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
