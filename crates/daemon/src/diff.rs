@@ -542,6 +542,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         mirrors: _,
         ports: _,
         vdpa: _,
+        lone_patches: _,
     } = old;
     let mut found = Vec::new();
     let mut compare = |key: &str, from: &dyn erased::Shown, to: &dyn erased::Shown| {

@@ -1,4 +1,5 @@
-//! Patch ports of a desired state: both ends of each have to be there, and to name each other.
+//! Patch ports of a desired state: both ends of each have to be there, and to name each other, unless they
+//! may come one by one.
 
 use ethdev::hint;
 use switch::{LldpMode, is_port_name, patch_peer};
@@ -89,7 +90,11 @@ fn check_peer(state: &State, name: &str, port: &Port, peer: &str) -> Result<(), 
     if peer == name {
         return Err("a patch port cannot be its own peer".to_owned());
     }
-    let Some(other) = state.ports.get(peer) else {
+    let other = state.ports.get(peer);
+    if state.lone_patches && other.is_none_or(|other| other.peer() != Some(name)) {
+        return Ok(());
+    }
+    let Some(other) = other else {
         let hint = hint(peer, state.ports.keys().map(String::as_str).filter(|one| *one != name));
         return Err(format!(
             "there is no port '{peer}' to be its peer{hint}; both ends are needed, as 'port add' \

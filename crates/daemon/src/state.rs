@@ -85,6 +85,9 @@ pub struct State {
     /// The ports, by name, in the order in which they are opened.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub ports: IndexMap<String, Port>,
+    /// Whether a patch port may be there before its peer is, as where ports come one by one.
+    #[serde(skip)]
+    pub lone_patches: bool,
     /// The mirrors, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub mirrors: IndexMap<String, Mirror>,
@@ -351,6 +354,7 @@ impl State {
             group_fwd_mask: self.group_fwd_mask.or(base.group_fwd_mask),
             vlan_aware: self.vlan_aware.or(base.vlan_aware),
             any_source: self.any_source.or(base.any_source),
+            lone_patches: self.lone_patches || base.lone_patches,
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             metrics: self.metrics.over(base.metrics),

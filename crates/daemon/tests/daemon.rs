@@ -520,6 +520,24 @@ fn what_is_wrong_with_a_bridge_is_told_with_its_place() {
 }
 
 #[test]
+fn a_patch_port_may_wait_for_its_peer_where_ports_come_one_by_one() {
+    let mut daemon = start("[bridges.red]\n");
+    let lone = |state: &mut State| {
+        state.lone_patches = true;
+        state.add_port("a", Port::patch("b"))
+    };
+    daemon.edit(Missing::Refuse, lone).unwrap();
+    let is_up = |daemon: &Daemon| daemon.switch().port("a").unwrap().link.up;
+    assert!(!is_up(&daemon));
+    let peer = |state: &mut State| {
+        let bridge = Some("red".to_owned());
+        state.add_port("b", Port { bridge, ..Port::patch("a") })
+    };
+    daemon.edit(Missing::Refuse, peer).unwrap();
+    assert!(is_up(&daemon));
+}
+
+#[test]
 fn patch_ports_come_and_go_in_pairs() {
     let end = |name: &str, device: &str, more: &str| {
         format!("[ports.{name}]\ndevice = \"{device}\"\n{more}")

@@ -72,6 +72,8 @@ impl Desired {
         state.vlan_aware = Some(true);
         // It takes any address for a source.
         state.any_source = Some(true);
+        // Both ends of a patch may be added one after the other.
+        state.lone_patches = true;
         state.ports = IndexMap::new();
         let names = content.bridges.keys().filter(|name| *name != DEFAULT_BRIDGE);
         let named =

@@ -74,6 +74,8 @@ pub fn import(content: &Content, run: &Path) -> Imported {
     let places = Places { dummies: Dummies::None, run, exists: &|_| true };
     let nothing = State::default();
     let mut desired = Desired::new(content, &nothing, places);
+    // A file has both.
+    desired.state.lone_patches = false;
     let mut left_out = Vec::new();
     while let Err(error) = check(&nothing, &desired.state) {
         left_out.push(error.to_string());

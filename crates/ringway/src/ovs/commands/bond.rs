@@ -90,9 +90,10 @@ pub fn hash(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 
 fn part(arguments: &[String]) -> Answer {
     let [mac, rest @ ..] = arguments else { return Ok(String::new()) };
-    let mac: MacAddr = mac.parse().map_err(|_| "invalid mac")?;
+    // In this order, as Open vSwitch looks at them.
     let vlan = rest.first().map_or(Ok(0), |vlan| vlan.parse::<u16>()).ok();
     let vlan = vlan.filter(|vlan| *vlan < 4096).ok_or("invalid vlan")?;
+    let mac: MacAddr = mac.parse().map_err(|_| "invalid mac")?;
     if rest.get(1).is_some_and(|basis| basis != "0") {
         return Err("invalid basis: bonds have no other than 0".to_owned());
     }
