@@ -16,6 +16,8 @@ use openflow::message::hello::Hello;
 use openflow::message::{Form, Kind, Message, Raw};
 use openflow::{Version, VersionSet};
 
+use super::lab::digits;
+
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -126,12 +128,20 @@ impl Channel {
 
     /// Puts these in the place of all that there are; or none, and gives those that are refused.
     pub fn replace(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
+        self.bundle(&Change::clear(), changes)
+    }
+
+    /// The same without taking away what there is.
+    pub fn change(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
+        self.bundle(&[], changes)
+    }
+
+    fn bundle(&mut self, clear: &[Change], changes: &[Change]) -> Result<Vec<Refused>> {
         let first = self.xid + 1;
         let count = u32::try_from(changes.len())?;
         let last = first + count + 3;
         self.xid = last + 1;
         let mut messages = Self::control(BundleStep::OpenRequest, last - 1);
-        let clear = Change::clear();
         let all = clear.iter().zip(first + count..).chain(changes.iter().zip(first..));
         for (change, xid) in all {
             let message = change.encode(xid);
@@ -190,7 +200,7 @@ impl Channel {
             if raw.kind != reply {
                 bail!("expected {reply:?}, got {:?}", raw.kind);
             }
-            all.extend(read(&raw)?);
+            all.extend(read(&raw).with_context(|| format!("in {}", digits(&message)))?);
             if !raw.more {
                 return Ok(all);
             }

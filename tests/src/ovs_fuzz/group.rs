@@ -195,7 +195,7 @@ mod tests {
             let groups = groups(&mut random);
             assert!(groups.iter().all(|group| group.change().is_some()), "{groups:?}");
             assert!(groups.is_sorted_by(|group, next| group.id > next.id));
-            let mut rules = super::super::rule::rules(&mut random, false, &mut []);
+            let (mut rules, _) = super::super::rule::rules(&mut random, false, &mut []);
             // Some cannot be by now, as where others are left out of them.
             rules.retain(|rule| rule.change().is_some());
             used_by(&mut random, &groups, &mut rules);

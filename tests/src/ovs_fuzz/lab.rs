@@ -49,6 +49,8 @@ pub struct Outcome {
     pub sent: Vec<(String, Vec<u8>)>,
     /// What the rules and groups that there are then have counted.
     pub counts: Vec<Count>,
+    /// The connections that there are then, if that was asked.
+    pub connections: Vec<String>,
 }
 
 /// A switch with a bridge of dummy ports.
@@ -100,12 +102,18 @@ impl Side {
         }
         let socket = dir.join(format!("{BRIDGE}.mgmt"));
         process.wait_for_listener(&socket, LIMIT)?;
+        let mut appctl = Unixctl::connect(&control)?;
+        let is_lazy = name != "Ringway";
+        if is_lazy {
+            // A flow that a thread looks at just then is not forgotten when it should be.
+            appctl.call("revalidator/pause", &[])?;
+        }
         let names = (1..=PORTS).map(port_name).chain(["LOCAL".to_owned()]);
         let open = |name: String| Ok((name.clone(), Capture::open(&pcap(dir, &name))?));
         Ok(Self {
             name,
-            is_lazy: name != "Ringway",
-            appctl: Unixctl::connect(&control)?,
+            is_lazy,
+            appctl,
             channel: Channel::connect(&socket)?,
             ports: names.map(open).collect::<Result<_>>()?,
             marks: Capture::open(&pcap(dir, MARKS))?,
@@ -123,14 +131,28 @@ impl Side {
         self.channel.replace(&all).with_context(|| self.name)
     }
 
+    /// Changes rules; or gives those changes that are refused, and leaves it as it is.
+    pub fn change(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
+        self.channel.change(changes).with_context(|| self.name)
+    }
+
     /// Whether it is gone.
     pub fn has_ended(&mut self) -> bool {
         self.process.ended().is_some()
     }
 
-    /// Forgets what it has learnt of earlier packets.
+    /// Forgets what it has learnt of earlier packets, and their connections.
     pub fn begin(&mut self) -> Result<()> {
-        self.call("fdb/flush", &[BRIDGE.to_owned()])
+        self.call("fdb/flush", &[BRIDGE.to_owned()])?;
+        self.call("dpctl/flush-conntrack", &[])
+    }
+
+    /// What it knows of connections, in no order.
+    pub fn connections(&mut self) -> Result<Vec<String>> {
+        let text = self.appctl.call("dpctl/dump-conntrack", &[]).with_context(|| self.name)?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        Ok(lines)
     }
 
     /// Has packets come in, port by port, until they have gone where they go.
@@ -150,7 +172,7 @@ impl Side {
         let mut counts = self.rules()?;
         counts.extend(self.channel.groups()?.iter().flat_map(counts_of));
         counts.sort_unstable();
-        Ok(Outcome { sent, counts })
+        Ok(Outcome { sent, counts, connections: Vec::new() })
     }
 
     /// What has come out of which port since this was asked last.
@@ -171,6 +193,7 @@ impl Side {
         let text = self.appctl.call("ofproto/trace", &arguments).with_context(|| self.name)?;
         if self.is_lazy {
             self.sent()?;
+            self.marks.take()?;
         }
         let is_own = |line: &str| line.starts_with("Megaflow: ") || line.contains(": score ");
         let lines = text.lines().filter(|line| !is_own(line));
@@ -179,7 +202,7 @@ impl Side {
 
     /// The rules that there are.
     pub fn rules(&mut self) -> Result<Vec<Count>> {
-        let rules = self.channel.rules()?;
+        let rules = self.channel.rules().with_context(|| self.name)?;
         let mut rules: Vec<Count> = rules.iter().filter(|rule| !is_mark(rule)).map(count).collect();
         rules.sort_unstable();
         Ok(rules)

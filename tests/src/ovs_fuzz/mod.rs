@@ -8,12 +8,16 @@
 mod capture;
 /// OpenFlow as a controller speaks it.
 mod channel;
+/// Packets of connections, and rules that track them.
+mod connection;
 /// Packets at random.
 mod frame;
 /// Groups at random.
 mod group;
 /// The two switches.
 mod lab;
+/// Rules that are changed between packets.
+mod later;
 /// Rules at random.
 mod rule;
 /// A case that differs, as small as it gets.
@@ -31,10 +35,11 @@ use anyhow::Result;
 use openflow::Match;
 use openflow::testing::Random;
 
-use self::channel::Change;
+use self::channel::{Change, Refused};
 use self::frame::{Packet, packet};
 use self::group::{Group, groups, used_by};
 use self::lab::{Outcome, Side, digits};
+use self::later::{Round, Turn, rounds};
 use self::rule::{Rule, rules};
 use crate::netns::Netns;
 
@@ -44,10 +49,16 @@ const PACKETS: usize = 60;
 /// The same, where what becomes of one depends on those before.
 const IN_ORDER: usize = 12;
 
+/// Of so many sets one is about connections.
+const TRACKED: u64 = 3;
+
 /// How long ours may take to learn what the other one has learnt, and how long while a case is made
 /// smaller.
 const PATIENCE: Duration = Duration::from_secs(30);
 const IMPATIENCE: Duration = Duration::from_millis(200);
+
+/// What the line of a trace begins with that says what a datapath does.
+const ACTIONS: &str = "Datapath actions: ";
 
 /// How often is told how far it is.
 const PROGRESS: Duration = Duration::from_secs(20);
@@ -129,7 +140,7 @@ impl Report {
         let found = both.agree(&mut case);
         let found = found.inspect_err(|error| eprintln!("{case}\nseed {seed}: {error:#}"))?;
         self.sets += 1;
-        self.packets += case.packets.len() as u64;
+        self.packets += case.count() as u64;
         self.refused += found.refused;
         let Some(difference) = found.difference else { return Ok(()) };
         eprintln!("seed {seed} differs, and is made smaller:\n{difference}");
@@ -150,6 +161,8 @@ struct Case {
     groups: Vec<Group>,
     rules: Vec<Rule>,
     packets: Vec<Packet>,
+    /// What comes then.
+    rounds: Vec<Round>,
 }
 
 impl Case {
@@ -159,7 +172,7 @@ impl Case {
         let _ = (0..9).fold(0, |_, _| random.bits());
         let switch = random.once_in(8);
         let mut groups = if switch { Vec::new() } else { groups(&mut random) };
-        let mut rules = rules(&mut random, switch, &mut groups);
+        let (mut rules, mut banned) = rules(&mut random, switch, &mut groups);
         used_by(&mut random, &groups, &mut rules);
         let first = rules.iter().filter(|rule| rule.table == 0);
         let matches: Vec<Match> = first.map(|rule| rule.matching.clone()).collect();
@@ -169,14 +182,40 @@ impl Case {
             let of = if random.once_in(3) { &all } else { &matches };
             packet(&mut random, of, switch)
         });
-        let packets = packets.collect();
-        Self { groups, rules, packets }
+        let mut packets: Vec<Packet> = packets.collect();
+        if !switch && groups.is_empty() && seed.is_multiple_of(TRACKED) {
+            connection::tracked(&mut random, &mut rules, &mut banned);
+            packets = connection::packets(&mut random);
+            return Self { groups, rules, packets, rounds: Vec::new() };
+        }
+        let rounds =
+            if switch { Vec::new() } else { rounds(&mut random, &rules, &packets, &banned) };
+        Self { groups, rules, packets, rounds }
+    }
+
+    /// All rules that there ever are.
+    fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        let turns = self.rounds.iter().flat_map(|round| &round.turns);
+        self.rules.iter().chain(turns.map(|turn| &turn.rule))
+    }
+
+    /// How many packets there are.
+    fn count(&self) -> usize {
+        self.packets.len() + self.rounds.iter().map(|round| round.packets.len()).sum::<usize>()
+    }
+
+    /// Whether packets have to come one by one.
+    fn is_in_order(&self) -> bool {
+        self.all_rules().any(Rule::remembers)
     }
 
     /// Leaves out what cannot be sent.
     fn settle(&mut self) {
         self.groups.retain(|group| group.change().is_some());
         self.rules.retain(|rule| rule.change().is_some());
+        for round in &mut self.rounds {
+            round.turns.retain(|turn| turn.change().is_some());
+        }
     }
 
     /// What is sent, in this order.
@@ -208,11 +247,44 @@ impl fmt::Display for Case {
         for rule in &self.rules {
             writeln!(f, "  {rule}")?;
         }
-        for Packet { port, bytes } in &self.packets {
-            writeln!(f, "  netdev-dummy/receive p{port} {}", digits(bytes))?;
+        show(&self.packets, f)?;
+        for round in &self.rounds {
+            for turn in &round.turns {
+                writeln!(f, "  {turn}")?;
+            }
+            show(&round.packets, f)?;
         }
         Ok(())
     }
+}
+
+fn show(packets: &[Packet], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for Packet { port, bytes } in packets {
+        writeln!(f, "  netdev-dummy/receive p{port} {}", digits(bytes))?;
+    }
+    Ok(())
+}
+
+/// Whether Open vSwitch writes to wrong places of a packet that it does this with: it reads a packet anew that
+/// it hands to controllers, with one tag at most (`vlan-limit`), and takes what is behind that for the
+/// network header.
+fn is_miswritten(bytes: &[u8], actions: &str) -> bool {
+    let is_tag = |at: &usize| {
+        let kind = bytes.get(12 + at * 4..14 + at * 4);
+        kind.is_some_and(|kind| [[0x81, 0x00], [0x88, 0xA8]].iter().any(|tag| tag == kind))
+    };
+    let mut tags = (0..).take_while(is_tag).count();
+    let mut is_lost = false;
+    for action in parts(actions.strip_prefix(ACTIONS).unwrap_or(actions)) {
+        match action.split_once('(').map_or(action, |(name, _)| name) {
+            "push_vlan" => tags += 1,
+            "pop_vlan" => tags = tags.saturating_sub(1),
+            "userspace" => is_lost |= tags > 1,
+            "set" if is_lost && !action.starts_with("set(eth(") => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// What has come of a case.
@@ -251,9 +323,7 @@ impl Both {
             let changes = case.changes();
             let (theirs, ours) = (self.real.set(&changes)?, self.ours.set(&changes)?);
             if theirs != ours {
-                found.difference = Some(format!(
-                    "refused by Open vSwitch: {theirs:?}\nrefused by Ringway: {ours:?}\n"
-                ));
+                found.difference = Some(differently_refused(&theirs, &ours));
                 return Ok(found);
             }
             if theirs.is_empty() {
@@ -262,21 +332,58 @@ impl Both {
             found.refused += theirs.len() as u64;
             theirs.iter().rev().for_each(|(at, _)| case.remove(*at));
         }
-        self.play(case)?;
+        self.real.begin()?;
+        self.ours.begin()?;
+        let (learns, in_order) = (case.rules.iter().any(Rule::learns), case.is_in_order());
+        self.play(&case.packets, in_order, learns)?;
+        for round in &mut case.rounds {
+            found.difference = self.turn(&mut round.turns)?;
+            if found.difference.is_some() {
+                return Ok(found);
+            }
+            self.play(&round.packets, in_order, learns)?;
+        }
         let mut outcomes = [self.real.outcome()?, self.ours.outcome()?];
-        if case.rules.iter().any(Rule::counts_twice) {
+        if case.all_rules().any(Rule::tracks) {
+            for (side, outcome) in [&mut self.real, &mut self.ours].into_iter().zip(&mut outcomes) {
+                outcome.connections = side.connections()?;
+            }
+        }
+        if case.all_rules().any(Rule::counts_twice) {
             outcomes.iter_mut().for_each(|outcome| outcome.counts.clear());
         }
-        if case.rules.iter().any(Rule::shortens) {
+        if case.all_rules().any(Rule::shortens) {
             let counts = outcomes.iter_mut().flat_map(|outcome| &mut outcome.counts);
             counts.for_each(|(_, _, bytes)| *bytes = 0);
         }
         let [theirs, ours] = outcomes;
         found.difference = difference(&theirs, &ours);
-        if found.difference.is_none() && !in_order(&case.rules) {
+        if found.difference.is_some() && self.leave_faults(case)? {
+            return self.agree(case);
+        }
+        if found.difference.is_none() && !in_order {
             found.difference = self.trace(&case.packets)?;
         }
         Ok(found)
+    }
+
+    /// Leaves out packets that Open vSwitch writes to wrong places of, by what it says that it does with them;
+    /// returns whether there are any.
+    fn leave_faults(&mut self, case: &mut Case) -> Result<bool> {
+        let before = case.count();
+        let rounds = case.rounds.iter_mut().map(|round| &mut round.packets);
+        for packets in [&mut case.packets].into_iter().chain(rounds) {
+            let mut left = Vec::new();
+            for packet in packets.drain(..) {
+                let actions = self.real.trace(&packet)?.into_iter();
+                let mut actions = actions.filter(|line| line.starts_with(ACTIONS));
+                if !actions.any(|actions| is_miswritten(&packet.bytes, &actions)) {
+                    left.push(packet);
+                }
+            }
+            *packets = left;
+        }
+        Ok(case.count() < before)
     }
 
     /// Asks both which way some of the packets would go, and says what differs.
@@ -292,14 +399,28 @@ impl Both {
         Ok(None)
     }
 
+    /// Changes rules of both, but those that both refuse; says if one refuses others.
+    fn turn(&mut self, turns: &mut Vec<Turn>) -> Result<Option<String>> {
+        while !turns.is_empty() {
+            let changes = turns.iter().filter_map(Turn::change).map(Change::Rule);
+            let changes: Vec<Change> = changes.collect();
+            let (theirs, ours) = (self.real.change(&changes)?, self.ours.change(&changes)?);
+            if theirs != ours {
+                return Ok(Some(differently_refused(&theirs, &ours)));
+            }
+            if theirs.is_empty() {
+                break;
+            }
+            theirs.iter().rev().for_each(|(at, _)| drop(turns.remove(*at)));
+        }
+        Ok(None)
+    }
+
     /// Has the packets come in at both; one by one where they matter to each other, and until they have
     /// learnt something else.
-    fn play(&mut self, case: &Case) -> Result<()> {
-        self.real.begin()?;
-        self.ours.begin()?;
-        let learns = case.rules.iter().any(Rule::learns);
-        let at_once = if in_order(&case.rules) { 1 } else { PACKETS };
-        for packets in case.packets.chunks(at_once) {
+    fn play(&mut self, packets: &[Packet], in_order: bool, learns: bool) -> Result<()> {
+        let at_once = if in_order { 1 } else { PACKETS };
+        for packets in packets.chunks(at_once) {
             self.real.take(packets)?;
             self.ours.take(packets)?;
             if learns {
@@ -313,14 +434,41 @@ impl Both {
     }
 }
 
+fn differently_refused(theirs: &[Refused], ours: &[Refused]) -> String {
+    format!("refused by Open vSwitch: {theirs:?}\nrefused by Ringway: {ours:?}\n")
+}
+
 /// Brings what is done in a line of its own in order where a packet may flood: in which one it comes to
 /// ports, is open.
 fn sort_ports(line: &mut String) {
-    if let Some(actions) = line.strip_prefix("Datapath actions: ") {
-        let mut actions: Vec<&str> = actions.split(',').collect();
-        actions.sort_unstable();
-        *line = format!("Datapath actions: {}", actions.join(","));
+    if let Some(actions) = line.strip_prefix(ACTIONS) {
+        *line = format!("{ACTIONS}{}", in_order_of_text(actions));
     }
+}
+
+/// A list in order, and lists in its parts likewise.
+fn in_order_of_text(list: &str) -> String {
+    let mut parts: Vec<String> = parts(list)
+        .map(|part| match part.strip_suffix(')').and_then(|part| part.split_once('(')) {
+            Some((name, inner)) => format!("{name}({})", in_order_of_text(inner)),
+            None => part.to_owned(),
+        })
+        .collect();
+    parts.sort_unstable();
+    parts.join(",")
+}
+
+/// The parts of a list between commas, of which there may be more in brackets.
+fn parts(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    list.split(move |letter| {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == ',' && depth == 0
+    })
 }
 
 /// What is different, in words.
@@ -334,7 +482,8 @@ fn difference(theirs: &Outcome, ours: &Outcome) -> Option<String> {
     };
     let lines = |outcome: &Outcome| {
         let sent = outcome.sent.iter().map(sent);
-        sent.chain(outcome.counts.iter().map(rule)).collect::<Vec<String>>()
+        let connections = outcome.connections.iter().cloned();
+        sent.chain(outcome.counts.iter().map(rule)).chain(connections).collect::<Vec<String>>()
     };
     Some(lines_that_differ(&lines(theirs), &lines(ours)))
 }
@@ -378,11 +527,34 @@ mod tests {
     }
 
     #[test]
+    fn packets_with_tags_that_are_written_to_behind_a_copy_for_controllers_are_found() {
+        let plain = [&[0; 12][..], &[0x08, 0x00]].concat();
+        let tagged = [&[0; 12][..], &[0x81, 0, 0, 1, 0x88, 0xA8, 0, 1, 0x08, 0x00]].concat();
+        let found = |bytes: &[u8], text: &str| is_miswritten(bytes, &format!("{ACTIONS}{text}"));
+        let (push, copy) = ("push_vlan(vid=0,pcp=0)", "userspace(pid=0,controller(reason=2))");
+        let write = "set(ipv6(hlimit=2))";
+        assert!(found(&plain, &[push, push, copy, "1", write].join(",")));
+        assert!(found(&tagged, &[copy, "pop_vlan", write].join(",")));
+        assert!(!found(&tagged, &["pop_vlan", copy, write].join(",")));
+        assert!(!found(&tagged, &[write, copy, "set(eth(src=1))", "1"].join(",")));
+        assert!(!found(&plain, &[push, copy, write].join(",")));
+    }
+
+    #[test]
+    fn ports_of_a_flood_are_in_order_wherever_it_is() {
+        let mut line =
+            format!("{ACTIONS}5,check_pkt_len(size=9,gt(3,100,set(ipv4(src=1))),le(2,1)),1");
+        sort_ports(&mut line);
+        let text = "1,5,check_pkt_len(gt(100,3,set(ipv4(src=1))),le(1,2),size=9)";
+        assert_eq!(line.strip_prefix(ACTIONS), Some(text));
+    }
+
+    #[test]
     fn what_differs_is_told_once_for_each_side() {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
         assert_eq!(only(&lines("a b b c"), &lines("b c d")), ["a", "b"]);
         assert!(only(&lines("a"), &lines("a a")).is_empty());
-        let outcome = Outcome { sent: vec![("p1".to_owned(), vec![0xAB])], counts: Vec::new() };
+        let outcome = Outcome { sent: vec![("p1".to_owned(), vec![0xAB])], ..Outcome::default() };
         assert_eq!(difference(&outcome, &outcome), None);
         let text = difference(&outcome, &Outcome::default()).unwrap();
         assert_eq!(text, "  only Open vSwitch: sent to p1: ab\n");

@@ -44,22 +44,56 @@ impl Rule {
     pub fn remembers(&self) -> bool {
         // Where a part of a label is written, Open vSwitch writes the rest of it as it was in the first packet.
         let words = ["NORMAL", "mpls_label", "mpls_tc", "mpls_ttl"];
-        self.learns() || self.actions.iter().any(|of| words.iter().any(|word| of.contains(word)))
+        self.learns() || self.tracks() || words.iter().any(|word| self.has(word))
     }
 
     /// Whether a packet goes two ways in Open vSwitch, by how long it is, and rules of both count it.
     pub fn counts_twice(&self) -> bool {
-        self.actions.iter().any(|action| action.contains("check_pkt_larger"))
+        self.has("check_pkt_larger")
     }
 
     /// Whether a packet may become shorter on its way, which Open vSwitch counts in the rules behind that.
     pub fn shortens(&self) -> bool {
-        self.actions.iter().any(|action| action.contains("pop_mpls"))
+        self.has("pop_mpls")
+    }
+
+    /// Whether any of its actions has this word.
+    pub fn has(&self, word: &str) -> bool {
+        self.actions.iter().any(|action| action.contains(word))
+    }
+
+    /// Whether packets are tracked.
+    pub fn tracks(&self) -> bool {
+        self.has("ct(")
     }
 
     /// Whether rules are made of packets.
     pub fn learns(&self) -> bool {
-        self.actions.iter().any(|action| action.contains("learn("))
+        self.has("learn(")
+    }
+}
+
+/// What no rule of a set does: words of actions.
+#[derive(Clone, Debug, Default)]
+pub struct Banned(Vec<&'static str>);
+
+impl Banned {
+    pub fn add(&mut self, word: &'static str) {
+        self.0.push(word);
+    }
+
+    pub fn has(&self, word: &str) -> bool {
+        self.0.contains(&word)
+    }
+
+    fn add_all(&mut self, words: &[&'static str], rules: &mut [Rule]) {
+        self.0.extend(words);
+        rules.iter_mut().for_each(|rule| self.leave(&mut rule.actions));
+    }
+
+    /// Leaves the actions that may be.
+    pub fn leave(&self, actions: &mut Vec<String>) {
+        actions.retain(|action| !self.0.iter().any(|word| action.contains(word)));
     }
 }
 
@@ -68,26 +102,23 @@ impl Rule {
 /// own on: tags, and where packets are from.
 ///
 /// Buckets of `groups` do nothing that rules do not.
-pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> Vec<Rule> {
-    let mut rules = any_rules(random);
+pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Rule>, Banned) {
+    let (mut rules, mut banned) = (any_rules(random), Banned::default());
     if !groups.is_empty() {
         // Open vSwitch looks at packets anew where labels are gone, and counts in groups what is left then;
         // and it writes to wrong places of packets that it has compared the length of in buckets. It learns from
         // packets, too, that are lost later, as groups lose those that come back to them.
-        let words = ["mpls", "check_pkt_larger", "learn("];
-        let is_odd = |action: &String| words.iter().any(|word| action.contains(word));
+        banned.add_all(&["mpls", "check_pkt_larger", "learn("], &mut rules);
         let buckets = groups.iter_mut().flat_map(|group| &mut group.buckets);
-        buckets.for_each(|bucket| bucket.actions.retain(|action| !is_odd(action)));
-        rules.iter_mut().for_each(|rule| rule.actions.retain(|action| !is_odd(action)));
+        buckets.for_each(|bucket| banned.leave(&mut bucket.actions));
     }
     if rules.iter().any(Rule::counts_twice) {
         // Open vSwitch has packets that are not longer end where longer ones would, and not where they do.
-        rules.iter_mut().for_each(|rule| rule.actions.retain(|action| !action.contains("exit")));
+        banned.add_all(&["exit"], &mut rules);
     }
     if switch {
-        let words = ["vlan", "eth_src", "ETH_SRC", "dl_src"];
+        banned.add_all(&["vlan", "eth_src", "ETH_SRC", "dl_src"], &mut rules);
         for rule in &mut rules {
-            rule.actions.retain(|action| !words.iter().any(|word| action.contains(word)));
             if random.once_in(3) {
                 rule.push("NORMAL".to_owned());
             }
@@ -95,12 +126,11 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> Vec<Rul
     }
     if random.once_in(3) {
         // How long a packet is when it is cut depends on when Open vSwitch has put tags on.
-        let puts_on = |action: &String| action.contains("vlan") || action.contains("_mpls");
+        banned.add_all(&["vlan", "_mpls"], &mut rules);
         for bucket in groups.iter_mut().flat_map(|group| &mut group.buckets) {
-            bucket.actions.retain(|action| !puts_on(action));
+            banned.leave(&mut bucket.actions);
         }
         for rule in &mut rules {
-            rule.actions.retain(|action| !puts_on(action));
             if random.once_in(3) {
                 let (port, length) = (1 + random.below(PORTS.into()), 14 + random.below(80));
                 rule.insert(0, format!("output(port={port},max_len={length})"));
@@ -112,7 +142,21 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> Vec<Rul
             rule.insert(0, format!("resubmit(,{LEARNT})"));
         }
     }
-    rules
+    (rules, banned)
+}
+
+/// A rule of its own.
+pub fn any_rule(random: &mut Random) -> Rule {
+    rule(random)
+}
+
+/// A rule with other actions than this one has, none of them `banned`.
+pub fn other_actions(random: &mut Random, rule: &Rule, banned: &Banned) -> Rule {
+    let Rule { table, priority, ref matching, .. } = *rule;
+    let mut other = rule_in(random, table, matching.clone());
+    other.priority = priority;
+    banned.leave(&mut other.actions);
+    other
 }
 
 fn any_rules(random: &mut Random) -> Vec<Rule> {
@@ -177,6 +221,11 @@ impl Rule {
         }
     }
 
+    /// Whether it is found together with others.
+    pub fn is_of_conjunction(&self) -> bool {
+        self.is_clause() || self.matching.get(Field::ConjId).is_some()
+    }
+
     fn is_clause(&self) -> bool {
         self.actions.iter().any(|action| action.starts_with("conjunction"))
     }
@@ -185,7 +234,7 @@ impl Rule {
     fn writes_sctp(&self) -> bool {
         let is_sctp = self.matching.exact(Field::IpProto) == Some(132);
         let words = ["->sctp_", "mod_tp_", "pop:sctp_", ",sctp_"];
-        is_sctp && words.iter().any(|word| self.actions.iter().any(|action| action.contains(word)))
+        is_sctp && words.iter().any(|word| self.has(word))
     }
 }
 
@@ -498,7 +547,7 @@ mod tests {
     fn rules_can_be_sent_and_do_something() {
         let mut random = Random::new(1);
         let all: Vec<Rule> =
-            (0..200).flat_map(|n| rules(&mut random, n % 2 == 0, &mut [])).collect();
+            (0..200).flat_map(|n| rules(&mut random, n % 2 == 0, &mut []).0).collect();
         let wrong = all.iter().find(|rule| rule.change().is_none());
         assert_eq!(wrong.map(ToString::to_string), None);
         // Of actions that may not be there few enough are asked for.

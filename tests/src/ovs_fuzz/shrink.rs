@@ -8,6 +8,7 @@ const TRIALS: usize = 600;
 /// The smallest case found that differs, and how.
 pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, String)> {
     let mut shrinker = Shrinker { both, case, difference, trials: TRIALS };
+    shrinker.drop_each(|case, at| drop_part([&mut case.rounds].into_iter(), at))?;
     // Mostly one packet alone does it.
     let packets = shrinker.case.packets.clone();
     for packet in packets {
@@ -16,10 +17,14 @@ pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, 
             break;
         }
     }
+    for count in [16, 4] {
+        shrinker.drop_each(|case, at| drop_packets(case, at * count, count))?;
+    }
     loop {
         let before = shrinker.case.clone();
+        shrinker.drop_each(|case, at| drop_packets(case, at, 1))?;
         shrinker.drop_each(|case, at| {
-            (at < case.packets.len()).then(|| drop(case.packets.remove(at)))
+            drop_part(case.rounds.iter_mut().map(|round| &mut round.turns), at)
         })?;
         shrinker
             .drop_each(|case, at| (at < case.rules.len()).then(|| drop(case.rules.remove(at))))?;
@@ -28,7 +33,7 @@ pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, 
         shrinker.drop_each(drop_bucket)?;
         shrinker.drop_each(drop_action)?;
         shrinker.drop_each(drop_field)?;
-        if shrinker.trials == 0 || (before.rules.len(), before.packets.len()) == shrinker.size() {
+        if shrinker.trials == 0 || (before.rules.len(), before.count()) == shrinker.size() {
             return Ok((shrinker.case, shrinker.difference));
         }
     }
@@ -43,7 +48,7 @@ struct Shrinker<'b> {
 
 impl Shrinker<'_> {
     fn size(&self) -> (usize, usize) {
-        (self.case.rules.len(), self.case.packets.len())
+        (self.case.rules.len(), self.case.count())
     }
 
     /// Whether this one differs, too: then it is the case.
@@ -77,11 +82,28 @@ impl Shrinker<'_> {
     }
 }
 
+/// Leaves out so many packets, from that place among all.
+fn drop_packets(case: &mut Case, from: usize, count: usize) -> Option<()> {
+    let mut at = 0..;
+    let mut is_gone = false;
+    let rounds = case.rounds.iter_mut().map(|round| &mut round.packets);
+    for packets in [&mut case.packets].into_iter().chain(rounds) {
+        packets.retain(|_| {
+            let goes = at.next().is_some_and(|at: usize| (from..from + count).contains(&at));
+            is_gone |= goes;
+            !goes
+        });
+    }
+    is_gone.then_some(())
+}
+
 /// Leaves out an action, counted through all rules and buckets.
 fn drop_action(case: &mut Case, at: usize) -> Option<()> {
     let buckets = case.groups.iter_mut().flat_map(|group| &mut group.buckets);
     let buckets = buckets.map(|bucket| &mut bucket.actions);
-    drop_part(case.rules.iter_mut().map(|rule| &mut rule.actions).chain(buckets), at)
+    let turns = case.rounds.iter_mut().flat_map(|round| &mut round.turns);
+    let rules = case.rules.iter_mut().chain(turns.map(|turn| &mut turn.rule));
+    drop_part(rules.map(|rule| &mut rule.actions).chain(buckets), at)
 }
 
 /// Leaves out a bucket, likewise.

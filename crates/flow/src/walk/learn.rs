@@ -31,11 +31,7 @@ impl Walk<'_> {
                 LearnTarget::Load { field, offset } => {
                     actions.push(load(Subfield { field, offset, bits: spec.bits }, value));
                 }
-                LearnTarget::Output => {
-                    let port = u32::try_from(value).unwrap_or(PortNo::ANY.0);
-                    let port = u16::try_from(port).map_or(PortNo(port), PortNo::from_v10);
-                    actions.push(Action::output(port));
-                }
+                LearnTarget::Output => actions.extend(port_of(value).map(Action::output)),
             }
         }
         let timeouts = Timeouts { idle: learn.timeouts.idle, hard: learn.timeouts.hard };
@@ -125,6 +121,14 @@ fn load(target: Subfield, value: u128) -> Action {
     }
 }
 
+/// The port that a learnt rule sends to, by its number of OpenFlow 1.0: a packet must not have one learnt
+/// that rules cannot send to, or that leads to controllers or back into the tables.
+fn port_of(number: u128) -> Option<PortNo> {
+    let port = PortNo::from_v10(u16::try_from(number).ok()?);
+    let special = [PortNo::IN_PORT, PortNo::FLOOD, PortNo::ALL, PortNo::LOCAL];
+    (port < PortNo::MAX || special.contains(&port)).then_some(port)
+}
+
 /// The fields that a learnt rule is about: those that packets here must be able to have.
 pub(crate) fn fields(learn: &Learn) -> impl Iterator<Item = Field> + '_ {
     learn.specs.iter().flat_map(|spec| {
@@ -203,6 +207,29 @@ mod tests {
         }));
         pipeline.tables.change(&Change::delete(Some(1), Match::new()), 0).unwrap();
         assert_eq!(from(&pipeline, 7).0, [Op::Output(13)]);
+    }
+
+    #[test]
+    fn a_rule_that_is_learnt_sends_where_rules_may_send() {
+        let spec = LearnSpec {
+            bits: 32,
+            source: LearnSource::Field { field: Field::Reg1, offset: 0 },
+            target: LearnTarget::Output,
+        };
+        let fin_timeouts = Seconds::default();
+        let rule = Learn { specs: vec![spec], result: None, fin_timeouts, ..learn(0) };
+        let pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::Learn(Box::new(rule))])]);
+        let learnt = |value| {
+            let mut key = key();
+            key.set(slot::reg(1), value);
+            let path = walk(&pipeline, &mut key, &Start::Table, None);
+            path.learns[0].instructions.apply.clone()
+        };
+        assert_eq!(learnt(7), [output(7)]);
+        assert_eq!(learnt(0xFFFE), [Action::output(PortNo::LOCAL)]);
+        for other in [0xFF00, 0xFFF7, 0xFFF9, 0xFFFA, 0xFFFD, 0xFFFF, 0x1_0001, 0xFFFF_FFFE] {
+            assert_eq!(learnt(other), [], "{other:#x}");
+        }
     }
 
     #[test]

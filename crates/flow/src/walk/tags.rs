@@ -52,11 +52,10 @@ impl Tags {
 
     /// Puts one on.
     pub(super) fn push(&mut self, key: &mut Key, tpid: u16) {
-        if count(key) > 0 {
-            key.set(slot::INNER_TPID, key.get(slot::VLAN_TPID));
-            key.set(slot::INNER_TCI, key.get(slot::VLAN_TCI));
-            self.inner = self.outer;
-        }
+        // What is there moves on, even where it says that there is no tag.
+        key.set(slot::INNER_TPID, key.get(slot::VLAN_TPID));
+        key.set(slot::INNER_TCI, key.get(slot::VLAN_TCI));
+        self.inner = self.outer;
         key.set(slot::VLAN_TPID, u128::from(tpid));
         key.set(slot::VLAN_TCI, u128::from(TAG_PRESENT));
         self.outer = Tag::default();

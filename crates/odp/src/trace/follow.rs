@@ -7,7 +7,7 @@ use flow::place::place;
 use flow::walk::{Kind, Place, Step, Watch};
 use flow::{Change, Choice, Classifier, Frozen, Key, Op, PlaceHash, Rule, slot};
 use openflow::action::Actions as Shown;
-use openflow::{Action as Of, Subfield};
+use openflow::{Action as Of, Field, Subfield};
 
 use super::{ByLen, Fork, MAX_ERRORS, Tracer};
 use crate::action::Action;
@@ -294,6 +294,8 @@ impl Tracer<'_> {
         let Some(slot) = place(part.field) else { return };
         let value = key.get(slot) >> part.offset & openflow::field::ones(part.bits);
         let text = match part.is_whole() {
+            // Whether there is a tag is told with it.
+            true if part.field == Field::VlanVid => key.get(slot::VLAN_VID_PRESENT).to_string(),
             true => openflow::field::shown(part.field, value),
             false => hex(value),
         };

@@ -1,0 +1,305 @@
+use std::net::Ipv4Addr;
+
+use openflow::Match;
+use openflow::message::flow_mod::Command;
+use openflow::testing::Random;
+use openflow::text::{Names, flow_mod};
+use packet::checksum::{Checksum, checksum};
+
+use super::frame::Packet;
+use super::rule::{Banned, Rule};
+use super::values::PORTS;
+
+/// Connections of a set, and packets of all of them.
+const CONNECTIONS: u64 = 3;
+const PACKETS: u64 = 24;
+
+/// Who begins connections, and to whom; and what rules have addresses be instead.
+const CLIENTS: [u32; 2] = [0x0A00_0001, 0x0A00_0002];
+const SERVERS: [u32; 2] = [0xC0A8_0001, 0x0A00_0102];
+const TRANSLATED: [u32; 2] = [0x0A00_0063, 0x0A00_0064];
+
+/// What rules ask of a packet's connection.
+const STATES: [&str; 13] = [
+    "+trk+new",
+    "+trk+est",
+    "+trk+inv",
+    "+trk+rpl",
+    "-trk",
+    "+trk",
+    "+trk+est-rpl",
+    "+est+rpl",
+    "-new+trk",
+    "+rel",
+    "+snat",
+    "+dnat",
+    "-inv+trk",
+];
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// What packets rules are for, beside what is known of connections.
+const KINDS: [&str; 8] = ["", "", "ip", "tcp", "udp", "icmp", "in_port=1", "nw_src=10.0.0.0/8"];
+
+/// Has rules track packets, and be for those whose connections are as they ask.
+pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) {
+    for word in ["mpls", "vlan", "check_pkt_larger", "learn(", "max_len"] {
+        banned.add(word);
+    }
+    // A clause must not have the match of another rule: Open vSwitch does not find that one then.
+    rules.retain(|rule| !rule.is_of_conjunction());
+    for rule in rules.iter_mut().filter(|rule| rule.priority > 0) {
+        if let Some(matching) = matching(random, rule.table) {
+            rule.matching = matching;
+        }
+    }
+    for rule in rules {
+        banned.leave(&mut rule.actions);
+        if random.once_in(if rule.table == 0 { 1 } else { 3 }) {
+            let action = track(random, rule.table);
+            let at = random.place(rule.actions.len() + 1);
+            rule.insert(at, action);
+        }
+    }
+}
+
+/// Packets of some connections; in the first table there are none yet.
+fn matching(random: &mut Random, table: u8) -> Option<Match> {
+    let kind = random.one(&KINDS).unwrap_or("");
+    let ip = if kind.starts_with("nw") { "ip," } else { "" };
+    let mut text = format!("table={table},{ip}{kind},");
+    if table > 0 && !random.once_in(3) {
+        text += &format!("ct_state={},", random.one(&STATES).unwrap_or("+trk"));
+        text += &match random.below(6) {
+            0 => format!("ct_zone={},", random.below(3)),
+            1 => format!("ct_mark={:#x},", random.below(3)),
+            2 => format!("ct_label={:#x},", random.below(3)),
+            _ => String::new(),
+        };
+    }
+    let change = flow_mod(&format!("{text}actions=drop"), Command::Add, Names::NONE);
+    Some(change.ok()?.matching)
+}
+
+/// A `ct` in a rule of a table: packets go on in one behind it, if at all.
+fn track(random: &mut Random, table: u8) -> String {
+    if random.once_in(12) {
+        return "ct_clear".to_owned();
+    }
+    let mut parts = Vec::new();
+    let commits = random.once_in(2);
+    if commits {
+        parts.push("commit".to_owned());
+        if random.once_in(6) {
+            parts.push("force".to_owned());
+        }
+    }
+    match random.below(4) {
+        0 => {}
+        1 => parts.push("zone=reg0[0..15]".to_owned()),
+        _ => parts.push(format!("zone={}", random.below(3))),
+    }
+    if !commits || random.once_in(2) {
+        parts.push(format!("table={}", u64::from(table) + 1 + random.below(3)));
+    }
+    if commits && random.once_in(2) {
+        let field = random.one(&["ct_mark", "ct_label"]).unwrap_or("ct_mark");
+        parts.push(format!("exec(set_field:{:#x}->{field})", random.below(3)));
+    }
+    match random.below(4) {
+        // Of a connection that begins Open vSwitch notes no addresses then.
+        0 if !commits => parts.push("nat".to_owned()),
+        1 if commits => {
+            let address = Ipv4Addr::from(random.one(&TRANSLATED).unwrap_or(TRANSLATED[0]));
+            let end = random.one(&["src", "dst"]).unwrap_or("src");
+            parts.push(format!("nat({end}={address})"));
+        }
+        _ => {}
+    }
+    format!("ct({})", parts.join(","))
+}
+
+/// One of a connection's ends.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    address: u32,
+    /// Of TCP and UDP; the number of an echo.
+    port: u16,
+    /// The number of the next byte that it sends.
+    next: u32,
+}
+
+/// A connection, as far as it has come.
+#[derive(Clone, Debug)]
+struct Connection {
+    protocol: u8,
+    client: End,
+    server: End,
+    step: u32,
+}
+
+/// Packets of a few connections in turn: most as they should be, some that are not next, and some to and
+/// from addresses that rules may have put in.
+pub fn packets(random: &mut Random) -> Vec<Packet> {
+    let mut all: Vec<Connection> = (0..CONNECTIONS).map(|id| connection(random, id)).collect();
+    let mut packets = Vec::new();
+    for _ in 0..PACKETS {
+        let at = random.place(all.len());
+        let Some(connection) = all.get_mut(at) else { continue };
+        packets.push(connection.next(random));
+    }
+    packets
+}
+
+fn connection(random: &mut Random, id: u64) -> Connection {
+    let end = |random: &mut Random, all: &[u32], port: u16| {
+        let next = u32::try_from(random.below(1 << 32)).unwrap_or(0);
+        End { address: random.one(all).unwrap_or_default(), port, next }
+    };
+    let (port, service) = (1000 + u16::try_from(id).unwrap_or(0), random_port(random));
+    Connection {
+        protocol: random.one(&[6, 6, 17, 1]).unwrap_or(6),
+        client: end(random, &CLIENTS, port),
+        server: end(random, &SERVERS, service),
+        step: 0,
+    }
+}
+
+fn random_port(random: &mut Random) -> u16 {
+    random.one(&[53, 80, 443]).unwrap_or(80)
+}
+
+impl Connection {
+    /// Its next packet; sometimes one of another kind.
+    fn next(&mut self, random: &mut Random) -> Packet {
+        let step = self.step;
+        self.step += 1;
+        let from_client = match (self.protocol, step) {
+            (6, 0 | 2) => true,
+            (6, 1) => false,
+            _ => random.once_in(2),
+        };
+        let flags = match step {
+            _ if random.once_in(12) => {
+                random.one(&[SYN, RST, FIN | ACK, RST | ACK, 0]).unwrap_or(0)
+            }
+            0 => SYN,
+            1 => SYN | ACK,
+            _ => ACK,
+        };
+        let (mut from, mut to) =
+            if from_client { (self.client, self.server) } else { (self.server, self.client) };
+        if random.once_in(3) && !from_client {
+            // To whom rules may have made of the client; or from what they may have made of the server.
+            let other = random.one(&TRANSLATED).unwrap_or_default();
+            *(if random.once_in(2) { &mut to.address } else { &mut from.address }) = other;
+        }
+        let length = if flags & (SYN | FIN | RST) == 0 { random.below(9) } else { 0 };
+        let length = u32::try_from(length).unwrap_or(0);
+        let sent = length + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        let port = 1 + u16::try_from(random.below(PORTS.into())).unwrap_or(0);
+        let bytes = self.bytes((&from, &to), (flags, length), from_client);
+        let end = if from_client { &mut self.client } else { &mut self.server };
+        end.next = end.next.wrapping_add(sent);
+        Packet { port, bytes }
+    }
+
+    fn bytes(
+        &self,
+        (from, to): (&End, &End),
+        (flags, length): (u8, u32),
+        from_client: bool,
+    ) -> Vec<u8> {
+        let mut above = match self.protocol {
+            6 => tcp(from, to, flags),
+            17 => [from.port.to_be_bytes(), to.port.to_be_bytes(), [0, 0], [0, 0]].concat(),
+            _ => echo(self.client.port, from_client),
+        };
+        above.extend((0..length).map(|at| at.to_be_bytes()[3]));
+        let size = u16::try_from(above.len()).unwrap_or(0);
+        if self.protocol == 17 {
+            above[4..6].copy_from_slice(&size.to_be_bytes());
+        }
+        let addresses = [from.address.to_be_bytes(), to.address.to_be_bytes()].concat();
+        let mut sum = Checksum::new();
+        if self.protocol != 1 {
+            sum.add(&addresses);
+            let [high, low] = size.to_be_bytes();
+            sum.add(&[0, self.protocol, high, low]);
+        }
+        sum.add(&above);
+        let at = match self.protocol {
+            6 => 16,
+            17 => 6,
+            _ => 2,
+        };
+        above[at..at + 2].copy_from_slice(&sum.finish().to_be_bytes());
+        let mut header = vec![0x45, 0];
+        header.extend((size + 20).to_be_bytes());
+        header.extend([0x12, 0x34, 0x40, 0, 64, self.protocol, 0, 0]);
+        header.extend(addresses);
+        let sum = checksum(&header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+        [&ethernet[..], &header, &above].concat()
+    }
+}
+
+fn tcp(from: &End, to: &End, flags: u8) -> Vec<u8> {
+    let acknowledged = if flags & ACK == 0 { 0 } else { to.next };
+    let mut header = [from.port.to_be_bytes(), to.port.to_be_bytes()].concat();
+    header.extend(from.next.to_be_bytes());
+    header.extend(acknowledged.to_be_bytes());
+    header.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    header
+}
+
+fn echo(id: u16, asks: bool) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    vec![if asks { 8 } else { 0 }, 0, 0, 0, high, low, 0, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_track_packets_and_ask_for_their_connections() {
+        let mut random = Random::new(1);
+        let mut texts = Vec::new();
+        for _ in 0..60 {
+            let (mut rules, mut banned) = super::super::rule::rules(&mut random, false, &mut []);
+            tracked(&mut random, &mut rules, &mut banned);
+            rules.retain(|rule| rule.change().is_some());
+            texts.extend(rules.iter().map(ToString::to_string));
+        }
+        let words =
+            ["ct(", "commit", "nat(src=", "exec(", "ct_state=", "ct_zone=", "ct_mark=", "ct_clear"];
+        for word in words {
+            assert!(texts.iter().any(|text| text.contains(word)), "{word}");
+        }
+    }
+
+    /// Whoever tracks them takes most for those of connections.
+    #[test]
+    fn packets_are_whole_and_their_checksums_right() {
+        let mut random = Random::new(1);
+        let packets: Vec<Packet> = (0..20).flat_map(|_| packets(&mut random)).collect();
+        for Packet { bytes, .. } in &packets {
+            assert_eq!(checksum(&bytes[14..34]), 0);
+            let mut sum = Checksum::new();
+            if bytes[23] != 1 {
+                sum.add(&bytes[26..34]);
+                let [high, low] = u16::try_from(bytes.len() - 34).unwrap().to_be_bytes();
+                sum.add(&[0, bytes[23], high, low]);
+            }
+            sum.add(&bytes[34..]);
+            assert!(matches!(sum.finish(), 0 | 0xFFFF), "{bytes:02x?}");
+        }
+        let answers = |packet: &&Packet| packet.bytes[23] == 6 && packet.bytes[47] == SYN | ACK;
+        assert!(packets.iter().filter(answers).count() > 5);
+    }
+}
