@@ -29,10 +29,14 @@ pub unsafe fn copy_line(from: *const u8, to: *mut u8) {
 /// Whether [`copy_short`] copies `len` bytes.
 #[inline]
 pub const fn is_short(len: usize) -> bool {
-    matches!(len, WIDE..=64)
+    matches!(len, WIDE..=LONGEST)
 }
 
-/// Copies `len` bytes by moves that overlap, if those are from 16 to 64; otherwise does nothing.
+/// What [`copy_short`] copies at most: a line, and the tags that a frame of which it was the head got in
+/// front of that.
+const LONGEST: usize = 64 + WIDE;
+
+/// Copies `len` bytes by moves that overlap, if those are from 16 to 80; otherwise does nothing.
 /// Returns whether it did.
 ///
 /// # Safety
@@ -56,6 +60,11 @@ pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) -> bool {
             WIDE..32 => {
                 let (first, last) = (read(from), read(from.add(len - WIDE)));
                 write(to, first);
+                write(to.add(len - WIDE), last);
+            }
+            65..=LONGEST => {
+                let last = read(from.add(len - WIDE));
+                copy_line(from, to);
                 write(to.add(len - WIDE), last);
             }
             _ => return false,

@@ -24,10 +24,21 @@ impl Addresses {
     /// The addresses of a frame; `None` if it is shorter than an Ethernet header.
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>) -> Option<Self> {
-        let header = frame.head().first_chunk::<HEADER_LEN>()?;
+        Self::read(frame.head().first_chunk::<HEADER_LEN>()?)
+    }
+
+    /// Those in an Ethernet header, where there always are some.
+    #[inline(always)]
+    pub(crate) fn read(header: &[u8; HEADER_LEN]) -> Option<Self> {
         let first = u64::from_ne_bytes(*header.first_chunk()?);
         let last = u64::from_ne_bytes(*header.get(4..)?.first_chunk()?);
         Some(Self { first, last })
+    }
+
+    /// The bits in which two pairs of addresses differ, if any.
+    #[inline(always)]
+    pub(crate) const fn difference(self, other: Self) -> u64 {
+        (self.first ^ other.first) | (self.last ^ other.last)
     }
 
     /// The destination as a 48-bit number.

@@ -72,15 +72,25 @@ impl Marks {
         found.map_or(Edit::NONE, |(_, edit)| *edit)
     }
 
-    /// Those of `frames` that go to the port, edited, and the length of the longest. What cannot be
-    /// edited is left out.
+    /// Adds those of `frames` that go to the port to `edited`, edited, and returns the length of the
+    /// longest. What cannot be edited is left out.
     #[inline(always)]
     pub(crate) fn apply<'e>(
         &self,
         frames: &[Frame<'e>],
         editing: &mut Editing<'e>,
-    ) -> (ArrayVec<Frame<'e>, BURST>, usize) {
-        let mut edited = ArrayVec::new();
+        edited: &mut ArrayVec<Frame<'e>, BURST>,
+    ) -> usize {
+        // As a rule all that go to one port are neighbours, and edited in the same way.
+        let alike = match *self.edits {
+            [(mask, edit)] if self.frames & !mask == 0 => {
+                neighbours(frames, self.frames).zip(Some(edit))
+            }
+            _ => None,
+        };
+        if let Some((frames, edit)) = alike {
+            return editing.edit_all(frames, edit, edited);
+        }
         let mut longest = 0;
         for bit in bits(self.frames) {
             let Some(frame) = frames.get(bit as usize) else { continue };
@@ -92,7 +102,7 @@ impl Marks {
                 let _ = edited.try_push(frame);
             }
         }
-        (edited, longest)
+        longest
     }
 
     /// The frames that go to the port, those together that are edited in the same way.
@@ -113,6 +123,16 @@ impl Marks {
     }
 }
 
+/// The frames that `mask` tells, where they are neighbours.
+#[inline]
+pub(crate) fn neighbours<'s, 'f>(frames: &'s [Frame<'f>], mask: u32) -> Option<&'s [Frame<'f>]> {
+    let first = mask.trailing_zeros();
+    let run = mask.checked_shr(first)?;
+    let is_all = run & run.wrapping_add(1) == 0;
+    let rest = frames.get(first as usize..).filter(|_| is_all)?;
+    rest.get(..run.trailing_ones() as usize)
+}
+
 /// The numbers of the bits in `mask`, lowest first.
 pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
@@ -125,6 +145,20 @@ pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_told_from_others() {
+        let bytes = [0_u8; 64];
+        let frames: Vec<_> = (14..46).map(|len| Frame::from_bytes(&bytes[..len])).collect();
+        let lengths = |mask| {
+            neighbours(&frames, mask).map(|all| all.iter().map(Frame::len).collect::<Vec<_>>())
+        };
+        assert_eq!(lengths(0b1_1100), Some(vec![16, 17, 18]));
+        assert_eq!(lengths(u32::MAX), Some((14..46).collect()));
+        assert_eq!(lengths(1 << 31), Some(vec![45]));
+        assert_eq!((lengths(0b101), lengths(0)), (None, None));
+        assert!(neighbours(&frames[..2], 0b111).is_none());
+    }
 
     #[test]
     fn frames_and_edits_are_remembered_until_cleared() {

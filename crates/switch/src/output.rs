@@ -8,7 +8,7 @@ use ethdev::{DropReason, SharedTxQueue, TxQueue};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
-use crate::marks::{Marks, bits};
+use crate::marks::{Marks, bits, neighbours};
 use crate::owners::Watch;
 use crate::share::Share;
 
@@ -151,7 +151,8 @@ impl Output {
     #[inline(never)]
     fn send_edited(&mut self, frames: &[Frame<'_>], mask: u32, room: &mut EditRoom) -> bool {
         let mut editing = room.begin();
-        let (edited, longest) = self.marks.apply(frames, &mut editing);
+        let mut edited = ArrayVec::new();
+        let longest = self.marks.apply(frames, &mut editing, &mut edited);
         self.marks.clear();
         let all = edited.iter().fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
         let lost = mask.count_ones().saturating_sub(all.count_ones());
@@ -205,13 +206,9 @@ impl Output {
         }
         self.sent = true;
         // Mostly the frames are neighbours, and nothing needs to be copied.
-        let first = mask.trailing_zeros();
-        let count = mask.count_ones() as usize;
-        if (mask >> first).trailing_ones() as usize == count {
-            let frames = frames.get(first as usize..).and_then(|rest| rest.get(..count));
-            transmit(queue, frames.unwrap_or_default(), self.retries);
-        } else {
-            transmit(queue, &pick(frames, mask), self.retries);
+        match neighbours(frames, mask) {
+            Some(frames) => transmit(queue, frames, self.retries),
+            None => transmit(queue, &pick(frames, mask), self.retries),
         }
         true
     }

@@ -320,7 +320,8 @@ impl Outputs {
         let Self { all, marked, patches, patched, room, .. } = self;
         let mut take = |port: u16, marks: &mut Marks, is_patch: bool| {
             let mut editing = room.begin();
-            let (edited, _) = marks.apply(frames, &mut editing);
+            let mut edited = ArrayVec::new();
+            marks.apply(frames, &mut editing, &mut edited);
             let edited = edited.iter().map(Frame::to_vec);
             verdicts.extend(edited.map(|frame| TraceVerdict { port, is_patch, frame }));
             marks.clear();
@@ -478,7 +479,8 @@ fn send_captured(
 ) {
     let wanted = output.marks.frames().count_ones() as usize;
     let mut editing = room.begin();
-    let (edited, longest) = output.marks.apply(frames, &mut editing);
+    let mut edited = ArrayVec::new();
+    let longest = output.marks.apply(frames, &mut editing, &mut edited);
     output.marks.clear();
     let uneditable = wanted.saturating_sub(edited.len());
     if uneditable != 0 {

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use packet::{EditRoom, Frame};
 
@@ -165,7 +166,8 @@ impl<'b> Walk<'_, 'b> {
         }
         self.passes += 1;
         let mut editing = room.begin();
-        let (passed, _) = marks.apply(frames, &mut editing);
+        let mut passed = ArrayVec::new();
+        marks.apply(frames, &mut editing, &mut passed);
         let lost = (marks.frames().count_ones() as usize).saturating_sub(passed.len());
         patch.tx.count_drops(DropReason::TooLong, lost);
         patch.tx.count_frames(&passed);

@@ -8,19 +8,30 @@ use packet::{Edit, Frame};
 use crate::bridge::VlanTable;
 use crate::datapath::Source;
 use crate::gate::Gate;
+use crate::header::Addresses;
 use crate::vlan::policy::Policy;
-use crate::vlan::tags::{Meta, Tags};
+use crate::vlan::tags::{Glance, Meta, Tags};
 
 /// The choices that a kind of bridge leaves open. Asked once per run of frames, or per run and
 /// port where it goes out.
 pub(crate) trait Stage {
     /// What, beside its addresses, makes a frame another than the one before.
     type Key: Copy + PartialEq + Default;
+    /// By what most frames that have the key of the one before are seen to have it; the default is like
+    /// no frame's, unless no key is another's.
+    type Glance: Copy + Default;
     /// What is known of a run's frames, and travels beside them.
     type Meta: Copy + PartialEq;
 
     /// Reads the key of a frame.
-    fn key(frame: &Frame<'_>) -> Self::Key;
+    fn read(frame: &Frame<'_>) -> (Self::Key, Self::Glance);
+
+    /// Whether a frame has these addresses, and the key of the one that `glance` was read from. It may
+    /// have them all the same where this says no.
+    fn is_alike(frame: &Frame<'_>, addresses: Addresses, glance: &Self::Glance) -> bool;
+
+    /// The same of the key alone.
+    fn has_key_of(frame: &Frame<'_>, glance: &Self::Glance) -> bool;
 
     /// Lets a run in, or tells why not.
     fn admit(&self, key: Self::Key) -> Result<Self::Meta, DropReason>;
@@ -75,10 +86,23 @@ pub(crate) struct Plain;
 
 impl Stage for Plain {
     type Key = ();
+    type Glance = ();
     type Meta = ();
 
     #[inline]
-    fn key(_frame: &Frame<'_>) {}
+    fn read(_frame: &Frame<'_>) -> ((), ()) {
+        ((), ())
+    }
+
+    #[inline(always)]
+    fn is_alike(frame: &Frame<'_>, addresses: Addresses, (): &()) -> bool {
+        Addresses::of(frame) == Some(addresses)
+    }
+
+    #[inline(always)]
+    fn has_key_of(_frame: &Frame<'_>, (): &()) -> bool {
+        true
+    }
 
     #[inline]
     fn admit(&self, (): ()) -> Result<(), DropReason> {
@@ -114,11 +138,23 @@ impl<'b> Vlans<'b> {
 
 impl Stage for Vlans<'_> {
     type Key = Tags;
+    type Glance = Glance;
     type Meta = Meta;
 
     #[inline]
-    fn key(frame: &Frame<'_>) -> Tags {
-        Tags::of(frame)
+    fn read(frame: &Frame<'_>) -> (Tags, Glance) {
+        let tags = Tags::of(frame);
+        (tags, Glance::of(tags, frame))
+    }
+
+    #[inline(always)]
+    fn is_alike(frame: &Frame<'_>, addresses: Addresses, glance: &Glance) -> bool {
+        glance.is_alike(frame, addresses)
+    }
+
+    #[inline(always)]
+    fn has_key_of(frame: &Frame<'_>, glance: &Glance) -> bool {
+        glance.has_tags_of(frame)
     }
 
     #[inline]
@@ -155,11 +191,22 @@ impl<'b, S> Gated<'b, S> {
 
 impl<S: Stage> Stage for Gated<'_, S> {
     type Key = S::Key;
+    type Glance = S::Glance;
     type Meta = S::Meta;
 
     #[inline]
-    fn key(frame: &Frame<'_>) -> S::Key {
-        S::key(frame)
+    fn read(frame: &Frame<'_>) -> (S::Key, S::Glance) {
+        S::read(frame)
+    }
+
+    #[inline(always)]
+    fn is_alike(frame: &Frame<'_>, addresses: Addresses, glance: &S::Glance) -> bool {
+        S::is_alike(frame, addresses, glance)
+    }
+
+    #[inline(always)]
+    fn has_key_of(frame: &Frame<'_>, glance: &S::Glance) -> bool {
+        S::has_key_of(frame, glance)
     }
 
     #[inline]

@@ -104,7 +104,8 @@ impl<'a> Frame<'a> {
     #[inline]
     pub(crate) fn with_head(self, head: &'a [u8]) -> Option<Self> {
         let head_len = u16::try_from(head.len()).ok()?;
-        let len = self.len - u32::from(self.head_len) + u32::from(head_len);
+        // No frame is shorter than its head, nor so long that this could be too much.
+        let len = self.len.wrapping_sub(u32::from(self.head_len)).wrapping_add(u32::from(head_len));
         let head = NonNull::from(head).cast();
         (len as usize <= MAX_FRAME_LEN).then_some(Self {
             head,
@@ -191,7 +192,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Copies the first part of the frame to `to`: all of its head if that has between 16 and
-    /// [`HEAD_LEN`] bytes, as nearly all have, and otherwise nothing. Returns whether that was
+    /// 80 bytes, as nearly all have, and otherwise nothing. Returns whether that was
     /// the whole frame; if not, [`copy_rest_to_ptr`](Self::copy_rest_to_ptr) has to follow.
     ///
     /// A loop over a burst that calls this one alone has no call to `memcpy` in it.

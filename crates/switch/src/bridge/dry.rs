@@ -4,7 +4,8 @@ use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::{BURST, Frame};
 
-use super::{Bridge, Lookup, Run, gather};
+use super::runs::{Run, gather};
+use super::{Bridge, Lookup};
 use crate::datapath::Source;
 use crate::outputs::Outputs;
 use crate::stage::{Gated, Plain, Stage, Vlans};
@@ -45,8 +46,9 @@ impl Bridge {
         let mut runs = ArrayVec::<Run<S::Key>, BURST>::new();
         gather::<S>(frames, source.stats, &mut runs);
         let mut lookups = ArrayVec::<Lookup<S::Meta>, BURST>::new();
+        let mut admitted = None;
         for run in &runs {
-            self.classify(stage, run, source.stats, &mut lookups);
+            self.classify(stage, run, &mut admitted, source.stats, &mut lookups);
         }
         if !stage.forwards() {
             return source.stats.count_drops(DropReason::SpanningTree, frames.len());

@@ -20,7 +20,7 @@ use crate::outputs::Outputs;
 use crate::port_set::PortSet;
 use crate::stage::{Stage as _, Vlans};
 use crate::vlan::VlanSet;
-use crate::vlan::tags::{Meta, with_vid};
+use crate::vlan::tags::{Meta, Tags, with_vid};
 
 /// What one worker counts of a mirror.
 #[derive(Debug, Default)]
@@ -249,7 +249,7 @@ impl View<'_> {
         let mut bit = 1_u32;
         for frame in frames.iter().take(BURST) {
             if Addresses::of(frame).is_some() {
-                let tags = Vlans::key(frame);
+                let tags = Tags::of(frame);
                 let is_more = last == Some(tags);
                 if let Some(part) = parts.last_mut().filter(|_| is_more) {
                     part.mask |= bit;

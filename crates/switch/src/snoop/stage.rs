@@ -9,6 +9,7 @@ use packet::{Edit, Frame};
 use super::kind::Kind;
 use super::view::{Reach, View};
 use crate::datapath::Source;
+use crate::header::Addresses;
 use crate::inlet::Inlet;
 use crate::marks::bits;
 use crate::stage::Stage;
@@ -54,11 +55,23 @@ pub(crate) struct Known<'b, M> {
 
 impl<'b, S: Stage> Stage for Snooping<'b, S> {
     type Key = (S::Key, Kind);
+    type Glance = ();
     type Meta = Known<'b, S::Meta>;
 
     #[inline]
-    fn key(frame: &Frame<'_>) -> Self::Key {
-        (S::key(frame), Kind::of(frame))
+    fn read(frame: &Frame<'_>) -> (Self::Key, ()) {
+        ((S::read(frame).0, Kind::of(frame)), ())
+    }
+
+    /// What a frame says is told by no glance.
+    #[inline(always)]
+    fn is_alike(_frame: &Frame<'_>, _addresses: Addresses, (): &()) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn has_key_of(_frame: &Frame<'_>, (): &()) -> bool {
+        false
     }
 
     #[inline]

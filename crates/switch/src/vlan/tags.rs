@@ -3,6 +3,8 @@
 use packet::headers::EtherType;
 use packet::{Frame, Tag};
 
+use crate::header::Addresses;
+
 /// Where a frame's outer tag is: behind both addresses.
 const OUTER: usize = 12;
 
@@ -58,6 +60,69 @@ impl Tags {
     /// Whether the frame ends within its tags.
     pub(crate) fn is_cut_off(self) -> bool {
         self == CUT_OFF
+    }
+}
+
+/// The bytes of a frame that tell its tags, by which others are compared with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance {
+    /// Eight bytes from the first tag on, in the order of memory, and which of their bits matter.
+    bits: u64,
+    mask: u64,
+}
+
+impl Default for Glance {
+    /// Like no frame's.
+    fn default() -> Self {
+        Self { bits: 1, mask: 0 }
+    }
+}
+
+impl Glance {
+    /// That of a frame with these tags.
+    #[inline]
+    pub(crate) fn of(tags: Tags, frame: &Frame<'_>) -> Self {
+        let Some(start) = Start::of(frame) else { return Self::default() };
+        // Each tag is told by its kind, and that it is the last one by what follows.
+        let mask = match (tags.outer(), tags.inner()) {
+            (None, _) => [0xFF, 0xFF, 0, 0, 0, 0, 0, 0],
+            (Some(_), None) => [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+            (Some(_), Some(_)) => [0xFF; 8],
+        };
+        let mask = u64::from_ne_bytes(mask);
+        Self { bits: start.tags & mask, mask }
+    }
+
+    /// Whether a frame has these addresses, and surely the same tags.
+    #[inline(always)]
+    pub(crate) fn is_alike(&self, frame: &Frame<'_>, addresses: Addresses) -> bool {
+        Start::of(frame).is_some_and(|start| {
+            // One branch for all.
+            let difference = (start.tags & self.mask) ^ self.bits;
+            start.addresses.difference(addresses) | difference == 0
+        })
+    }
+
+    /// Whether a frame has surely the same tags.
+    #[inline(always)]
+    pub(crate) fn has_tags_of(&self, frame: &Frame<'_>) -> bool {
+        Start::of(frame).is_some_and(|start| start.tags & self.mask == self.bits)
+    }
+}
+
+/// The start of a frame that is long enough for two tags.
+struct Start {
+    addresses: Addresses,
+    tags: u64,
+}
+
+impl Start {
+    #[inline(always)]
+    fn of(frame: &Frame<'_>) -> Option<Self> {
+        let start = frame.head().first_chunk::<{ OUTER + 8 }>()?;
+        let addresses = Addresses::read(start.first_chunk()?)?;
+        let tags = u64::from_ne_bytes(*start.last_chunk()?);
+        Some(Self { addresses, tags })
     }
 }
 
