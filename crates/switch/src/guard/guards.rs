@@ -7,6 +7,7 @@ use eal::clock;
 use ethdev::DropReason;
 use packet::{BURST, EditRoom, Editing, Frame};
 
+use super::ordinary::Ordinary;
 use super::rules::{Denied, Rules};
 use super::storm::Storm;
 use super::{Beyond, BpduGuard, PortGuard, Trip};
@@ -64,12 +65,23 @@ impl Guard {
             source.stats.count_drops(DropReason::Bpdu, frames.len());
             return &[];
         }
-        if !self.rules.are_any()
-            || frames.iter().all(|frame| self.rules.check(frame.head()).is_ok())
-        {
+        if !self.rules.are_any() || self.lets_all_in(frames) {
             return self.admit_calm(frames, source, kept);
         }
         self.admit_some(frames, source, editing, kept)
+    }
+
+    /// Whether all frames come in as they are.
+    fn lets_all_in(&self, frames: &[Frame<'_>]) -> bool {
+        let mut last = None;
+        frames.iter().all(|frame| {
+            let ordinary = Ordinary::of(frame.head());
+            if ordinary.is_some() && ordinary == last {
+                return true;
+            }
+            last = ordinary;
+            self.rules.check(frame.head()).is_ok()
+        })
     }
 
     /// As `admit`, as far as storm limits are concerned.

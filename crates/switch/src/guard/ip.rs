@@ -8,7 +8,7 @@ use packet::headers::{Arp, IpProtocol, Ipv4, Ipv6, Udp};
 use super::rules::{Denied, Rules};
 
 /// Where DHCP servers listen, and clients (RFC 2131, section 4.1; RFC 8415, section 7.2).
-const DHCP: [u16; 2] = [67, 68];
+pub(super) const DHCP: [u16; 2] = [67, 68];
 const DHCP6: [u16; 2] = [547, 546];
 
 /// What a DHCP message is: from a client or from a server (RFC 2131, section 2).

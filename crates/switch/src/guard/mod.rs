@@ -10,6 +10,7 @@
 //! - `storm`: limits of frames that go to many
 //! - [`prefix`]: IP addresses and prefixes
 //! - `rules`: what is made of the settings, and of a frame's link layer
+//! - `ordinary`: packets of which all that is looked at is who sends them to whom
 //! - `ip`: what is checked of IPv4, IPv6 and ARP
 //! - `trip`: what shuts a port
 //! - `set`: sets of numbers that are looked up for each frame
@@ -17,6 +18,7 @@
 mod formats;
 mod guards;
 mod ip;
+mod ordinary;
 pub mod prefix;
 mod rules;
 mod set;
