@@ -18,7 +18,7 @@ use benches::flows::{self, Layers};
 use benches::sink::sink;
 use eal::clock;
 use flow::{Change, Pipeline};
-use openflow::{Action, Instructions, PortNo};
+use openflow::{Action, Field, Instructions, PortNo};
 use packet::{BURST, Frame};
 use switch::bench::Bench;
 use switch::fdb::Fdb;
@@ -50,7 +50,7 @@ fn main() {
 /// What grows: its name, its values, and what is shown of one, for so many bursts.
 type Dimension = (&'static str, &'static [u32], fn(u32, usize) -> f64);
 
-const DIMENSIONS: [Dimension; 10] = [
+const DIMENSIONS: [Dimension; 12] = [
     ("rules", &[10, 100, 1_000, 10_000, 100_000, 1_000_000], |rules, bursts| {
         // One more has flows be told apart.
         known(&apart(Layers { tables: 1, rules: rules - 1, masks: 1 }), FLOWS, bursts)
@@ -82,6 +82,12 @@ const DIMENSIONS: [Dimension; 10] = [
     }),
     ("left-while-rules-are-near", &[1, 32, 1_024], |flows, _| {
         100.0 * while_changing(flows, Rules::Shared, Changes::Near)
+    }),
+    ("left-while-one-is-for-a-flow", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Own, Changes::OneOfTheirs)
+    }),
+    ("left-while-their-rules-change", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Own, Changes::Theirs)
     }),
 ];
 
@@ -212,8 +218,12 @@ enum Rules {
 enum Changes {
     /// Packets to where no flow goes.
     ElseWhere,
-    /// Packets to where all flows go, from where none comes: that takes a look at each flow.
+    /// Packets to where all flows go, from where none comes.
     Near,
+    /// The same, and packets of a single flow.
+    OneOfTheirs,
+    /// The flows' own packets, a hundred flows each time: each of these is decided anew.
+    Theirs,
 }
 
 /// How much of its rate traffic keeps while rules of the tables that it goes through change, a hundred
@@ -234,7 +244,14 @@ fn while_changing(flows: u32, rules: Rules, changes: Changes) -> f64 {
     let mut versions = Vec::new();
     for number in 0..TURNS * 5 {
         alone += sent_in(turn, || path.mixed(flows));
-        change(&mut pipeline, number, changes);
+        match changes {
+            Changes::ElseWhere | Changes::Near => change(&mut pipeline, number, changes),
+            Changes::OneOfTheirs => {
+                change(&mut pipeline, number, Changes::Near);
+                replace(&mut pipeline, number, 1, flows);
+            }
+            Changes::Theirs => replace(&mut pipeline, number, AT_ONCE as u32, flows),
+        }
         let version = Arc::new(pipeline.clone());
         versions.push(Arc::clone(&version));
         let start = clock::now();
@@ -253,7 +270,7 @@ fn change(pipeline: &mut Pipeline, number: u64, changes: Changes) {
             Changes::ElseWhere => {
                 (flows::matching(0x2000_0000 + (rule << 8), rule % USUAL.masks), 500)
             }
-            Changes::Near => (flows::matching_from(0x0080_0000 + rule), 4000),
+            _ => (flows::matching_from(0x0080_0000 + rule), 4000),
         };
         let change = match number % 2 {
             0 => {
@@ -263,5 +280,20 @@ fn change(pipeline: &mut Pipeline, number: u64, changes: Changes) {
             _ => Change::delete(Some(table), matching),
         };
         pipeline.tables.change(&change, 0).unwrap();
+    }
+}
+
+/// Has some of the flows go by other rules of their own than before.
+fn replace(pipeline: &mut Pipeline, number: u64, count: u32, flows: u32) {
+    for flow in 0..count.min(flows) {
+        let flow = (number as u32 * count + flow) % flows;
+        // What is set is another value each time.
+        let set = Action::SetField {
+            field: Field::Metadata,
+            value: number.into(),
+            mask: u64::MAX.into(),
+        };
+        let actions = vec![set, Action::resubmit_table(1)];
+        flows::add(pipeline, 0, 3000, flows::matching_from(flow), actions);
     }
 }

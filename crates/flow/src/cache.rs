@@ -325,7 +325,7 @@ impl PathCache {
         // It stays as it is meanwhile, whoever changes rules.
         let pipeline = Arc::clone(&self.pipeline);
         // Where rules change, it is noted what tells packets from those that a change is about.
-        let traces = self.paths.take_failed();
+        let traces = self.paths.take_traces();
         let mut way = find_way(&pipeline, &mut key.clone(), start, (None, traces));
         for op in &mut way.ops {
             if let Op::Track(track, round) = op
@@ -335,7 +335,7 @@ impl PathCache {
             }
         }
         // There are more numbers than packets of a burst can need.
-        self.paths.intern(way).unwrap_or(NONE)
+        self.paths.intern(way, key).unwrap_or(NONE)
     }
 
     /// The number of what tracked packets go on with.

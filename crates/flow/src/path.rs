@@ -161,6 +161,11 @@ impl TableSet {
         }
     }
 
+    /// Adds those of another set.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
     /// The places at which two lists, of 256 at most, have not the same thing.
     pub(crate) fn of_changed<T>(one: &[Arc<T>], other: &[Arc<T>]) -> Self {
         let mut changed = Self::default();

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::changes::{Changes, Verdict};
+use super::changes::{Changes, Since, Verdict};
 use crate::key::Key;
 use crate::path::{Path, Way};
 use crate::tables::Change;
@@ -44,8 +44,8 @@ struct Known {
     id: u32,
     /// What tells those of this place.
     term: u32,
-    /// The last version for which it is known to hold.
-    checked: u32,
+    /// Until when it is known to hold.
+    checked: Since,
     /// It is left, for this one.
     heir: Option<u32>,
     is_left: bool,
@@ -53,6 +53,8 @@ struct Known {
     hash: u64,
     weight: usize,
     path: Path,
+    /// The only packet that has taken it, as that came in, as far as that is noted.
+    only: Option<Box<Key>>,
     /// What took it since its rules were told.
     packets: u64,
     bytes: u64,
@@ -98,7 +100,7 @@ impl Paths {
             by_hash: HashMap::new(),
             taken: Vec::new(),
             learning: Vec::new(),
-            changes: Changes::new(),
+            changes: Changes::new(seed),
             weight: 0,
             max_weight: MAX_BYTES,
             hand: 0,
@@ -140,7 +142,7 @@ impl Paths {
     /// Whether any packet may take the path of this number, as far as is known.
     #[inline]
     pub(super) fn stands(&self, id: u32) -> bool {
-        self.standing.get(place(id)) == Some(&standing(id, self.changes.version()))
+        self.standing.get(place(id)) == Some(&standing(id, self.changes.loud()))
     }
 
     /// The path that a packet takes by an entry with this number: that one, or its heir.
@@ -172,12 +174,17 @@ impl Paths {
         if known.is_left {
             return Some(Verdict::Unsure);
         }
-        let verdict = changes.judge(&known.path, known.checked, None);
+        let now = changes.now();
+        let verdict = match known.checked.era == now.era {
+            true => changes.judge(&known.path, known.checked, known.only.as_deref()),
+            // Of each of its packets it is to be noted what it is.
+            false => Verdict::Unsure,
+        };
         match verdict {
             Verdict::Holds => {
-                known.checked = changes.version();
+                known.checked = now;
                 if let Some(own) = all.get_mut(place(id)) {
-                    *own = standing(id, known.checked);
+                    *own = standing(id, changes.loud());
                 }
             }
             Verdict::Unsure => {
@@ -191,31 +198,47 @@ impl Paths {
 
     /// The heir of a path that is left, if a packet still takes the same way.
     fn heir(&mut self, id: u32, key: &Key) -> Option<u32> {
-        let known = self.known(id)?;
+        let Self { places, changes, .. } = self;
+        let known = places.get(place(id)).filter(|known| known.id == id)?;
         // Without a trace, nothing is known of a single packet.
-        known.path.trace.as_ref()?;
-        if self.changes.judge(&known.path, known.checked, Some(key)) != Verdict::Holds {
+        let trace = known.path.trace.as_ref()?;
+        if changes.judge(&known.path, known.checked, Some(key)) != Verdict::Holds {
             return None;
+        }
+        if known.checked.era != changes.now().era {
+            if !changes.is_told_by(trace) {
+                return None;
+            }
+            changes.note(key, Some(trace));
         }
         let (heir, hash) = (known.heir, known.hash);
         if let Some(heir) = heir
             && self.check(heir) == Some(Verdict::Holds)
         {
+            self.share(heir, key);
             return Some(heir);
         }
         let path = self.known(id)?.path.clone();
-        let heir = self.add(path, hash)?;
+        let heir = self.add(path, hash, key)?;
         self.known_mut(id)?.heir = Some(heir);
         Some(heir)
     }
 
-    /// Whether a path has failed since that was last asked.
-    pub(super) const fn take_failed(&mut self) -> bool {
-        std::mem::replace(&mut self.has_failed, false)
+    /// A packet with this key takes a path, too.
+    fn share(&mut self, id: u32, key: &Key) {
+        let Some(known) = self.known_mut(id) else { return };
+        known.only = known.only.take().filter(|only| **only == *key);
     }
 
-    /// The number of the path of a way; the same one for ways that are equal.
-    pub(super) fn intern(&mut self, way: Way<'_>) -> Option<u32> {
+    /// Whether a way needs a trace: one has failed since that was last asked, or all are noted.
+    pub(super) const fn take_traces(&mut self) -> bool {
+        std::mem::replace(&mut self.has_failed, false) || self.changes.notes()
+    }
+
+    /// The number of the path of a way, which a packet takes that came in as this; the same one for ways
+    /// that are equal.
+    pub(super) fn intern(&mut self, way: Way<'_>, key: &Key) -> Option<u32> {
+        self.changes.note(key, way.trace.as_ref());
         let hash = way.hash(self.seed);
         let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
         let is_same = |id: &u32| self.get(*id).is_some_and(|path| way.is(path));
@@ -227,22 +250,25 @@ impl Paths {
             if let (Some(trace), Some(other)) = (&mut known.path.trace, &way.trace) {
                 trace.join(other);
             }
+            self.share(id, key);
             return Some(id);
         }
-        self.add(way.into_path(), hash)
+        self.add(way.into_path(), hash, key)
     }
 
-    /// Adds a path that holds.
-    fn add(&mut self, path: Path, hash: u64) -> Option<u32> {
+    /// Adds a path that holds, which a packet takes that came in as this.
+    fn add(&mut self, path: Path, hash: u64, key: &Key) -> Option<u32> {
         let at = self.room()?;
-        let version = self.changes.version();
+        self.changes.note_path(&path);
+        let (now, loud) = (self.changes.now(), self.changes.loud());
+        let only = self.changes.notes().then(|| Box::new(*key));
         let known = self.places.get_mut(at)?;
         known.term += 1;
         let id = known.term << PLACE_BITS | u32::try_from(at).ok()?;
-        let weight = size_of::<Known>() + path.weight();
+        let weight = size_of::<Known>() + path.weight() + only.as_deref().map_or(0, size_of_val);
         let term = known.term;
-        *known = Known { id, term, weight, hash, path, ..Known::new(version) };
-        *self.standing.get_mut(at)? = standing(id, version);
+        *known = Known { id, term, weight, hash, path, only, ..Known::new(now) };
+        *self.standing.get_mut(at)? = standing(id, loud);
         self.weight += weight;
         self.by_hash.entry(hash).or_default().push(id);
         Some(id)
@@ -261,7 +287,7 @@ impl Paths {
         if is_full {
             return None;
         }
-        self.places.push(Known::new(0));
+        self.places.push(Known::new(Since { version: 0, era: 0 }));
         self.standing.push(0);
         Some(self.places.len() - 1)
     }
@@ -270,9 +296,10 @@ impl Paths {
     fn remove(&mut self, id: u32) {
         self.unlist(id);
         self.tell(id);
+        let now = self.changes.now();
         let Some(known) = self.known_mut(id) else { return };
         let term = known.term;
-        let gone = std::mem::replace(known, Known { term, ..Known::new(0) });
+        let gone = std::mem::replace(known, Known { term, ..Known::new(now) });
         self.weight -= gone.weight;
         if let Some(own) = self.standing.get_mut(place(id)) {
             *own = 0;
@@ -335,12 +362,11 @@ impl Paths {
     /// has taken lately. No number is in use by then.
     pub(super) fn tidy(&mut self) {
         for _ in 0..AT_ONCE.min(self.places.len()) {
-            let version = self.changes.version();
             self.hand = (self.hand + 1) % self.places.len().max(1);
             let are_many = self.are_many();
             let Some(known) = self.places.get_mut(self.hand) else { return };
             let id = known.id;
-            let is_of_use = known.checked == version || self.changes.reach(known.checked);
+            let is_of_use = self.changes.reach(known.checked);
             let was_taken = known.packets > 0 || known.was_taken;
             known.was_taken &= !are_many;
             if id != NONE && (!is_of_use || are_many && !was_taken) {
@@ -395,18 +421,19 @@ impl Paths {
 }
 
 impl Known {
-    /// Nothing yet, in this version.
-    fn new(version: u32) -> Self {
+    /// Nothing yet, by now.
+    fn new(checked: Since) -> Self {
         Self {
             id: NONE,
             term: 0,
-            checked: version,
+            checked,
             heir: None,
             is_left: false,
             was_taken: true,
             hash: 0,
             weight: 0,
             path: Path::new(Default::default(), Default::default(), None),
+            only: None,
             packets: 0,
             bytes: 0,
         }

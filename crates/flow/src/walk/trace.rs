@@ -49,6 +49,16 @@ impl Trace {
         last.map_or(Known::Own, |step| Known::Is(step.value))
     }
 
+    /// Whether it is known what a word was.
+    pub(crate) fn knows(&self, word: u8) -> bool {
+        self.unknown & bit(word) == 0
+    }
+
+    /// What a word was on the way, beside what it was when the packet came in.
+    pub(crate) fn values_of(&self, word: u8) -> impl Iterator<Item = u64> {
+        self.of(word).map(|step| step.value)
+    }
+
     /// Other packets take the path, of which this is known.
     pub(crate) fn join(&mut self, other: &Self) {
         if self.steps != other.steps {
