@@ -22,6 +22,9 @@ const ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
 /// Those of ICMPv6 (RFC 4443, section 3): unreachable, too big, time exceeded, parameter problem.
 const ERRORS_V6: [u8; 4] = [1, 2, 3, 4];
 
+/// The header that packets of SCTP have in common (RFC 9260, section 3.1).
+const SCTP_LEN: usize = 12;
+
 /// The option of TCP by which windows are scaled (RFC 7323, section 2.2).
 const WINDOW_SCALE: u8 = 3;
 
@@ -160,6 +163,11 @@ impl Look {
                 }
                 self.ports(network, (udp.source_port(), udp.destination_port()))
             }
+            IpProtocol::SCTP => {
+                let [a, b, c, d, ..] = *network.payload.first_chunk::<SCTP_LEN>()?;
+                let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                self.ports(network, ports).filter(|_| network.payload_len >= SCTP_LEN)
+            }
             IpProtocol::ICMP if network.source.is_ipv4() => self.icmp(network, false),
             IpProtocol::ICMPV6 if network.source.is_ipv6() => self.icmp(network, true),
             _ => self.seen(network, (0, 0)),
@@ -194,7 +202,7 @@ impl Look {
         let first: &[u8; 8] = inner.payload.first_chunk()?;
         let [a, b, c, d, e, f, ..] = *first;
         let seen = match inner.protocol {
-            IpProtocol::TCP | IpProtocol::UDP => {
+            IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP => {
                 let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                 self.ports(inner, ports)?
             }

@@ -191,10 +191,10 @@ impl Iterator for Tries {
     }
 }
 
-/// Whether packets have ports, or an identifier, that can be replaced: a checksum of SCTP is over all of
-/// the packet, of which there is only the beginning.
+/// Whether packets have ports, or an identifier, that can be replaced.
 fn has_numbers(tuple: &Tuple) -> bool {
-    tuple.is_icmp() || matches!(tuple.protocol(), IpProtocol::TCP | IpProtocol::UDP)
+    tuple.is_icmp()
+        || matches!(tuple.protocol(), IpProtocol::TCP | IpProtocol::UDP | IpProtocol::SCTP)
 }
 
 /// Ports that one is replaced with where nothing is said.

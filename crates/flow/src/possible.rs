@@ -30,20 +30,20 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             let left = nesting.checked_sub(1).ok_or(Refusal::Action("clone within so many"))?;
             check_all(actions, left)
         }
-        Action::SetField { field, .. } | Action::DeleteField(field) => check_target(*field),
-        Action::Load { target, .. } | Action::Pop(target) => check_target(target.field),
+        Action::SetField { field, .. } | Action::DeleteField(field) => check_field(*field),
+        Action::Load { target, .. } | Action::Pop(target) => check_field(target.field),
         Action::Push(source) | Action::OutputField { source, .. } => check_field(source.field),
         Action::Move { source, target } => {
             check_field(source.field)?;
-            check_target(target.field)
+            check_field(target.field)
         }
         Action::Learn(learn) => {
-            learn.result.map_or(Ok(()), |target| check_target(target.field))?;
+            learn.result.map_or(Ok(()), |target| check_field(target.field))?;
             fields(learn).try_for_each(check_field)
         }
-        Action::CheckPktLarger { target, .. } => check_target(target.field),
-        Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_target(to.field)),
-        Action::Multipath(multipath) => check_target(multipath.target.field),
+        Action::CheckPktLarger { target, .. } => check_field(target.field),
+        Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_field(to.field)),
+        Action::Multipath(multipath) => check_field(multipath.target.field),
         Action::Ct(ct) => check_ct(ct),
         other => match missing(other) {
             Some(name) => Err(Refusal::Action(name)),
@@ -70,13 +70,6 @@ fn check_ct(ct: &Ct) -> Result<(), Refusal> {
 
 fn check_field(field: Field) -> Result<(), Refusal> {
     if place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
-}
-
-/// The same, of one that is written to.
-fn check_target(field: Field) -> Result<(), Refusal> {
-    // Its checksum is over the whole payload, which stays with the sender.
-    let is_sctp = matches!(field, Field::SctpSrc | Field::SctpDst);
-    if is_sctp { Err(Refusal::Field(field)) } else { check_field(field) }
 }
 
 /// The name of an action that there is not.

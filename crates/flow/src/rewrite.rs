@@ -6,6 +6,7 @@ pub use translate::translate;
 
 use packet::Open;
 use packet::checksum::update;
+use packet::crc32c;
 
 use crate::extract::{Depth, Layers, extract};
 use crate::key::{Key, slot};
@@ -24,6 +25,7 @@ const MPLS_MULTICAST: u16 = 0x8848;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
 
 /// Changes a frame. What it says of the frame, as that it has an IPv4 header, was true of the packet that
 /// the path was found for; where it is not of this one, nothing is changed. Returns whether there was room
@@ -204,9 +206,34 @@ impl<'l, 'e> Layered<'l, 'e> {
         let before: Vec2 = words(place);
         set(place, mask.into(), value.into());
         let after = words(place);
+        if covers == Covers::Transport && self.key.get_u8(slot::IP_PROTO) == SCTP {
+            let words = before.into_iter().zip(after).enumerate();
+            words.for_each(|(word, (old, new))| self.mend_sctp(at + 2 * word, old, new));
+            return;
+        }
         for (old, new) in before.into_iter().zip(after) {
             self.mend(old, new, covers);
         }
+    }
+
+    /// Mends the checksum of SCTP, which is over all of its packet, and over no addresses.
+    #[cold]
+    fn mend_sctp(&mut self, at: usize, old: u16, new: u16) {
+        let Some(behind) = self.end().and_then(|end| end.checked_sub(at + 2)) else { return };
+        let change = crc32c::change(old.to_be_bytes(), new.to_be_bytes(), behind);
+        let Some(place) = self.transport(8) else { return };
+        let place = self.frame.head_mut().get_mut(place..).and_then(|rest| rest.first_chunk_mut());
+        if let Some(place) = place {
+            let place: &mut [u8; 4] = place;
+            *place = (u32::from_le_bytes(*place) ^ change).to_le_bytes();
+        }
+    }
+
+    /// Where the packet of IP ends.
+    fn end(&self) -> Option<usize> {
+        let (at, before) = if self.is(IPV4) { (2, 0) } else { (4, 40) };
+        let len = self.frame.head().get(self.network(at)..)?.first_chunk()?;
+        Some(self.network(before + usize::from(u16::from_be_bytes(*len))))
     }
 
     /// Mends the checksums that are over a word.
@@ -272,7 +299,7 @@ impl<'l, 'e> Layered<'l, 'e> {
             if is_icmp {
                 let of = |from: u64| bits(from, 0) << 8 & 0xFF00 | bits(from, 16) & 0xFF;
                 self.put::<2>(at, of(mask), of(value), Covers::Transport);
-            } else if matches!(proto, TCP | UDP) {
+            } else if matches!(proto, TCP | UDP | SCTP) {
                 self.put::<2>(at, bits(mask, 0), bits(value, 0), Covers::Transport);
                 self.put::<2>(at + 2, bits(mask, 16), bits(value, 16), Covers::Transport);
             }

@@ -36,6 +36,7 @@ pub mod announce;
 pub mod builder;
 pub mod checksum;
 mod copy;
+pub mod crc32c;
 pub mod edit;
 pub mod flow;
 pub mod frame;

@@ -150,6 +150,18 @@ fn ports_are_others_only_where_they_have_to_be() {
 }
 
 #[test]
+fn ports_of_sctp_are_others_too() {
+    let (_, mut lane) = lane();
+    let few = Nat { ports: Some((100, 101)), ..nat(NatEnd::Source, (9, 9)) };
+    let ports = [5000, 5001, 5002].map(|port| {
+        let (_, after) = pass(&mut lane, &seen(132, (1, port), (2, 80), 0), &commit(few));
+        after.map(|after| after.ports().0)
+    });
+    assert_eq!(ports.iter().flatten().collect::<HashSet<_>>(), HashSet::from([&100, &101]));
+    assert_eq!(ports[2], None);
+}
+
+#[test]
 fn who_has_taken_all_ports_holds_up_nobody() {
     let (all, mut lane) = lane();
     let few = Nat { ports: Some((100, 149)), ..nat(NatEnd::Source, (9, 9)) };

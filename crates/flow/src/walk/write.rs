@@ -7,7 +7,6 @@ use packet::MacAddr;
 
 use super::{Kind, State, Walk, is_tagged};
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
-use crate::path::Lost;
 use crate::place::place;
 
 impl Walk<'_> {
@@ -65,14 +64,6 @@ impl Walk<'_> {
             Action::SetNwTos(tos) if is_ip => self.put(slot::IP_DSCP, u128::from(*tos >> 2)),
             Action::SetNwEcn(ecn) if is_ip => self.put(slot::IP_ECN, u128::from(*ecn)),
             Action::SetNwTtl(ttl) if is_ip => self.put(slot::IP_TTL, u128::from(*ttl)),
-            Action::SetL4Src(_) | Action::SetL4Dst(_) if holds(Prerequisite::Sctp, key) => {
-                // It must not go out as it came either.
-                self.note(
-                    Kind::Error,
-                    format_args!("ports of SCTP cannot be written, dropping packet"),
-                );
-                self.error = Some(Lost::Dropped);
-            }
             Action::SetL4Src(port) if has_ports => self.put(slot::TP_SRC, u128::from(*port)),
             Action::SetL4Dst(port) if has_ports => self.put(slot::TP_DST, u128::from(*port)),
             _ => {}

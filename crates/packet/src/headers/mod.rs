@@ -42,6 +42,8 @@ impl IpProtocol {
     pub const UDP: Self = Self(17);
     /// ICMP for IPv6.
     pub const ICMPV6: Self = Self(58);
+    /// SCTP.
+    pub const SCTP: Self = Self(132);
     /// IPv6: nothing follows.
     pub const NONE: Self = Self(59);
 }

@@ -181,3 +181,56 @@ fn checksums_that_are_only_begun_stay_so() {
     let got = translated(&Frame::from_bytes(&answer), &back);
     assert_eq!(got, Some(one.reversed().frame(0, b"hi")));
 }
+
+/// CRC32c by the book.
+fn crc32c(message: &[u8]) -> u32 {
+    let step = |crc: u32, _| crc >> 1 ^ if crc & 1 != 0 { 0x82F6_3B78 } else { 0 };
+    let each = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
+    !message.iter().fold(u32::MAX, each)
+}
+
+/// A packet of SCTP with these ends, as one of UDP is, but for what is behind its ports.
+fn sctp(facts: &Facts, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Facts { kind: 1, ..*facts }.frame(0, &[&[0; 4], payload].concat());
+    let transport = if facts.is_v6 {
+        frame[20] = 132;
+        54
+    } else {
+        let sum = u16::from_be_bytes([frame[24], frame[25]]);
+        let word = u16::from_be_bytes([frame[22], frame[23]]);
+        frame[23] = 132;
+        let sum = update(sum, word, word & 0xFF00 | 132);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        34
+    };
+    frame[transport + 4..transport + 12].copy_from_slice(&[1, 2, 3, 4, 0, 0, 0, 0]);
+    let sum = crc32c(&frame[transport..]).to_le_bytes();
+    frame[transport + 8..transport + 12].copy_from_slice(&sum);
+    // Padding is no part of the packet.
+    [&frame[..], &[0xFF; 3]].concat()
+}
+
+proptest! {
+    #[test]
+    fn packets_of_sctp_have_the_checksum_of_all_of_them(
+        (one, other) in facts(),
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let tuple = |facts: &Facts| {
+            let ((from, to), ports) = (facts.ends(), (facts.source.1, facts.destination.1));
+            Tuple::new(IpProtocol::SCTP, (from, ports.0), (to, ports.1), 0).unwrap()
+        };
+        let how = Translation { before: tuple(&one), after: tuple(&other), is_error: false };
+        let mut before = sctp(&one, &payload);
+        let kind = if one.is_v6 { 0x86DD } else { 0x0800 };
+        let seen = dissect(kind, &before[14..], before.len() - 14, 0);
+        prop_assert_eq!(seen.as_ref().map(conntrack::Seen::tuple), Some(&how.before));
+        let got = translated(&Frame::from_bytes(&before), &how);
+        prop_assert_eq!(got, Some(sctp(&other, &payload)));
+        // How long all of the packet is, its first fragment does not say.
+        if !one.is_v6 && one.source.1 != other.source.1 {
+            before[20] = 0x20;
+            prop_assert_eq!(translated(&Frame::from_bytes(&before), &how), None);
+        }
+    }
+}
