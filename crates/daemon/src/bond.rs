@@ -7,6 +7,7 @@ use switch::{BOND_DEVICE, Lacp, LldpMode, MAX_MEMBERS, PortVlan};
 
 use crate::error::Error;
 use crate::file::explain;
+use crate::object;
 use crate::state::{Port, State};
 
 impl Port {
@@ -72,7 +73,7 @@ impl State {
                 (None, _) => {}
             }
         }
-        let changed = serde_json::from_value(own);
+        let changed = object::read(own);
         port.bonding = changed.map_err(|error| failed(&explain(&error.to_string())))?;
         members.map_or(Ok(()), |members| self.set_members(name, members))
     }

@@ -9,6 +9,7 @@ use switch::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, Rstp};
 
 use crate::error::Error;
 use crate::file::explain;
+use crate::object;
 use crate::snoop::McastSnooping;
 use crate::state::{Fdb, Port, State, is_default};
 
@@ -190,7 +191,7 @@ impl Bridge {
         for (key, value) in settings {
             set(&mut own, &key, value);
         }
-        serde_json::from_value(own).map_err(|error| explain(&error.to_string()))
+        object::read(own).map_err(|error| explain(&error.to_string()))
     }
 }
 

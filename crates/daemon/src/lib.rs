@@ -34,6 +34,7 @@
 //! - [`metrics`]: where figures are read
 //! - `mirror`: mirrors in a state
 //! - [`merge`](mod@merge): what a file has changed since it was read
+//! - [`object`]: values of JSON as types
 //! - [`error`]: what can go wrong
 //! - `patch`: patch ports
 //! - [`snoop`]: groups of IGMP and MLD
@@ -55,6 +56,7 @@ pub mod hub;
 pub mod merge;
 pub mod metrics;
 mod mirror;
+pub mod object;
 mod patch;
 pub mod snoop;
 pub mod state;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::object;
 use crate::state::State;
 
 /// `running` with whatever differs between `base` and `file` as `file` says. What both of them say,
@@ -15,7 +16,7 @@ pub fn merge(base: &State, file: &State, running: &State) -> Result<State, Error
     let value = |state: &State| serde_json::to_value(state).map_err(|error| wrong(&error));
     let (base, file, running) = (value(base)?, value(file)?, value(running)?);
     let merged = pick(Some(&base), Some(&file), Some(&running)).unwrap_or_default();
-    serde_json::from_value(merged).map_err(|error| wrong(&error))
+    object::read(merged).map_err(|error| wrong(&error))
 }
 
 fn wrong(error: &serde_json::Error) -> Error {

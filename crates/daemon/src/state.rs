@@ -23,6 +23,7 @@ use crate::bridge::Bridge;
 use crate::error::Error;
 use crate::file::explain;
 use crate::metrics::Metrics;
+use crate::object;
 use crate::snoop::McastSnooping;
 use crate::text;
 use crate::vdpa::Vdpa;
@@ -485,7 +486,7 @@ impl State {
                 value => _ = all.insert(key, value),
             }
         }
-        let changed = serde_json::from_value(Value::Object(all));
+        let changed = object::read(Value::Object(all));
         *port = changed.map_err(|error| wrong(&explain(&error.to_string())))?;
         Ok(())
     }
@@ -547,7 +548,7 @@ fn is_setting(key: &str) -> bool {
     // All settings have defaults, which a file need not say: so ask for one that has none.
     let parts = [("device", Value::from("")), (key, Value::Null)];
     let parts = parts.map(|(key, value)| (key.to_owned(), value));
-    let error = serde_json::from_value::<Port>(Value::Object(parts.into_iter().collect())).err();
+    let error = object::read::<Port>(Value::Object(parts.into_iter().collect())).err();
     error.is_none_or(|error| !error.to_string().starts_with("unknown field"))
 }
 

@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, Table, TableLike};
 
+use crate::object;
+
 /// Tables within tables of a file at most. What is a state needs a handful.
 const MOST_NESTED: usize = 32;
 
@@ -24,7 +26,7 @@ pub(crate) struct Fault {
 /// What is no `T`, or no value of JSON; of several the first one.
 pub(crate) fn read<T: DeserializeOwned>(item: &Item) -> Result<T, Fault> {
     let value = value_of(item, 0)?;
-    let parse = |value| serde_json::from_value::<T>(value).map_err(|error| error.to_string());
+    let parse = |value| object::read::<T>(value).map_err(|error| error.to_string());
     // The value is there for the case that something is wrong with it, too.
     parse(value.clone()).map_err(|message| {
         let fails = |value| parse(value).err().as_ref() == Some(&message);

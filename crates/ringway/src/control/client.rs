@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::object;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -126,7 +127,7 @@ impl Client {
 
     /// Makes an answer what it is expected to be.
     pub fn parse<T: DeserializeOwned>(&self, value: Value) -> Result<T, Failure> {
-        serde_json::from_value(value).map_err(|error| {
+        object::read(value).map_err(|error| {
             self.broken(&format!("unexpected answer ({error}); is the switch of another version?"))
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use daemon::object::Given;
 use serde::de::Error as _;
 use serde::ser::{Error as _, SerializeMap as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -47,7 +48,7 @@ impl<'de> Deserialize<'de> for Notice {
         let uptime = members.shift_remove(UPTIME).as_ref().and_then(Value::as_u64);
         let uptime_ms = uptime.ok_or_else(|| D::Error::missing_field(UPTIME))?;
         let whole = tagged::join(EVENT, "the name of an event", members)?;
-        let event = Event::deserialize(whole).map_err(D::Error::custom)?;
+        let event = Event::deserialize(Given(whole)).map_err(D::Error::custom)?;
         Ok(Self { uptime_ms, event })
     }
 }

@@ -1,5 +1,6 @@
 //! What may be asked of a switch at its control socket.
 
+use daemon::object::Given;
 use serde::de::Error as _;
 use serde::ser::{Error as _, SerializeMap as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -336,7 +337,7 @@ impl<'de> Deserialize<'de> for Request {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let members = Map::deserialize(deserializer)?;
         let whole = tagged::join(COMMAND, "the name of a command", members)?;
-        Self::deserialize(whole).map_err(D::Error::custom)
+        Self::deserialize(Given(whole)).map_err(D::Error::custom)
     }
 }
 
