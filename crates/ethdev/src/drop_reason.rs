@@ -80,8 +80,14 @@ pub enum DropReason {
     NoFlow,
     /// Rules of its bridge's flow tables send it nowhere.
     FlowDrop,
-    /// Its way through its bridge's flow tables came to too many of them, or to too many changes.
+    /// Its way through its bridge's flow tables has no end.
     FlowTooDeep,
+    /// It came to too many flow tables.
+    FlowTooLong,
+    /// Rules of its bridge's flow tables put too much on its stack.
+    FlowStack,
+    /// Rules of its bridge's flow tables would give it more labels of MPLS than are looked at.
+    FlowLabels,
     /// It is a fragment that is too short, or such as nobody makes.
     FragmentBad,
     /// It is a fragment that is over others of its packet, or there already.
@@ -100,7 +106,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 44;
+    pub const COUNT: usize = 47;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -141,6 +147,9 @@ impl DropReason {
         Self::NoFlow,
         Self::FlowDrop,
         Self::FlowTooDeep,
+        Self::FlowTooLong,
+        Self::FlowStack,
+        Self::FlowLabels,
         Self::FragmentBad,
         Self::FragmentOverlap,
         Self::FragmentNoRoom,
@@ -191,6 +200,9 @@ impl DropReason {
             Self::NoFlow => "no_flow",
             Self::FlowDrop => "flow_drop",
             Self::FlowTooDeep => "flow_too_deep",
+            Self::FlowTooLong => "flow_too_long",
+            Self::FlowStack => "flow_stack",
+            Self::FlowLabels => "flow_labels",
             Self::FragmentBad => "fragment_bad",
             Self::FragmentOverlap => "fragment_overlap",
             Self::FragmentNoRoom => "fragment_no_room",

@@ -130,8 +130,14 @@ pub enum Lost {
     NoRule,
     /// That is what its rules say.
     Dropped,
-    /// It came to too many tables.
+    /// It came to tables within tables without an end.
     TooDeep,
+    /// It came to too many tables.
+    TooMany,
+    /// It put too much on its stack.
+    StackTooDeep,
+    /// It has more labels than are looked at.
+    TooManyLabels,
 }
 
 /// Ports that a simple path sends to, at most.

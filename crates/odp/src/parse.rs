@@ -199,6 +199,16 @@ impl Parsed {
                     return self.put(*slot, read(unmasked(text))?);
                 }
                 let (_, lines) = HEADERS.iter().find(|(known, _)| *known == name)?;
+                // What it is, is said by that where nothing else says it.
+                let ether_type = match name {
+                    "ipv4" => 0x0800,
+                    "ipv6" => 0x86DD,
+                    "arp" => 0x0806,
+                    _ => 0,
+                };
+                if self.key.get(slot::ETH_TYPE) == 0 {
+                    self.key.set(slot::ETH_TYPE, ether_type);
+                }
                 for pair in pairs(text) {
                     let (field, value) = pair?;
                     let (_, slot, read) = lines.iter().find(|(known, ..)| *known == field)?;

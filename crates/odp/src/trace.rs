@@ -170,6 +170,9 @@ impl Told {
 /// The most bridges that a packet is followed through.
 const MAX_BRIDGES: usize = 1_024;
 
+/// Errors of ways that have no end, as far as can be told.
+const ENDLESS: [&str; 2] = ["Recursion too deep", "Too many resubmits"];
+
 /// The most errors that are kept for the log.
 const MAX_ERRORS: usize = 16;
 
@@ -368,7 +371,8 @@ impl<'w> Tracer<'w> {
             text += "\nThis flow is handled by the userspace slow path because it:\n  - Uses action(s) \
                      not supported by datapath.";
         }
-        (Told { text, mask, actions, errors, is_lost: error.is_some() }, rounds)
+        let is_lost = error.is_some_and(|error| ENDLESS.contains(&error));
+        (Told { text, mask, actions, errors, is_lost }, rounds)
     }
 }
 

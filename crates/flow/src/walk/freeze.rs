@@ -14,7 +14,7 @@ use super::Walk;
 use crate::frozen::{Frozen, MAX_REST, Rest};
 use crate::groups::PlaceHash;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
-use crate::path::{Op, PacketIn};
+use crate::path::{Lost, Op, PacketIn};
 
 /// A packet that stops: who is told, and what is left so far.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Walk<'_> {
         let Some(freezing) = &mut self.freezing else { return };
         freezing.count = freezing.count.saturating_add(left.len());
         if freezing.count > MAX_REST || freezing.rest.len() >= MAX_REST {
-            return self.fail(format_args!("over {MAX_REST} actions left"));
+            return self.fail(Lost::TooMany, format_args!("over {MAX_REST} actions left"));
         }
         let apply = left.to_vec();
         let instructions = match of {

@@ -9,7 +9,7 @@ use openflow::message::group::{Bucket as Desc, GroupType};
 
 use super::{Kind, MAX_LOOKUPS, Place, Walk};
 use crate::groups::{Bucket, Choice, Group, mark};
-use crate::path::Op;
+use crate::path::{Lost, Op};
 
 /// Buckets that one packet comes to, at most.
 const MAX_BUCKETS: u32 = MAX_LOOKUPS;
@@ -64,7 +64,7 @@ impl<'w> Walk<'w> {
     /// Does what a bucket says, with a packet of its own.
     fn bucket(&mut self, bucket: &'w Bucket) {
         if self.buckets >= MAX_BUCKETS {
-            return self.fail(format_args!("over {MAX_BUCKETS} buckets"));
+            return self.fail(Lost::TooMany, format_args!("over {MAX_BUCKETS} buckets"));
         }
         self.buckets += 1;
         // A packet that is lost in one of several buckets has come to all of them.

@@ -214,7 +214,7 @@ mod tests {
         let many = vec![check(100); 300];
         let many = pipeline(&[(0, 0, Match::new(), many)]);
         let path = walk(&many, &mut key(), &Start::Table, Some(&mut Told::default()));
-        assert_eq!(path.lost, Some(crate::path::Lost::TooDeep));
+        assert_eq!(path.lost, Some(crate::path::Lost::TooMany));
         assert_eq!(sent(&many, 1), [0; 0]);
     }
 }

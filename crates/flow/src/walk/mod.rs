@@ -256,9 +256,9 @@ impl<'w> Walk<'w> {
         self.tell(|watch, _| watch.note(kind, note));
     }
 
-    fn fail(&mut self, note: Arguments<'_>) {
+    fn fail(&mut self, lost: Lost, note: Arguments<'_>) {
         self.note(Kind::Error, note);
-        self.error = Some(Lost::TooDeep);
+        self.error = Some(lost);
     }
 
     /// Whether no more actions are done.
@@ -598,7 +598,8 @@ impl<'w> Walk<'w> {
     /// Does actions with a copy of the packet.
     fn clone(&mut self, actions: &[Action]) {
         if self.level >= MAX_LEVEL {
-            return self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+            return self
+                .fail(Lost::TooDeep, format_args!("over max translation depth {MAX_DEPTH}"));
         }
         // Off the stack, which deep clones must not exhaust.
         let (state, stack) = (Box::new(self.state.clone()), self.stack.clone());

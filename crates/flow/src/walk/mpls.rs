@@ -181,7 +181,7 @@ impl Walk<'_> {
                 LABELS.len()
             ),
         );
-        self.error = Some(Lost::Dropped);
+        self.error = Some(Lost::TooManyLabels);
     }
 
     /// Writes to the outermost label, if there is one.

@@ -7,7 +7,7 @@ use openflow::packet_in::Reason;
 
 use super::{MAX_DEPTH, MAX_LEVEL, MAX_LOOKUPS, MAX_OPS, MAX_STACK, NO_METER, Place, Step, Walk};
 use crate::key::{Slot, slot};
-use crate::path::Passed;
+use crate::path::{Lost, Passed};
 use crate::pattern::mix;
 use crate::rule::Rule;
 use crate::tables::Miss;
@@ -33,6 +33,8 @@ impl<'w> Walk<'w> {
     fn tables<const ORIGINAL: bool>(&mut self, port: PortNo, table: u8, may_ask: bool) {
         let is_first = std::mem::take(&mut self.is_first);
         let (depth, level) = (self.depth, self.level);
+        // What a rule says is no bucket's, though a bucket has sent the packet there.
+        let is_in_group = std::mem::take(&mut self.is_in_group);
         let mut after = (self.table, self.cookie, self.is_miss, self.rule);
         let (mut next, mut is_at_first) = (Some((port, table, may_ask)), is_first);
         if ORIGINAL {
@@ -45,7 +47,7 @@ impl<'w> Walk<'w> {
                 after = (self.table, self.cookie, self.is_miss, self.rule);
             }
         }
-        (self.depth, self.level) = (depth, level);
+        (self.depth, self.level, self.is_in_group) = (depth, level, is_in_group);
         (self.table, self.cookie, self.is_miss, self.rule) = after;
     }
 
@@ -165,13 +167,13 @@ impl<'w> Walk<'w> {
     #[cold]
     fn refuse(&mut self) {
         if self.is_deep() {
-            self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+            self.fail(Lost::TooDeep, format_args!("over max translation depth {MAX_DEPTH}"));
         } else if self.lookups >= MAX_LOOKUPS {
-            self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
+            self.fail(Lost::TooMany, format_args!("over {MAX_LOOKUPS} resubmit actions"));
         } else if self.ops.len() >= MAX_OPS {
             self.stop();
         } else if self.stack.len() >= MAX_STACK {
-            self.fail(format_args!("resubmits yielded over 64 kB of stack"));
+            self.fail(Lost::StackTooDeep, format_args!("resubmits yielded over 64 kB of stack"));
         }
     }
 

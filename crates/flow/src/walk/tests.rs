@@ -244,7 +244,7 @@ fn loops_end_and_take_the_packet_along() {
     let endless = pipeline(&[(0, 0, Match::new(), vec![output(2), Action::resubmit_table(0)])]);
     assert_eq!((path(&endless).lost, path(&endless).ops.len()), (Some(Lost::TooDeep), 0));
     let rules: Vec<_> = (0..20).map(|table| (table, 0, Match::new(), twice(table + 1))).collect();
-    assert_eq!(path(&pipeline(&rules)).lost, Some(Lost::TooDeep));
+    assert_eq!(path(&pipeline(&rules)).lost, Some(Lost::TooMany));
     let few = path(&pipeline(&rules[..8]));
     assert_eq!((few.lost, few.ops.len()), (None, 255));
 }

@@ -113,3 +113,13 @@ fn what_is_not_understood_is_an_error() {
     assert_eq!(parse_hex("00fF"), Some(vec![0, 255]));
     assert!(["", "0", "0g", "é"].map(parse_hex).iter().all(Option::is_none));
 }
+
+#[test]
+fn a_header_of_the_network_says_what_it_is_where_nothing_else_does() {
+    let of = |text: &str| parse(text).unwrap().key.get_u16(slot::ETH_TYPE);
+    assert_eq!(
+        (of("ipv4(ttl=1)"), of("ipv6(hlimit=1)"), of("arp(op=1)")),
+        (0x0800, 0x86DD, 0x0806)
+    );
+    assert_eq!((of("eth_type(0x8100),ipv4(ttl=1)"), of("eth(src=0:0:0:0:0:1)")), (0x8100, 0));
+}

@@ -282,5 +282,8 @@ pub(super) const fn reason(lost: Lost) -> DropReason {
         Lost::NoRule => DropReason::NoFlow,
         Lost::Dropped => DropReason::FlowDrop,
         Lost::TooDeep => DropReason::FlowTooDeep,
+        Lost::TooMany => DropReason::FlowTooLong,
+        Lost::StackTooDeep => DropReason::FlowStack,
+        Lost::TooManyLabels => DropReason::FlowLabels,
     }
 }

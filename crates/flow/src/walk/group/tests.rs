@@ -132,7 +132,7 @@ fn loops_and_floods_of_groups_are_dropped() {
     });
     let mut flood = pipeline(&groups.collect::<Vec<_>>());
     rule(&mut flood, 0, vec![Action::Group(0)]);
-    assert_eq!((path(&flood).lost, path(&flood).ops.len()), (Some(Lost::TooDeep), 0));
+    assert_eq!((path(&flood).lost, path(&flood).ops.len()), (Some(Lost::TooMany), 0));
     // The same with groups that are asked whether they are alive.
     for id in 0..60 {
         let watch = |place| Desc { watch_group: id + 1, ..bucket(place, vec![output(2)]) };
@@ -323,4 +323,21 @@ fn whoever_follows_a_packet_can_have_it_stop_before_a_bucket() {
     assert_eq!(ways.collect::<Vec<_>>(), [vec![Op::Output(2)], vec![Op::Output(2), Op::Output(5)]]);
     let all = [Op::Output(2), Op::Output(4), Op::Output(2), Op::Output(5)];
     assert_eq!(&*path(&pipeline).ops, all);
+}
+
+/// As in Open vSwitch: a bucket that sends a packet to a table has its rules speak for themselves.
+#[test]
+fn what_rules_behind_a_bucket_tell_controllers_is_no_bucket_s() {
+    use openflow::packet_in::Reason;
+
+    let buckets = vec![vec![Action::output(PortNo::CONTROLLER)], vec![Action::resubmit_table(1)]];
+    let mut both = pipeline(&[(1, GroupType::All, buckets)]);
+    rule(&mut both, 0, vec![Action::Group(1)]);
+    rule(&mut both, 1, vec![Action::output(PortNo::CONTROLLER)]);
+    let path = path(&both);
+    let reasons = path.ops.iter().filter_map(|op| match op {
+        Op::Controller(about) => Some(about.reason),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), [Reason::GROUP, Reason::ACTION]);
 }

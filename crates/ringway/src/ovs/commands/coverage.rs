@@ -10,6 +10,16 @@ use switch::{FdbReport, GroupCounts};
 
 use super::Appctl;
 
+/// Why rules have not let frames pass, and how Open vSwitch calls it behind `drop_action_`.
+const DROPS: [(DropReason, &str); 6] = [
+    (DropReason::FlowDrop, "of_pipeline"),
+    (DropReason::NoFlow, "of_pipeline"),
+    (DropReason::FlowTooDeep, "recursion_too_deep"),
+    (DropReason::FlowTooLong, "too_many_resubmit"),
+    (DropReason::FlowStack, "stack_too_deep"),
+    (DropReason::FlowLabels, "too_many_mpls_labels"),
+];
+
 /// Counters by name.
 type Counters = BTreeMap<String, u64>;
 
@@ -43,8 +53,8 @@ fn counters(appctl: &Appctl<'_>) -> Counters {
         let received = port.stats.rx_total();
         count_frames(&mut all, "rx", &received);
         // What rules have dropped, and what no rule was for.
-        for reason in [DropReason::FlowDrop, DropReason::NoFlow] {
-            add(&mut all, "drop_action_of_pipeline", received.dropped_for(reason));
+        for (reason, name) in DROPS {
+            add(&mut all, &format!("drop_action_{name}"), received.dropped_for(reason));
         }
         count_frames(&mut all, "tx", &port.stats.tx_total());
     }
