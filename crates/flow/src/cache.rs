@@ -312,6 +312,12 @@ impl PathCache {
         })
     }
 
+    /// What tracked packets go on with that have number `round`, as in [`find_tracked`](Self::find_tracked).
+    #[must_use]
+    pub fn round(&self, round: u32) -> Option<&Arc<Frozen>> {
+        self.rounds.get(round.checked_sub(1)? as usize)
+    }
+
     /// The path of a packet with this key that begins elsewhere than in the first table; it is found anew
     /// each time.
     pub fn find_once(&mut self, key: &Key, start: &Start<'_>) -> PathId {

@@ -278,7 +278,16 @@ impl Flows {
     /// the others are lost until flows are [looked at](Self::revalidate) again. Packets for bonds and for groups
     /// come again, by the hash of the first one.
     pub fn take(&mut self, of: &Packets<'_>, host: &mut dyn Host) {
-        let first = self.take_once(of, None, host);
+        self.follow(of, None, host);
+    }
+
+    /// The same of packets that have come again since they were tracked, and go on there.
+    pub fn take_again(&mut self, of: &Packets<'_>, onward: Arc<Onward>, host: &mut dyn Host) {
+        self.follow(of, Some(onward), host);
+    }
+
+    fn follow(&mut self, of: &Packets<'_>, onward: Option<Arc<Onward>>, host: &mut dyn Host) {
+        let first = self.take_once(of, onward, host);
         let mut coming: VecDeque<(Key, Balance)> =
             first.into_iter().map(|balance| (*of.key, balance)).collect();
         for _ in 0..MAX_ROUNDS {

@@ -178,6 +178,11 @@ impl Bridges {
         self.0.values().any(|entry| entry.id == id && entry.options.vlan_aware)
     }
 
+    /// The name of a bridge.
+    pub(crate) fn name_of(&self, id: BridgeId) -> Option<&str> {
+        self.0.iter().find(|(_, entry)| entry.id == id).map(|(name, _)| name.as_str())
+    }
+
     /// All forwarding databases.
     pub(crate) fn fdbs(&self) -> impl Iterator<Item = &Arc<Fdb>> {
         self.0.values().map(Entry::fdb)

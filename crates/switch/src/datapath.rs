@@ -119,6 +119,9 @@ impl Datapath {
             || self.recorder.is_some()
             || !self.outputs.bonds().is_empty()
             || self.outputs.is_watched();
+        if let Some(flows) = bridge.as_ref().and_then(Bridge::flows) {
+            flows.record(self.recorder.is_some());
+        }
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
         if let Some(place) = places.get_mut(index) {
             *place = bridge;
@@ -184,9 +187,13 @@ impl Datapath {
         }
     }
 
-    /// Gives away what was recorded.
-    pub(crate) fn take_recording(&mut self) -> Recording {
-        self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
+    /// Gives away what was recorded: where it came in, and where it has come again in bridges.
+    pub(crate) fn take_recording(&mut self) -> (Recording, Vec<(BridgeId, Recording)>) {
+        let came = self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default();
+        let of = |(at, bridge): (u16, &Option<Bridge>)| {
+            Some((BridgeId(at), bridge.as_ref()?.flows()?.take_recording()))
+        };
+        (came, (0..).zip(&self.apart).filter_map(of).collect())
     }
 
     /// Puts all bridges where they belong.

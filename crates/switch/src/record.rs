@@ -5,8 +5,9 @@
 //! pays for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use flow::{Depth, Key, extract, slot};
+use flow::{Depth, Frozen, Key, extract, slot};
 use packet::Frame;
 
 use crate::datapath::Source;
@@ -18,11 +19,17 @@ const MAX_KINDS: usize = 8_192;
 /// How many bytes of headers are looked at, as where frames go by rules.
 const HEAD: usize = 192;
 
-/// Packets that no rule could tell from each other, and that came in on one port.
+/// Packets that no rule could tell from each other, and that came in on one port, or have come again since
+/// they were tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// All that rules can match on. The number of the port is the switch's, not OpenFlow's.
+    /// All that rules can match on. The number of the port is the switch's, not OpenFlow's; of those that
+    /// have come again it is OpenFlow's.
     pub key: Key,
+    /// What those go on with.
+    pub onward: Option<Arc<Frozen>>,
+    /// And in which bridge.
+    pub bridge: String,
     /// How many they were.
     pub packets: u64,
     /// Their bytes.
@@ -56,19 +63,35 @@ impl Recorder {
     pub(crate) fn note(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         for frame in frames {
             let Some(key) = key_of(frame, source.port) else { continue };
-            self.count(&key, frame.len() as u64, source.now);
+            self.count(&key, None, frame.len() as u64, source.now);
         }
     }
 
-    fn count(&mut self, key: &Key, bytes: u64, now: u64) {
+    /// Counts a packet that was tracked, and goes on with `onward`.
+    #[cold]
+    pub(crate) fn note_tracked(&mut self, key: &Key, onward: &Arc<Frozen>, bytes: u64, now: u64) {
+        self.count(key, Some(onward), bytes, now);
+    }
+
+    fn count(&mut self, key: &Key, onward: Option<&Arc<Frozen>>, bytes: u64, now: u64) {
         let Recording { kinds, missed } = &mut self.recording;
-        if let Some(known) = self.places.get(key).and_then(|place| kinds.get_mut(*place)) {
+        let known = self.places.get(key).and_then(|place| kinds.get_mut(*place));
+        // Numbers of what packets go on with are used again.
+        if let Some(known) = known.filter(|known| known.onward.as_ref() == onward) {
             known.packets = known.packets.wrapping_add(1);
             known.bytes = known.bytes.wrapping_add(bytes);
             known.last = now;
         } else if kinds.len() < MAX_KINDS {
             self.places.insert(*key, kinds.len());
-            kinds.push(Recorded { key: *key, packets: 1, bytes, first_bytes: bytes, last: now });
+            kinds.push(Recorded {
+                key: *key,
+                onward: onward.cloned(),
+                bridge: String::new(),
+                packets: 1,
+                bytes,
+                first_bytes: bytes,
+                last: now,
+            });
         } else {
             *missed = missed.wrapping_add(1);
         }
@@ -113,14 +136,22 @@ mod tests {
     #[test]
     fn packets_are_counted_by_kind_until_they_are_taken() {
         let mut recorder = Recorder::default();
-        recorder.count(&key(2), 60, 5);
-        recorder.count(&key(1), 100, 6);
-        recorder.count(&key(2), 70, 7);
+        recorder.count(&key(2), None, 60, 5);
+        recorder.count(&key(1), None, 100, 6);
+        recorder.count(&key(2), None, 70, 7);
         let taken = recorder.take();
-        let second = Recorded { key: key(2), packets: 2, bytes: 130, first_bytes: 60, last: 7 };
+        let second = Recorded {
+            key: key(2),
+            onward: None,
+            bridge: String::new(),
+            packets: 2,
+            bytes: 130,
+            first_bytes: 60,
+            last: 7,
+        };
         assert_eq!(taken.kinds[0], second);
         assert_eq!((taken.kinds[1].key, taken.kinds[1].packets, taken.missed), (key(1), 1, 0));
-        recorder.count(&key(2), 60, 8);
+        recorder.count(&key(2), None, 60, 8);
         assert_eq!(recorder.take().kinds[0].packets, 1);
         assert_eq!(recorder.take(), Recording::default());
     }
@@ -129,9 +160,9 @@ mod tests {
     fn there_is_an_end_to_kinds() {
         let mut recorder = Recorder::default();
         for port in 0..=u16::MAX {
-            recorder.count(&key(port), 60, 1);
+            recorder.count(&key(port), None, 60, 1);
         }
-        recorder.count(&key(0), 60, 2);
+        recorder.count(&key(0), None, 60, 2);
         let taken = recorder.take();
         assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (MAX_KINDS, 2));
         assert_eq!(taken.missed, (1 << 16) - MAX_KINDS as u64);

@@ -76,7 +76,7 @@ pub(crate) enum Message {
     /// Record packets from now on, or no more.
     Record(bool, Answer<()>),
     /// Give away what was recorded.
-    TakeRecording(Answer<Recording>),
+    TakeRecording(Answer<(Recording, Vec<(BridgeId, Recording)>)>),
     /// Take frames, [`BURST`] at most, for what has come in on a port; the answer is whether this
     /// worker polls it.
     Receive(u16, Vec<Vec<u8>>, Answer<bool>),

@@ -4,13 +4,13 @@
 //! Nothing is recorded until somebody asks for flows, and for a while after that; with `--enable-dummy`,
 //! which is for tests, always.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::clock;
 use eal::time::{Time, later};
-use flow::{Key, Pipeline, VlanLimit, slot};
+use flow::{Frozen, HashKind, Key, Pipeline, PlaceHash, VlanLimit, slot};
 use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
 use odp::{Flow, Told};
@@ -18,9 +18,9 @@ use openflow::PortNo;
 use switch::Recorded;
 use tracing::Level;
 
-use super::commands::Appctl;
 use super::commands::dpif::{PATHS, path_of};
 use super::commands::trace::{again, round, way};
+use super::commands::{self, Appctl};
 
 /// How often what was recorded is taken, as Open vSwitch looks at its flows.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -168,12 +168,19 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
     let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
-    for Recorded { key, packets, bytes, first_bytes, last } in &recording.kinds {
+    for kind in &recording.kinds {
+        let Recorded { key, onward, bridge, packets, bytes, first_bytes, last } = kind;
         let from = key.get_u32(slot::IN_PORT);
-        let port = *ports.entry(from).or_insert_with(|| port(host.appctl, from));
+        let port = match onward {
+            Some(_) => port_again(host.appctl, bridge, from),
+            None => *ports.entry(from).or_insert_with(|| port(host.appctl, from)),
+        };
         let Some((path, number, vlans)) = port else { continue };
         let mut key = key.with_tags(vlans);
         key.set(slot::IN_PORT, number.into());
+        if let Some(frozen) = onward {
+            key.set(slot::RECIRC_ID, commands::trace::number(bridge, frozen).into());
+        }
         let age = clock::duration(cycles.saturating_sub(*last)).as_millis();
         let last = host.now.saturating_sub(age.try_into().unwrap_or(u64::MAX));
         let of = Packets {
@@ -185,12 +192,33 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
         };
         if let (Some(flows), Some(name)) = (flows.paths.get_mut(path), PATHS.get(path)) {
             host.name = name;
-            flows.take(&of, host);
+            match onward {
+                Some(frozen) => flows.take_again(&of, tracked(bridge, frozen), host),
+                None => flows.take(&of, host),
+            }
         }
     }
     if let Some(flows) = flows.paths.first_mut() {
         flows.lost = flows.lost.saturating_add(recording.missed);
     }
+}
+
+/// Where packets go on that were tracked in a bridge.
+fn tracked(bridge: &str, frozen: &Arc<Frozen>) -> Arc<Onward> {
+    // That is for groups.
+    let hash = PlaceHash { kind: HashKind::Tuple, basis: 0 };
+    let (bridge, frozen) = (bridge.to_owned(), Arc::clone(frozen));
+    Arc::new(Onward { bridge, frozen, hash, copied: BTreeSet::new() })
+}
+
+/// As [`port`], of a bridge's port by its number of OpenFlow.
+fn port_again(appctl: &Appctl<'_>, bridge: &str, number: u32) -> Option<(usize, u32, VlanLimit)> {
+    let local = (number == PortNo::LOCAL.0).then_some(bridge);
+    let named = u16::try_from(number).ok().and_then(|number| appctl.agent.port(bridge, number));
+    let number = appctl.agent.path_numbers().of(local.or(named)?)?;
+    let row = appctl.agent.content()?.bridges.get(bridge)?;
+    let path = path_of(&row.datapath_type);
+    Some((PATHS.iter().position(|known| *known == path)?, number, appctl.vlan_limit(bridge)))
 }
 
 /// The data path and the number there of a port, by the switch's number, and how many tags rules of its

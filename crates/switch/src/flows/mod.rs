@@ -37,6 +37,8 @@ pub(crate) use packet_out::PacketOut;
 pub use packet_out::{FlowBegin, FlowPacketOut};
 pub(crate) use run::NOWHERE;
 
+use crate::record::{Recorder, Recording};
+
 /// What decides about the frames of a bridge, and where it asks.
 #[derive(Clone, Debug)]
 pub struct BridgeFlows {
@@ -111,6 +113,8 @@ struct Inner {
     rooms: Vec<Box<Rooms>>,
     /// The tables that a frame has passed of which it is only told what becomes of it.
     told: Vec<Visit>,
+    /// Counts those that were tracked, for somebody who looks at flows.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Clone for Flows {
@@ -141,6 +145,7 @@ impl Flows {
             depth: 0,
             tracked: 0,
             told: Vec::new(),
+            recorder: None,
             rooms: Vec::new(),
         }))
     }
@@ -180,6 +185,20 @@ impl Flows {
     fn end(&self, id: PathId) -> (Option<Lost>, bool) {
         let inner = self.0.borrow();
         inner.cache.path(id).map_or((None, false), |path| (path.lost, path.stops))
+    }
+
+    /// Has frames be counted that were tracked, or no more.
+    pub(crate) fn record(&self, is_on: bool) {
+        let mut inner = self.0.borrow_mut();
+        if inner.recorder.is_some() != is_on {
+            inner.recorder = is_on.then(Box::default);
+        }
+    }
+
+    /// Gives away what was counted of them.
+    pub(crate) fn take_recording(&self) -> Recording {
+        let mut inner = self.0.borrow_mut();
+        inner.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
     }
 
     /// The tables that a frame has passed of which it was only told what becomes of it.

@@ -140,6 +140,10 @@ impl Flows {
     ) {
         let Ok(mut inner) = self.0.try_borrow_mut() else { return met.groups.clear() };
         for ((index, frame), (tracked, _)) in frames.iter().enumerate().zip(&met.frames) {
+            if inner.records(manner) {
+                let (key, _) = inner.look(frame, track);
+                inner.record(round, frame, (key, tracked), source.now);
+            }
             if met.left & 1_u32 << index != 0 {
                 let (key, _) = inner.look(frame, track);
                 inner.group(&mut met.groups, round, (index, frame), (key, tracked));
@@ -173,6 +177,9 @@ impl Flows {
             };
             if round == 0 {
                 continue;
+            }
+            if inner.records(manner) {
+                inner.record(round, frame, (key, &tracked), source.now);
             }
             inner.group(&mut groups, round, (index, frame), (key, &tracked));
         }
@@ -232,6 +239,28 @@ impl Inner {
         }
         self.tracked += 1;
         Some(())
+    }
+
+    /// Whether frames are counted that were tracked, for somebody who looks at flows.
+    #[inline]
+    fn records(&self, manner: Manner) -> bool {
+        self.recorder.is_some() && manner == Manner::Real
+    }
+
+    /// Counts one.
+    #[cold]
+    fn record(
+        &mut self,
+        round: u32,
+        frame: &Frame<'_>,
+        (mut key, tracked): (Key, &Tracked),
+        now: u64,
+    ) {
+        let Self { cache, recorder, .. } = self;
+        let (Some(recorder), Some(onward)) = (recorder, cache.round(round)) else { return };
+        key.set_connection(tracked);
+        key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
+        recorder.note_tracked(&key, onward, frame.len() as u64, now);
     }
 
     /// Adds a frame that was tracked to those with its path.

@@ -1,7 +1,7 @@
 //! Packets that have come in, by what they are.
 
 use super::{Control, Switch};
-use crate::record::Recording;
+use crate::record::{Recorded, Recording};
 use crate::worker::Message;
 
 impl Switch {
@@ -32,9 +32,14 @@ impl Switch {
         let mut all = Recording::default();
         if control.records {
             for worker in &control.mailboxes {
-                let own = worker.ask(Message::TakeRecording).unwrap_or_default();
-                all.kinds.extend(own.kinds);
-                all.missed = all.missed.saturating_add(own.missed);
+                let (own, again) = worker.ask(Message::TakeRecording).unwrap_or_default();
+                let name = |id| control.bridges.name_of(id).unwrap_or_default().to_owned();
+                let again = again.into_iter().map(|(id, own)| (name(id), own));
+                for (bridge, own) in [(String::new(), own)].into_iter().chain(again) {
+                    let kinds = own.kinds.into_iter();
+                    all.kinds.extend(kinds.map(|kind| Recorded { bridge: bridge.clone(), ..kind }));
+                    all.missed = all.missed.saturating_add(own.missed);
+                }
             }
         }
         all

@@ -8,7 +8,9 @@ mod question;
 pub mod round;
 mod world;
 
-use flow::Key;
+use std::sync::Arc;
+
+use flow::{Frozen, Key};
 use odp::Question;
 use odp::action::Onward;
 use openflow::text::Names;
@@ -66,7 +68,12 @@ pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
     odp::trace(&mut Sight::new(appctl, None), &question)
 }
 
-/// The same for packets that have come again for a group.
+/// The number by which packets of a bridge come again that go on with this.
+pub fn number(bridge: &str, frozen: &Arc<Frozen>) -> u32 {
+    world::number_of((bridge, frozen))
+}
+
+/// The same for packets that have come again for a group, or since they were tracked.
 pub fn again(appctl: &mut Appctl<'_>, key: &Key, onward: &Onward) -> odp::Told {
     odp::resume(&mut Sight::resumed(appctl, onward.copied.clone()), key, onward)
 }

@@ -1,11 +1,13 @@
 //! Frames whose connections are tracked.
 
 use conntrack::Conntrack;
+use flow::slot;
 use openflow::message::flow_mod::Command;
 use openflow::text::{Names, flow_mod};
 use packet::headers::tcp::TcpFlags;
 
 use super::*;
+use crate::record::Recorded;
 
 mod fragments;
 
@@ -294,4 +296,27 @@ fn who_was_translated_in_a_zone_is_not_translated_again() {
     let got = bench.send(0, &[between((ONE, 1000), (OTHER, 53))]);
     let after = between((ONE, 1000), ([10, 0, 0, 7], 53));
     assert_eq!((counts(&got), &got[1][0]), (vec![0, 1, 0, 0], &after));
+}
+
+#[test]
+fn tracked_packets_are_recorded_where_they_go_on_while_somebody_looks() {
+    let (mut bench, _) = connected(&FIREWALL);
+    bench.send(0, &[udp(1000, false)]);
+    bench.send(1, &[udp(1000, true)]);
+    bench.path.set_recording(true);
+    bench.send(1, &[udp(1000, true), udp(1000, true), udp(1001, true)]);
+    let (came, again) = bench.path.take_recording();
+    assert_eq!(came.kinds.len(), 2);
+    let [(BridgeId::DEFAULT, again)] = &again[..] else { panic!("{again:?}") };
+    let [known, strange] = &again.kinds[..] else { panic!("{again:?}") };
+    // Tracked, established, a reply; and new.
+    let state = |of: &Recorded| of.key.get_u32(slot::CT_STATE);
+    assert_eq!((known.packets, state(known)), (2, 0x2A));
+    assert_eq!((strange.packets, state(strange)), (1, 0x21));
+    let onward = known.onward.as_ref().unwrap();
+    assert_eq!((onward.table, onward.key.get_u32(slot::reg(3))), (Some(1), 9));
+    assert_eq!(known.key.get_u32(slot::IN_PORT), 2);
+    bench.path.set_recording(false);
+    bench.send(1, &[udp(1000, true)]);
+    assert!(bench.path.take_recording().1.iter().all(|(_, own)| own.kinds.is_empty()));
 }
