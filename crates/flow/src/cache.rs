@@ -92,7 +92,7 @@ impl PathCache {
         let mut cache = Self {
             pipeline,
             shaped: ByLine::new(),
-            shapes: Shapes::new(&Key::default(), Depth::All, 1),
+            shapes: Shapes::new(Default::default(), Depth::All, 1),
             others: ByWords::new(),
             tracked: ByWords::new(),
             depth: Depth::All,
@@ -161,8 +161,10 @@ impl PathCache {
         };
         let is_flat = self.others.words().iter().all(is_link);
         self.depth = if is_flat { Depth::Link } else { Depth::All };
-        let shapes = Shapes::new(&relevant, self.depth, self.pipeline.vlans.tags());
-        if !shapes.is_same(&self.shapes) {
+        let relevant = (self.pipeline.relevant_by_kind(), relevant);
+        let shapes = Shapes::new(relevant, self.depth, self.pipeline.vlans.tags());
+        let is_other = !shapes.is_same(&self.shapes) || is_other;
+        if is_other {
             self.shapes = shapes;
             self.shaped.index.begin_with(LINE);
         }

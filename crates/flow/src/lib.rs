@@ -2,6 +2,7 @@
 //!
 //! - `key`: all that rules can match on, of one packet
 //! - `extract`: the key of a frame
+//! - `shape`: frames that are told apart without a key
 //! - `pattern`: what a rule asks of a key
 //! - `classifier`: the rules of one table, by what they match on
 //! - `shards`: a map of which old versions stay
@@ -10,6 +11,7 @@
 //! - `rewrite`: changes of frames
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
+//! - `kinds`: what the ways of packets of a kind depend on
 //! - `tables`: all tables of a bridge, and changes of them
 //! - `groups`: groups of buckets that rules send packets to
 //! - `lengths`: lengths that packets are compared with
@@ -61,6 +63,7 @@ mod frozen;
 mod groups;
 mod hash;
 mod key;
+mod kinds;
 mod lengths;
 mod meters;
 mod path;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use openflow::PortNo;
 
 use crate::key::{Key, slot};
+use crate::kinds::KINDS;
 use crate::path::Basis;
 use crate::tables::Tables;
 
@@ -113,13 +114,24 @@ impl Pipeline {
     /// Which bits of a packet its way may depend on.
     pub(crate) fn relevant(&self) -> Key {
         let mut key = self.tables.relevant();
+        self.mark(&mut key);
+        key
+    }
+
+    /// The same of packets of each kind.
+    pub(crate) fn relevant_by_kind(&self) -> [Key; KINDS.len()] {
+        let mut keys = self.tables.relevant_by_kind();
+        keys.iter_mut().for_each(|key| self.mark(key));
+        keys
+    }
+
+    fn mark(&self, key: &mut Key) {
         if !self.marks.is_empty() {
             // What is marked for one port has its own class for the next.
             for slot in [slot::IP_DSCP, slot::IP_PROTO, slot::IP_FRAG] {
                 key.set(slot, slot.ones());
             }
         }
-        key
     }
 
     /// The OpenFlow number of the port that the switch knows by `number`.

@@ -67,8 +67,12 @@ fn read(action: &Action, key: &mut Key) {
         Action::SetL4Src(_) | Action::SetL4Dst(_) => written(Field::TcpSrc, key),
         Action::SetVlanVid { .. } | Action::SetVlanPcp { .. } => written(Field::VlanTci, key),
         Action::StripVlan | Action::PopVlan => whole(Field::VlanTci, key),
-        // A tag that is put on has the old one's number.
-        Action::PushVlan { .. } => whole(Field::VlanTci, key),
+        // A tag that is put on has the old one's number, and may hide what is behind that: then its kind is
+        // what the packet carries.
+        Action::PushVlan { .. } => {
+            whole(Field::VlanTci, key);
+            key.set(slot::VLAN_TPID, slot::VLAN_TPID.ones());
+        }
         Action::Learn(learn) => {
             for spec in &learn.specs {
                 if let LearnSource::Field { field, offset } = spec.source {

@@ -10,12 +10,13 @@
 
 use crate::extract::{Depth, FIRST_ETHER_TYPE, IPV4, IPV6, QINQ, VLAN, extract};
 use crate::key::{Key, PACKET_WORDS, slot};
+use crate::kinds::KINDS;
 
 /// So many bytes of a frame are compared.
 const SEEN: usize = 60;
 
 /// The first bytes of a frame.
-pub(crate) type Seen = [u8; SEEN];
+type Seen = [u8; SEEN];
 
 /// Words of a line.
 pub(crate) const LINE: usize = 8;
@@ -30,7 +31,7 @@ const PORT_WORD: usize = 6;
 
 /// Which headers a frame has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape(u8);
+struct Shape(u8);
 
 const SHAPES: u8 = 16;
 
@@ -45,17 +46,24 @@ const SIX: u8 = 4;
 const TAGGED: u8 = 8;
 
 impl Shape {
-    /// That of a frame of `len` bytes of which `head` are the first, if it is an ordinary one.
+    /// That of a frame of `len` bytes of which `head` are the first, and `seen` those that are compared, if it
+    /// is an ordinary one.
     #[inline(always)]
-    pub(crate) fn of(head: &[u8], len: usize, depth: Depth) -> Option<(Self, &Seen)> {
-        let seen = head.first_chunk()?;
+    fn of(seen: &Seen, head: &[u8], len: usize, depth: Depth) -> Option<Self> {
         let frame = Headers { seen, head, len };
-        let number = match frame.network(14, depth) {
-            Some(number) => number,
-            None if matches!(frame.be16(12), VLAN | QINQ) => frame.network(18, depth)? | TAGGED,
-            None => return None,
-        };
-        Some((Self(number), seen))
+        match frame.network(14, depth) {
+            Some(number) => Some(Self(number)),
+            None if matches!(frame.be16(12), VLAN | QINQ) => {
+                Some(Self(frame.network(18, depth)? | TAGGED))
+            }
+            None => None,
+        }
+    }
+
+    /// What it carries, as one of the kinds whose needs are known apart.
+    fn kind(self) -> Option<usize> {
+        let carried = usize::from(self.0 & (SIX - 1)).checked_sub(1)?;
+        Some(if self.0 & SIX == 0 { carried } else { carried + 3 })
     }
 
     /// Where the network header is.
@@ -94,6 +102,12 @@ impl Headers<'_> {
         u16::from_be_bytes([self.byte(at), self.byte(at + 1)])
     }
 
+    /// Whether so many bytes are known.
+    #[inline(always)]
+    const fn has(&self, bytes: usize) -> bool {
+        bytes <= self.head.len()
+    }
+
     /// The number of a shape whose network header begins `at` so many bytes.
     #[inline(always)]
     fn network(&self, at: usize, depth: Depth) -> Option<u8> {
@@ -102,7 +116,9 @@ impl Headers<'_> {
             (Depth::All, IPV4) => self.ipv4(at),
             (Depth::All, IPV6) => self.ipv6(at),
             // Two tags are for those who look closer, and so are lengths.
-            (Depth::Link, FIRST_ETHER_TYPE..) if !matches!(kind, VLAN | QINQ) => Some(LINK),
+            (Depth::Link, FIRST_ETHER_TYPE..) if !matches!(kind, VLAN | QINQ) => {
+                self.has(at).then_some(LINK)
+            }
             _ => None,
         }
     }
@@ -113,14 +129,15 @@ impl Headers<'_> {
         if self.byte(at) != 0x45 || self.be16(at + 6) & 0x3FFF != 0 {
             return None;
         }
-        let (carried, least) = match self.byte(at + 9) {
-            6 => (TCP, tcp_len(self.byte(at + 32))?),
-            17 => (UDP, 8),
-            1 => (ICMP, 8),
+        let (carried, header, least) = match self.byte(at + 9) {
+            6 => (TCP, 20, tcp_len(self.byte(at + 32))?),
+            17 => (UDP, 8, 8),
+            1 => (ICMP, 8, 8),
             _ => return None,
         };
         let total = usize::from(self.be16(at + 2));
-        (20 + least <= total && at + total <= self.len).then_some(carried)
+        let is_whole = self.has(at + 20 + header) && 20 + least <= total && at + total <= self.len;
+        is_whole.then_some(carried)
     }
 
     /// Without extension headers, and no neighbour discovery.
@@ -133,9 +150,8 @@ impl Headers<'_> {
             _ => return None,
         };
         let payload = usize::from(self.be16(at + 4));
-        let is_whole = at + 40 + header <= self.head.len()
-            && least <= payload
-            && at + 40 + payload <= self.len;
+        let is_whole =
+            self.has(at + 40 + header) && least <= payload && at + 40 + payload <= self.len;
         is_whole.then_some(carried | SIX)
     }
 }
@@ -162,7 +178,9 @@ enum Mask {
 #[derive(Debug)]
 pub(crate) struct Shapes {
     masks: [Mask; SHAPES as usize],
-    /// What is relevant of a key, how deep one is read, and behind how many tags.
+    /// What is relevant of a key, for packets of each kind, and for all; how deep one is read, and behind how
+    /// many tags.
+    kinds: [Key; KINDS.len()],
     relevant: Key,
     depth: Depth,
     vlans: u8,
@@ -172,19 +190,26 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// Where a way depends on these bits of a key, which is read this deep, behind so many tags.
-    pub(crate) fn new(relevant: &Key, depth: Depth, vlans: u8) -> Self {
+    /// Where a way depends on these bits of a key, of packets of known kinds and of any, which is read this
+    /// deep, behind so many tags.
+    pub(crate) fn new(
+        (kinds, relevant): ([Key; KINDS.len()], Key),
+        depth: Depth,
+        vlans: u8,
+    ) -> Self {
         let masks = [Mask::Unknown; SHAPES as usize];
-        let mut shapes =
-            Self { masks, relevant: Key::default(), depth, vlans, port: 0, relevant_port: 0 };
-        let own = shapes.relevant.0.iter_mut().zip(&relevant.0).take(PACKET_WORDS);
-        own.for_each(|(own, word)| *own = *word);
-        shapes
+        let of_packet = |mut key: Key| {
+            key.0.iter_mut().skip(PACKET_WORDS).for_each(|word| *word = 0);
+            key
+        };
+        let (kinds, relevant) = (kinds.map(of_packet), of_packet(relevant));
+        Self { masks, kinds, relevant, depth, vlans, port: 0, relevant_port: 0 }
     }
 
     /// Whether frames are looked at in the same way.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (self.relevant, self.depth, self.vlans) == (other.relevant, other.depth, other.vlans)
+        (&self.kinds, &self.relevant, self.depth, self.vlans)
+            == (&other.kinds, &other.relevant, other.depth, other.vlans)
     }
 
     /// The next frames come in at the port of this OpenFlow number.
@@ -204,7 +229,23 @@ impl Shapes {
     /// is that of all of them.
     #[inline(always)]
     pub(crate) fn line(&mut self, head: &[u8], len: usize, depth: Depth) -> Option<Line> {
-        let (shape, seen) = Shape::of(head, len, depth)?;
+        match head.first_chunk() {
+            Some(seen) => self.line_of(seen, head, len, depth),
+            None => self.short_line(head, len, depth),
+        }
+    }
+
+    /// The same of a frame of fewer bytes: all headers may be there.
+    #[inline(never)]
+    fn short_line(&mut self, head: &[u8], len: usize, depth: Depth) -> Option<Line> {
+        let mut seen = [0; SEEN];
+        seen.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+        self.line_of(&seen, head, len, depth)
+    }
+
+    #[inline(always)]
+    fn line_of(&mut self, seen: &Seen, head: &[u8], len: usize, depth: Depth) -> Option<Line> {
+        let shape = Shape::of(seen, head, len, depth)?;
         let port = u64::from(self.relevant_port);
         let mask = match self.masks.get(usize::from(shape.0)) {
             Some(Mask::Bits(mask)) => mask,
@@ -239,32 +280,36 @@ impl Shapes {
 
     /// Which bits of frames of a shape count, if they are all among those that are seen.
     fn find_mask(&self, shape: Shape) -> Option<Line> {
-        let mut frame = sample(shape);
-        let own = self.relevant_of(&frame);
+        let frame = sample(shape);
+        let relevant = shape.kind().and_then(|kind| self.kinds.get(kind)).unwrap_or(&self.relevant);
+        let relevant_of = |frame: &[u8]| {
+            let mut key = self.key(frame, frame.len());
+            key.0.iter_mut().zip(&relevant.0).for_each(|(word, bits)| *word &= bits);
+            key
+        };
+        let own = relevant_of(&frame);
+        // Whether a frame of which these bits are others has another key; `None`: it has another shape.
+        let differs = |at: usize, bits: u8| {
+            let mut other = frame;
+            *other.get_mut(at)? ^= bits;
+            let found = Shape::of(other.first_chunk()?, &other, SAMPLE, self.depth)?;
+            (found == shape).then(|| relevant_of(&other) != own)
+        };
         let mut counts = [0; SAMPLE];
+        for (at, byte) in counts.iter_mut().enumerate() {
+            // Where all bits together make no difference, none does.
+            if differs(at, u8::MAX) != Some(false) {
+                let bits = (0..8).map(|bit| 1 << bit);
+                *byte = bits.filter(|bit| differs(at, *bit) == Some(true)).sum();
+            }
+        }
         for at in shape.telling() {
             *counts.get_mut(at)? = u8::MAX;
-        }
-        for (at, bit) in (0..SAMPLE).flat_map(|at| (0..8).map(move |bit| (at, 1 << bit))) {
-            *frame.get_mut(at)? ^= bit;
-            let is_same =
-                Shape::of(&frame, SAMPLE, self.depth).is_some_and(|(own, _)| own == shape);
-            if is_same && self.relevant_of(&frame) != own {
-                *counts.get_mut(at)? |= bit;
-            }
-            *frame.get_mut(at)? ^= bit;
         }
         let (seen, beyond) = counts.split_first_chunk()?;
         let mut mask = PLACES.map(|place| word_at(seen, place));
         mask[PORT_WORD] &= !u64::from(u32::MAX);
         beyond.iter().all(|byte| *byte == 0).then_some(mask)
-    }
-
-    /// What is relevant of a frame.
-    fn relevant_of(&self, frame: &[u8]) -> Key {
-        let mut key = self.key(frame, frame.len());
-        key.0.iter_mut().zip(&self.relevant.0).for_each(|(word, bits)| *word &= bits);
-        key
     }
 }
 

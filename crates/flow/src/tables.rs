@@ -24,6 +24,7 @@ use crate::classifier::Classifier;
 use crate::frozen::Frozen;
 use crate::groups::Groups;
 use crate::key::{Key, slot};
+use crate::kinds::{KINDS, Needs, may_turn};
 use crate::lengths::Lengths;
 use crate::meters::Meters;
 use crate::path::TableSet;
@@ -197,6 +198,8 @@ pub struct Tables {
     limit: usize,
     /// The bits that actions of rules read; it may have bits of rules that are not there any more.
     reads: Key,
+    /// What packets of each kind depend on; as `reads`.
+    needs: Needs,
     version: u64,
     pub(crate) groups: Groups,
     pub(crate) meters: Meters,
@@ -211,8 +214,9 @@ impl Default for Tables {
     fn default() -> Self {
         let reads = always();
         let (all, groups, meters, uses, limited, lengths) = Default::default();
+        let needs = Needs::default();
         let (count, limit, version) = (0, DEFAULT_LIMIT, 0);
-        Self { all, count, limit, reads, version, groups, meters, uses, limited, lengths }
+        Self { all, count, limit, reads, needs, version, groups, meters, uses, limited, lengths }
     }
 }
 
@@ -326,6 +330,21 @@ impl Tables {
             key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
         }
         key
+    }
+
+    /// The same of packets of each kind, if they stay of their kinds.
+    pub(crate) fn relevant_by_kind(&self) -> [Key; KINDS.len()] {
+        let all = self.relevant();
+        if may_turn(&self.reads) || may_turn(self.groups.reads()) {
+            return [all; KINDS.len()];
+        }
+        let mut common = always();
+        common.union(self.groups.reads());
+        self.needs.all().map(|mut key| {
+            key.union(&common);
+            key.0.iter_mut().zip(&all.0).for_each(|(word, bits)| *word &= bits);
+            key
+        })
     }
 
     /// The lengths that packets are compared with.
@@ -589,6 +608,7 @@ impl Tables {
 
     fn insert(&mut self, rule: &Arc<Rule>) {
         self.reads.union(&rule.reads);
+        self.needs.add(rule);
         if rule.reads.get(slot::FRAME_LEN) != 0 {
             self.lengths.add(&rule.instructions.apply);
         }
@@ -627,6 +647,7 @@ impl Tables {
         }
         if self.count == 0 {
             self.reads = always();
+            self.needs = Needs::default();
             self.lengths = Lengths::default();
         }
     }

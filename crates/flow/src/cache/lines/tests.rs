@@ -75,6 +75,8 @@ fn matching(kind: u8, value: u8) -> Match {
         4 => ip().with(Field::IpProto, 6).with_masked(Field::TcpFlags, value, 3),
         5 => Match::new().with(Field::EthType, 0x86DD).with_masked(Field::Ipv6Src, value, 0xFF),
         6 => Match::new().with_masked(Field::VlanVid, 0x1000 | value, 0x10FF),
+        8 => Match::new().with(Field::EthType, 0x0806).with_masked(Field::ArpTpa, value, 3),
+        9 => ip().with(Field::IpProto, 17).with(Field::UdpSrc, value),
         _ => Match::new(),
     }
 }
@@ -121,7 +123,7 @@ proptest! {
     fn frames_take_the_ways_of_their_keys(
         bursts in prop::collection::vec(
             (1..3_u32, prop::collection::vec((abouts(), 1..4_usize), 1..8), 0..6_usize), 1..12),
-        rules in prop::collection::vec((0..8_u8, 0..3_u8, 2..6_u32), 6),
+        rules in prop::collection::vec((0..10_u8, 0..3_u8, 2..6_u32), 6),
     ) {
         let mut flows = Pipeline::default();
         for number in 1..6_u16 {
@@ -144,6 +146,35 @@ proptest! {
             }
         }
     }
+}
+
+/// Addresses of ARP are in the same places of a key as those of IPv4.
+#[test]
+fn rules_for_arp_tell_no_packets_of_ip_apart() {
+    let mut flows = Pipeline::default();
+    flows.ports.insert(PortNo(2), Port::new(2));
+    add(&mut flows, (8, 1, 2));
+    add(&mut flows, (9, 1, 2));
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let about =
+        About { has_tag: false, is_six: false, proto: 6, to: 1, from: 1, options: 0, len: 84 };
+    let bytes = [about, About { to: 2, from: 2, ..about }].map(About::frame);
+    let frames = bytes.each_ref().map(|bytes| Frame::from_bytes(bytes));
+    let ports =
+        |cache: &mut PathCache| look_up(cache, &frames, 1).0.into_iter().map(|path| path.ops.len());
+    assert_eq!(ports(&mut cache).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!((cache.stats().misses, cache.stats().hits), (1, 1));
+    // Once there is a rule for them, they are, though no other field counts than before.
+    let relevant = flows.tables.relevant();
+    let change = Change::add(
+        0,
+        Match::new().with(Field::EthType, 0x0800).with_masked(Field::IpDst, 2, 3),
+        Instructions::apply(vec![Action::output(PortNo(2))]),
+    );
+    flows.tables.change(&change, 0).unwrap();
+    assert_eq!(flows.tables.relevant(), relevant);
+    cache.update(Arc::new(flows), 0);
+    assert_eq!(ports(&mut cache).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]
