@@ -16,6 +16,16 @@ const SOURCES: &str = "/etc/apt/sources.list.d/ringway-backports.sources";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const SUITE: &str = "bookworm-backports";
 
+/// Programs that guests are made with, and the packages that have them.
+const GUEST: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("ethtool", "ethtool"),
+    ("strip", "binutils"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+];
+
 /// Provides every peer that can be had; gives whether all could.
 pub fn run() -> Result<bool> {
     fs::create_dir_all(target_dir())?;
@@ -46,16 +56,7 @@ pub fn run() -> Result<bool> {
 fn provide(peer: Peer) -> Result<()> {
     match peer {
         Peer::Guest => {
-            for (program, package) in [
-                ("busybox", "busybox-static"),
-                ("cpio", "cpio"),
-                ("ethtool", "ethtool"),
-                ("strip", "binutils"),
-                ("xz", "xz-utils"),
-                ("zstd", "zstd"),
-            ] {
-                need(program, package, None)?;
-            }
+            need_all(GUEST)?;
             // Debian 12 itself has 7.2, which lacks the igb device.
             need("qemu-system-x86_64", "qemu-system-x86", Some(SUITE))?;
             guest_kernel()
@@ -67,29 +68,22 @@ fn provide(peer: Peer) -> Result<()> {
         }
         Peer::Testpmd => need("dpdk-testpmd", "dpdk-dev", None),
         Peer::Ovs => {
-            if !Path::new(ovs::VSWITCHD).exists() {
-                install("openvswitch-switch-dpdk", None)?;
-            }
+            install_for(ovs::VSWITCHD, "openvswitch-switch-dpdk")?;
             huge_pages()
         }
         Peer::OvsDatabase => need("ovsdb-server", "openvswitch-switch", None),
         Peer::OvsSuite => {
             // What its tests on interfaces use.
-            need("ethtool", "ethtool", None)?;
-            need("nc", "netcat-openbsd", None)?;
-            need("tcpdump", "tcpdump", None)?;
-            let found = Path::new(ovs_suite::TARBALL).exists();
-            if found { Ok(()) } else { install("openvswitch-source", None) }
+            let tools = [("ethtool", "ethtool"), ("nc", "netcat-openbsd"), ("tcpdump", "tcpdump")];
+            need_all(&tools)?;
+            install_for(ovs_suite::TARBALL, "openvswitch-source")
         }
-        Peer::Netns => {
-            need("ip", "iproute2", None)?;
-            need("ping", "iputils-ping", None)
-        }
-        Peer::Uml => {
-            need("busybox", "busybox-static", None)?;
-            need("cpio", "cpio", None)?;
-            need("linux.uml", "user-mode-linux", None)
-        }
+        Peer::Netns => need_all(&[("ip", "iproute2"), ("ping", "iputils-ping")]),
+        Peer::Uml => need_all(&[
+            ("busybox", "busybox-static"),
+            ("cpio", "cpio"),
+            ("linux.uml", "user-mode-linux"),
+        ]),
         Peer::Valgrind => need("valgrind", "valgrind", None),
         Peer::Terminal => need("tmux", "tmux", None),
         Peer::Prometheus => {
@@ -97,24 +91,30 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-jsonschema", None)
         }
         Peer::Controllers => controllers(),
-        Peer::Ovn => {
-            need("ovn-northd", "ovn-central", None)?;
-            need("ovn-controller", "ovn-host", None)
-        }
+        Peer::Ovn => need_all(&[("ovn-northd", "ovn-central"), ("ovn-controller", "ovn-host")]),
         Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::OsVif => install("python3-os-vif", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),
-        Peer::Packages => {
-            PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
-        }
+        Peer::Packages => need_all(&PACKAGING),
         Peer::Libvirt => {
-            need("systemd-sysusers", "systemd", None)?;
-            need("libvirtd", "libvirt-daemon", None)?;
-            need("virsh", "libvirt-clients", None)?;
-            let found = Path::new(libvirt::QEMU_DRIVER).exists();
-            if found { Ok(()) } else { install("libvirt-daemon-driver-qemu", None) }
+            need_all(&[
+                ("systemd-sysusers", "systemd"),
+                ("libvirtd", "libvirt-daemon"),
+                ("virsh", "libvirt-clients"),
+            ])?;
+            install_for(libvirt::QEMU_DRIVER, "libvirt-daemon-driver-qemu")
         }
     }
+}
+
+/// Installs each package whose program is not there.
+fn need_all(all: &[(&str, &str)]) -> Result<()> {
+    all.iter().try_for_each(|(program, package)| need(program, package, None))
+}
+
+/// Installs `package` where its file is not there.
+fn install_for(file: &str, package: &str) -> Result<()> {
+    if Path::new(file).exists() { Ok(()) } else { install(package, None) }
 }
 
 /// Installs controllers for OpenFlow where nothing of the machine's is touched.
