@@ -93,6 +93,11 @@ impl Shard {
         }
     }
 
+    /// How many connections it has.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// Places, with connections or without.
     pub(crate) const fn places(&self) -> usize {
         self.places.len()

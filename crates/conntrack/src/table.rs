@@ -207,6 +207,13 @@ impl Conntrack {
         (0..SHARDS).filter_map(|at| self.shard_at(at)).map(|shard| shard.places()).sum()
     }
 
+    /// How many connections each part of the table has that is locked by itself. Those that are over count until
+    /// they are swept.
+    #[must_use]
+    pub fn shares(&self) -> Vec<usize> {
+        (0..SHARDS).filter_map(|at| self.shard_at(at)).map(|shard| shard.len()).collect()
+    }
+
     /// Ends connections whose time is over by `now`, and gives up fragments that have waited too long. It looks at so many places, a few at a time, and
     /// goes on from there when it is called again; returns how many have ended.
     pub fn sweep(&self, now: u64, most: usize) -> usize {

@@ -237,6 +237,7 @@ fn places_of_a_flood_are_known() {
     let (all, mut lane) = lane();
     (1..=5_000).for_each(|port| _ = lane.track(Some(&udp((1, port), (2, 53))), &COMMIT, 0));
     assert_eq!((all.count(), all.places()), (5_000, 5_000));
+    assert_eq!((all.shares().len(), all.shares().iter().sum::<usize>()), (64, 5_000));
     lane.track(Some(&udp((1, 1), (2, 53))), &COMMIT, 1_000);
     assert_eq!(all.sweep(60_500, usize::MAX), 4_999);
     assert!((1..5_000).contains(&all.places()), "{}", all.places());

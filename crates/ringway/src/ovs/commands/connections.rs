@@ -194,6 +194,39 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     Ok(text)
 }
 
+/// How many shares are shown in a line.
+const IN_LINE: usize = 8;
+
+/// How many connections each part of the table has, of those that have more than `gt`.
+pub fn shares(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let least = arguments.last().and_then(|word| word.strip_prefix("gt="));
+    let path = arguments.first().filter(|_| arguments.len() > usize::from(least.is_some()));
+    check_path(appctl, path)?;
+    let least = least.and_then(|word| word.parse().ok()).unwrap_or(0);
+    Ok(table(&appctl.daemon.switch().connections().shares(), least))
+}
+
+fn table(shares: &[usize], least: usize) -> String {
+    let total: usize = shares.iter().sum();
+    let mut text = format!("Total Buckets: {}\nCurrent Connections: {total}\n\n", shares.len());
+    if total == 0 {
+        return text;
+    }
+    let line = format!("+{}+{}+\n", "-".repeat(11), "-".repeat(41));
+    text += &line;
+    text += "|  Buckets  |         Connections per Buckets         |\n";
+    text += line.trim_end();
+    for (at, row) in shares.chunks(IN_LINE).enumerate() {
+        let first = at * IN_LINE;
+        let _ = write!(text, "\n {first:3}..{:3}   | ", first + IN_LINE - 1);
+        for share in row {
+            let shown = if *share > least { share.to_string() } else { ".".to_owned() };
+            let _ = write!(text, "{shown:>5}");
+        }
+    }
+    text + "\n\n"
+}
+
 /// How many there may be.
 pub fn limit(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     check_path(appctl, arguments.first())?;
@@ -285,4 +318,24 @@ fn zones(text: &str) -> Result<Vec<u16>, String> {
     let list = text.strip_prefix("zone=").ok_or_else(|| invalid("invalid argument"))?;
     let numbers = list.split(',').map(str::parse);
     numbers.collect::<Result<_, _>>().map_err(|_| invalid("invalid zone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_shown_eight_in_a_line() {
+        let shares = [vec![0, 3, 12_000], vec![1; 7]].concat();
+        let text = table(&shares, 1);
+        assert!(
+            text.starts_with("Total Buckets: 10\nCurrent Connections: 12010\n\n+-----------+--")
+        );
+        assert!(
+            text.contains("\n   0..  7   |     .    312000    .    .    .    .    .\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n   8.. 15   |     .    .\n\n"), "{text}");
+        assert_eq!(table(&[0; 64], 0), "Total Buckets: 64\nCurrent Connections: 0\n\n");
+    }
 }

@@ -80,6 +80,7 @@ const COMMANDS: &[Command] = &[
     command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
     command("dpctl/del-flows", "[dp]", (0, 1), dump::remove),
     command("dpctl/del-if", "dp netdev...", (2, ANY), dpctl::remove_ports),
+    command("dpctl/ct-bkts", "[dp] [gt=N]", (0, 2), connections::shares),
     command("dpctl/ct-del-limits", "[dp] zone=N1[,N2]...", (1, 2), connections::forget_zone_limits),
     command("dpctl/ct-disable-tcp-seq-chk", "[dp]", (0, 1), connections::disable_checks),
     command("dpctl/ct-enable-tcp-seq-chk", "[dp]", (0, 1), connections::enable_checks),
