@@ -4,6 +4,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use e2e::process::run as output_of;
 
+use crate::tested;
+
 /// Cycles per packet by the number of something.
 #[derive(Debug, Clone)]
 pub struct Growth {
@@ -13,10 +15,14 @@ pub struct Growth {
     pub points: Vec<(u64, f64)>,
 }
 
-/// Runs a program of `ringway-benches` so many times that prints how costs grow, and gives the medians.
-pub fn run(program: &str, rounds: usize) -> Result<Vec<Growth>> {
+/// Runs a program of `ringway-benches` so many times that prints how costs grow, and gives the medians. It
+/// is built as releases are, or as the tests are.
+pub fn run(program: &str, rounds: usize, as_tested: bool) -> Result<Vec<Growth>> {
     let name = program;
-    let program = super::build(program)?;
+    let program = match as_tested {
+        true => super::executable(tested::build(&[program]))?,
+        false => super::build(program)?,
+    };
     let mut order = Vec::new();
     let mut all: BTreeMap<(String, u64), Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {

@@ -70,6 +70,9 @@ pub struct Options {
         default_value = "matrix,latency,growth,flows,openflow,kernel,guest",
         value_parser = ["matrix", "latency", "growth", "flows", "openflow", "kernel", "guest"])]
     parts: Vec<String>,
+    /// Have the parts growth and flows built as the tests are, without LTO: in a minute
+    #[arg(long)]
+    as_tested: bool,
     /// Write the tables and plots of these parts into docs/performance.md and docs/plots
     #[arg(long)]
     write: bool,
@@ -120,10 +123,10 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
         report.latency = latency::run(&back_ends, options.rounds)?;
     }
     if asked("growth") {
-        report.growth = growth::run("growth", options.rounds)?;
+        report.growth = growth::run("growth", options.rounds, options.as_tested)?;
     }
     if asked("flows") {
-        report.flows = growth::run("flow-growth", options.rounds)?;
+        report.flows = growth::run("flow-growth", options.rounds, options.as_tested)?;
     }
     if asked("openflow") {
         let rows = openflow::rows(&options.bridges, &options.packet_flows);
@@ -194,8 +197,13 @@ pub fn build(program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace()).args(["build", "--release"]).args(RELEASED);
-    command.args(["--bin", program, "--message-format=json"]);
-    output_of(&mut command)?
+    command.args(["--bin", program]);
+    executable(command)
+}
+
+/// Builds what a command of cargo says; gives the path of the program.
+pub fn executable(mut command: Command) -> Result<PathBuf> {
+    output_of(command.arg("--message-format=json"))?
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
