@@ -146,6 +146,9 @@ impl Bridges {
         let unknown = self.unknown(name);
         let entry = self.0.get_mut(name).ok_or(unknown)?;
         let was_plain = entry.worker_flows().is_none();
+        // Until workers have let go of them: whoever does so last frees all the rules that are no more, for
+        // which no worker has the time.
+        let _before = entry.flows.clone();
         entry.set_flows(flows, workers.len());
         let flows = entry.worker_flows();
         if !was_plain || flows.is_some() {
@@ -257,9 +260,61 @@ impl Bridges {
     }
 }
 
-/// Tells all workers of a change.
+/// Tells all workers of a change, and waits until each has made it: all at once, since each may be in a
+/// burst.
 pub(crate) fn tell(workers: &[Mailbox], id: BridgeId, change: &BridgeChange) {
-    for worker in workers {
-        worker.ask(|done| Message::Bridge(id, Box::new(change.clone()), done));
+    let begin =
+        |worker: &Mailbox| worker.begin(|done| Message::Bridge(id, Box::new(change.clone()), done));
+    let told: Vec<_> = workers.iter().filter_map(begin).collect();
+    for awaited in told {
+        awaited.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use openflow::{Instructions, Match};
+
+    use super::*;
+    use crate::datapath::Datapath;
+    use crate::worker::{Idle, Worker};
+
+    /// Flows with a rule of their own.
+    fn flows() -> BridgeFlows {
+        let mut pipeline = Pipeline::default();
+        let add = flow::Change::add(1, Match::new(), Instructions::default());
+        pipeline.tables.change(&add, 0).unwrap();
+        BridgeFlows::new(Arc::new(pipeline))
+    }
+
+    #[test]
+    fn workers_are_told_at_once_and_drop_no_rules() {
+        let (workers, mailboxes): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let path = Datapath::new(packet::Pool::new("test", 1, 64).unwrap().cache());
+                Worker::new(path, Idle { busy_poll: false, after: 0 }).unwrap()
+            })
+            .unzip();
+        let mut bridges = Bridges::new(&BridgeOptions::default()).unwrap();
+        let first = flows();
+        let old = Arc::downgrade(&first.pipeline);
+        bridges.set_flows(DEFAULT_BRIDGE, Some(first), 0, &[]).unwrap();
+        let seen = old.clone();
+        let both = thread::spawn(move || {
+            // None is answered before both have come.
+            let told: Vec<Message> = workers.iter().map(Worker::next_message).collect();
+            let is_there = seen.strong_count() > 0;
+            for message in told {
+                if let Message::Bridge(_, _, done) = message {
+                    done.give(());
+                }
+            }
+            is_there
+        });
+        bridges.set_flows(DEFAULT_BRIDGE, Some(flows()), 1, &mailboxes).unwrap();
+        assert!(both.join().unwrap(), "whoever lets go of rules last frees them");
+        assert_eq!(old.strong_count(), 0);
     }
 }

@@ -17,7 +17,7 @@ use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
 use packet::{BURST, Frame};
 
-use crate::answer::{Answer, answer};
+use crate::answer::{Answer, Awaited, answer};
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::capture::Captures;
@@ -157,11 +157,19 @@ impl Mailbox {
     /// Sends a message, of which `message` makes the question from the way to answer, and waits
     /// for the answer; `None` if the worker is gone.
     pub(crate) fn ask<T>(&self, message: impl FnOnce(Answer<T>) -> Message) -> Option<T> {
+        self.begin(message)?.wait()
+    }
+
+    /// Sends such a message; gives where the answer comes.
+    pub(crate) fn begin<T>(
+        &self,
+        message: impl FnOnce(Answer<T>) -> Message,
+    ) -> Option<Awaited<T>> {
         let (answer, awaited) = answer();
         self.messages.send(message(answer)).ok()?;
         self.sent.fetch_add(1, Release);
         self.wake();
-        awaited.wait()
+        Some(awaited)
     }
 
     /// Has the worker do something with its way to `port`, between two bursts, and waits for the
@@ -249,6 +257,12 @@ impl Worker {
             has_ended: false,
         };
         Ok((worker, mailbox))
+    }
+
+    /// Waits for the next message, in place of working.
+    #[cfg(test)]
+    pub(crate) fn next_message(&self) -> Message {
+        self.messages.recv().unwrap()
     }
 
     /// Works until asked to stop, by its group's wish or by a message.
