@@ -45,13 +45,7 @@ impl RoleRequest {
                 .map(|role| Self { role: Some(role), generation: None })
                 .ok_or(ErrorCode::RrfcBadRole);
         }
-        let role = match role {
-            0 => None,
-            1 => Some(Role::Equal),
-            2 => Some(Role::Primary),
-            3 => Some(Role::Secondary),
-            _ => return Err(ErrorCode::RrfcBadRole),
-        };
+        let role = role_of(role)?;
         reader.skip(4)?;
         let generation = reader.u64()?;
         // It counts where there is an election.
@@ -88,6 +82,16 @@ const fn role_number(role: Option<Role>) -> u32 {
     }
 }
 
+const fn role_of(number: u32) -> Result<Option<Role>, ErrorCode> {
+    Ok(match number {
+        0 => None,
+        1 => Some(Role::Equal),
+        2 => Some(Role::Primary),
+        3 => Some(Role::Secondary),
+        _ => return Err(ErrorCode::RrfcBadRole),
+    })
+}
+
 /// Why a controller is told of its role unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleReason {
@@ -111,6 +115,24 @@ pub struct RoleStatus {
 }
 
 impl RoleStatus {
+    /// Reads it, without the header.
+    ///
+    /// # Errors
+    /// `OFPRRFC_BAD_ROLE`, `OFPBRC_BAD_LEN`; `OFPBRC_BAD_TYPE` of a reason that there is not.
+    pub fn decode(body: &[u8]) -> Result<Self, ErrorCode> {
+        let mut reader = Reader::new(body);
+        let role = role_of(reader.u32()?)?.ok_or(ErrorCode::RrfcBadRole)?;
+        let reason = match reader.u8()? {
+            0 => RoleReason::PrimaryRequest,
+            1 => RoleReason::Config,
+            2 => RoleReason::Experimenter,
+            _ => return Err(ErrorCode::BrcBadType),
+        };
+        reader.skip(3)?;
+        let generation = Some(reader.u64()?).filter(|generation| *generation != NO_GENERATION);
+        Ok(Self { role, reason, generation })
+    }
+
     /// The whole message; `None` in versions that have none.
     #[must_use]
     pub fn encode(self, version: Version, xid: u32) -> Option<Vec<u8>> {
@@ -162,5 +184,16 @@ mod tests {
         assert_eq!(status.encode(Version::V10, 0), None);
         assert_eq!(status.encode(Version::V13, 0).unwrap().len(), 32);
         assert_eq!(status.encode(Version::V14, 0).unwrap().len(), 24);
+        let reasons = [RoleReason::PrimaryRequest, RoleReason::Config, RoleReason::Experimenter];
+        for (reason, generation) in reasons.into_iter().zip([None, Some(7), Some(0)]) {
+            let status = RoleStatus { role, reason, generation };
+            let bytes = status.encode(Version::V14, 0).unwrap();
+            assert_eq!(RoleStatus::decode(&bytes[8..]), Ok(status));
+            assert_eq!(RoleStatus::decode(&bytes[8..23]), Err(ErrorCode::BrcBadLen));
+        }
+        let none = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(RoleStatus::decode(&none), Err(ErrorCode::RrfcBadRole));
+        let odd = [0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(RoleStatus::decode(&odd), Err(ErrorCode::BrcBadType));
     }
 }

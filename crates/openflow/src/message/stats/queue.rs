@@ -55,6 +55,36 @@ pub struct QueueStats {
 }
 
 impl QueueStats {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// `OFPBRC_BAD_LEN`, `OFPBRC_BAD_PORT`.
+    pub fn decode(version: Version, reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        if version >= Version::V14 {
+            let mut entry = reader.entry(0)?;
+            entry.skip(8)?;
+            // Properties, which only experimenters have, are behind it.
+            return Self::decode_figures(version, &mut entry);
+        }
+        Self::decode_figures(version, reader)
+    }
+
+    fn decode_figures(version: Version, reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        let port = decode_number(version, reader)?;
+        if version == Version::V10 {
+            reader.skip(2)?;
+        }
+        let queue = reader.u32()?;
+        let [bytes, packets, errors] = [reader.u64()?, reader.u64()?, reader.u64()?];
+        let mut stats = Self { port, queue, bytes, packets, errors, age: None };
+        if version >= Version::V13 {
+            let (seconds, nanoseconds) = (reader.u32()?, reader.u32()?);
+            let is_known = seconds != u32::MAX || nanoseconds != u32::MAX;
+            stats.age = is_known.then(|| Duration::new(seconds.into(), nanoseconds));
+        }
+        Ok(stats)
+    }
+
     /// Appends it.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         let start = out.len();
@@ -130,6 +160,29 @@ mod tests {
             bytes.len()
         });
         assert_eq!(lengths, [8, 8, 16, 16, 16, 16]);
+    }
+
+    #[test]
+    fn figures_are_read_as_they_are_written() {
+        let port = PortNo(3);
+        for (version, age) in Version::ALL
+            .into_iter()
+            .flat_map(|version| [None, Some(Duration::new(1, 2))].map(|age| (version, age)))
+        {
+            let age = age.filter(|_| version >= Version::V13);
+            let first = QueueStats { port, queue: 4, bytes: 5, packets: 6, errors: 7, age };
+            let second = QueueStats { queue: 5, age: None, ..first };
+            let mut bytes = Vec::new();
+            [first, second].iter().for_each(|stats| stats.encode(version, &mut bytes));
+            let mut reader = Reader::new(&bytes);
+            let read = [0, 1].map(|_| QueueStats::decode(version, &mut reader));
+            assert_eq!(read, [Ok(first), Ok(second)], "{version:?}");
+            assert!(reader.is_empty());
+            let mut cut = Reader::new(&bytes[..30]);
+            assert_eq!(QueueStats::decode(version, &mut cut), Err(ErrorCode::BrcBadLen));
+        }
+        let mut short = Reader::new(&[0, 4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(QueueStats::decode(Version::V14, &mut short), Err(ErrorCode::BrcBadLen));
     }
 
     #[test]
