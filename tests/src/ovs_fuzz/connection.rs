@@ -44,8 +44,9 @@ const ACK: u8 = 16;
 /// What packets rules are for, beside what is known of connections.
 const KINDS: [&str; 8] = ["", "", "ip", "tcp", "udp", "icmp", "in_port=1", "nw_src=10.0.0.0/8"];
 
-/// Has rules track packets, and be for those whose connections are as they ask.
-pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) {
+/// Has rules track packets, and be for those whose connections are as they ask; gives packets of some.
+pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) -> Vec<Packet> {
+    let translates = random.once_in(2);
     for word in ["mpls", "vlan", "check_pkt_larger", "learn(", "max_len"] {
         banned.add(word);
     }
@@ -59,11 +60,12 @@ pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) 
     for rule in rules {
         banned.leave(&mut rule.actions);
         if random.once_in(if rule.table == 0 { 1 } else { 3 }) {
-            let action = track(random, rule.table);
+            let action = track(random, rule.table, translates);
             let at = random.place(rule.actions.len() + 1);
             rule.insert(at, action);
         }
     }
+    packets(random, translates)
 }
 
 /// Packets of some connections; in the first table there are none yet.
@@ -85,7 +87,7 @@ fn matching(random: &mut Random, table: u8) -> Option<Match> {
 }
 
 /// A `ct` in a rule of a table: packets go on in one behind it, if at all.
-fn track(random: &mut Random, table: u8) -> String {
+fn track(random: &mut Random, table: u8, translates: bool) -> String {
     if random.once_in(12) {
         return "ct_clear".to_owned();
     }
@@ -112,7 +114,7 @@ fn track(random: &mut Random, table: u8) -> String {
     match random.below(4) {
         // Of a connection that begins Open vSwitch notes no addresses then.
         0 if !commits => parts.push("nat".to_owned()),
-        1 if commits => {
+        1 if commits && translates => {
             let address = Ipv4Addr::from(random.one(&TRANSLATED).unwrap_or(TRANSLATED[0]));
             let end = random.one(&["src", "dst"]).unwrap_or("src");
             parts.push(format!("nat({end}={address})"));
@@ -138,18 +140,22 @@ struct Connection {
     protocol: u8,
     client: End,
     server: End,
+    /// Which of the ends has another address for the other one, if addresses are translated: whether it is the
+    /// client. Always the same, since what port is taken where an address is not enough is a matter of chance.
+    translated: (bool, u32),
     step: u32,
 }
 
-/// Packets of a few connections in turn: most as they should be, some that are not next, and some to and
-/// from addresses that rules may have put in.
-pub fn packets(random: &mut Random) -> Vec<Packet> {
+/// Packets of a few connections in turn: most as they should be, some that are not next. If rules translate
+/// addresses, what comes back is from or to one that they may have put in: ours does not begin a connection
+/// the other way where a translated one is.
+fn packets(random: &mut Random, translates: bool) -> Vec<Packet> {
     let mut all: Vec<Connection> = (0..CONNECTIONS).map(|id| connection(random, id)).collect();
     let mut packets = Vec::new();
     for _ in 0..PACKETS {
         let at = random.place(all.len());
         let Some(connection) = all.get_mut(at) else { continue };
-        packets.push(connection.next(random));
+        packets.push(connection.next(random, translates));
     }
     packets
 }
@@ -164,6 +170,7 @@ fn connection(random: &mut Random, id: u64) -> Connection {
         protocol: random.one(&[6, 6, 17, 1]).unwrap_or(6),
         client: end(random, &CLIENTS, port),
         server: end(random, &SERVERS, service),
+        translated: (random.once_in(2), random.one(&TRANSLATED).unwrap_or_default()),
         step: 0,
     }
 }
@@ -174,7 +181,7 @@ fn random_port(random: &mut Random) -> u16 {
 
 impl Connection {
     /// Its next packet; sometimes one of another kind.
-    fn next(&mut self, random: &mut Random) -> Packet {
+    fn next(&mut self, random: &mut Random, translates: bool) -> Packet {
         let step = self.step;
         self.step += 1;
         let from_client = match (self.protocol, step) {
@@ -183,19 +190,22 @@ impl Connection {
             _ => random.once_in(2),
         };
         let flags = match step {
+            // One that is translated and begins anew may have another port.
             _ if random.once_in(12) => {
-                random.one(&[SYN, RST, FIN | ACK, RST | ACK, 0]).unwrap_or(0)
+                let resets: &[u8] = if translates { &[] } else { &[RST, RST | ACK] };
+                random.one(&[resets, &[SYN, FIN | ACK, 0]].concat()).unwrap_or(0)
             }
             0 => SYN,
             1 => SYN | ACK,
             _ => ACK,
         };
+        // Of two that begin at once Open vSwitch takes no numbers from the second.
+        let flags = if flags == SYN && !from_client { SYN | ACK } else { flags };
         let (mut from, mut to) =
             if from_client { (self.client, self.server) } else { (self.server, self.client) };
-        if random.once_in(3) && !from_client {
-            // To whom rules may have made of the client; or from what they may have made of the server.
-            let other = random.one(&TRANSLATED).unwrap_or_default();
-            *(if random.once_in(2) { &mut to.address } else { &mut from.address }) = other;
+        if translates && !from_client {
+            let (is_client, other) = self.translated;
+            *(if is_client { &mut to.address } else { &mut from.address }) = other;
         }
         let length = if flags & (SYN | FIN | RST) == 0 { random.below(9) } else { 0 };
         let length = u32::try_from(length).unwrap_or(0);
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn packets_are_whole_and_their_checksums_right() {
         let mut random = Random::new(1);
-        let packets: Vec<Packet> = (0..20).flat_map(|_| packets(&mut random)).collect();
+        let packets: Vec<Packet> = (0..20).flat_map(|_| packets(&mut random, false)).collect();
         for Packet { bytes, .. } in &packets {
             assert_eq!(checksum(&bytes[14..34]), 0);
             let mut sum = Checksum::new();

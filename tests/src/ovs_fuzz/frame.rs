@@ -59,14 +59,20 @@ pub fn packet(random: &mut Random, rules: &[Match], plain: bool) -> Packet {
 /// Whether a packet ends before the last of its labels, and before as many as Open vSwitch knows: it has one
 /// flow for those and for packets with more labels than that.
 fn ends_in_labels(bytes: &[u8]) -> bool {
-    let mut at = 12;
-    let kind = |at: usize| bytes.get(at..at + 2).and_then(|kind| kind.first_chunk());
-    while let Some([0x81, 0x00] | [0x88, 0xA8]) = kind(at) {
-        at += 4;
-    }
-    let Some([0x88, 0x47 | 0x48]) = kind(at) else { return false };
+    let at = 12 + tags(bytes) * 4;
+    let kind = bytes.get(at..at + 2).and_then(|kind| kind.first_chunk());
+    let Some([0x88, 0x47 | 0x48]) = kind else { return false };
     let labels = bytes.get(at + 2..).unwrap_or_default().chunks_exact(4).take(3);
     labels.len() < 3 && labels.into_iter().all(|label| label[2] & 1 == 0)
+}
+
+/// How many tags a packet has.
+pub fn tags(bytes: &[u8]) -> usize {
+    let is_tag = |at: &usize| {
+        let kind = bytes.get(12 + at * 4..14 + at * 4);
+        kind.is_some_and(|kind| [[0x81, 0x00], [0x88, 0xA8]].iter().any(|tag| tag == kind))
+    };
+    (0..).take_while(is_tag).count()
 }
 
 /// Sometimes it is cut, or longer than its headers say, or wrong.

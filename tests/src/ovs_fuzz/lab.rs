@@ -13,13 +13,31 @@ use super::capture::Capture;
 use super::channel::{Change, Channel, Refused};
 use super::frame::Packet;
 use super::unixctl::Unixctl;
-use super::values::PORTS;
+use super::values::{PATCHES, PORTS, SECOND_PORTS};
 use crate::netns::Netns;
 use crate::ovsdb::{OvsDatabase, environment};
 use crate::process::Process;
 use crate::ringway::binary;
 
-const BRIDGE: &str = "br0";
+/// One of the bridges of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bridge {
+    /// Where packets come in.
+    First,
+    /// Where they may go on to.
+    Second,
+}
+
+impl Bridge {
+    pub const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "br0",
+            Self::Second => "br1",
+        }
+    }
+}
 
 /// Where marks go: frames that tell that those before them have gone where they go.
 const MARKS: &str = "marks";
@@ -63,6 +81,7 @@ pub struct Side {
     is_lazy: bool,
     appctl: Unixctl,
     channel: Channel,
+    second: Channel,
     ports: BTreeMap<String, Capture>,
     marks: Capture,
     /// What else has gone where marks go.
@@ -96,25 +115,25 @@ impl Side {
         command.args(["--enable-dummy", "--disable-system", "--disable-system-route"]);
         let process = Process::start(name, environment(command, dir))?;
         process.wait_for_listener(&control, LIMIT)?;
-        for words in [bridge(dir), marks(dir)] {
+        for words in [bridge(dir), second_bridge(dir), marks(dir)] {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             database.vsctl(&words).with_context(|| process.log())?;
         }
-        let socket = dir.join(format!("{BRIDGE}.mgmt"));
-        process.wait_for_listener(&socket, LIMIT)?;
-        let mut appctl = Unixctl::connect(&control)?;
-        let is_lazy = name != "Ringway";
-        if is_lazy {
-            // A flow that a thread looks at just then is not forgotten when it should be.
-            appctl.call("revalidator/pause", &[])?;
-        }
+        let channel = |bridge: Bridge| {
+            let socket = dir.join(format!("{}.mgmt", bridge.name()));
+            process.wait_for_listener(&socket, LIMIT)?;
+            Channel::connect(&socket)
+        };
+        let (first, second) = (channel(Bridge::First)?, channel(Bridge::Second)?);
         let names = (1..=PORTS).map(port_name).chain(["LOCAL".to_owned()]);
+        let names = names.chain((1..=SECOND_PORTS).map(second_name));
         let open = |name: String| Ok((name.clone(), Capture::open(&pcap(dir, &name))?));
         Ok(Self {
             name,
-            is_lazy,
-            appctl,
-            channel: Channel::connect(&socket)?,
+            is_lazy: name != "Ringway",
+            appctl: Unixctl::connect(&control)?,
+            channel: first,
+            second,
             ports: names.map(open).collect::<Result<_>>()?,
             marks: Capture::open(&pcap(dir, MARKS))?,
             among_marks: Vec::new(),
@@ -123,9 +142,12 @@ impl Side {
         })
     }
 
-    /// Puts groups and rules in the place of all that there are; or gives those that are refused, and
-    /// leaves it as it is.
-    pub fn set(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
+    /// Puts groups and rules in the place of all that there are in a bridge; or gives those that are refused,
+    /// and leaves it as it is.
+    pub fn set(&mut self, bridge: Bridge, changes: &[Change]) -> Result<Vec<Refused>> {
+        if bridge == Bridge::Second {
+            return self.second.replace(changes).with_context(|| self.name);
+        }
         let mut all = changes.to_vec();
         all.push(Change::Rule(mark_rule()));
         self.channel.replace(&all).with_context(|| self.name)
@@ -143,7 +165,7 @@ impl Side {
 
     /// Forgets what it has learnt of earlier packets, and their connections.
     pub fn begin(&mut self) -> Result<()> {
-        self.call("fdb/flush", &[BRIDGE.to_owned()])?;
+        self.call("fdb/flush", &[Bridge::First.name().to_owned()])?;
         self.call("dpctl/flush-conntrack", &[])
     }
 
@@ -170,6 +192,11 @@ impl Side {
         let mut sent = self.sent()?;
         sent.sort_unstable();
         let mut counts = self.rules()?;
+        let others = self.second.rules().with_context(|| self.name)?;
+        // Open vSwitch counts bytes of packets as they came in, and ours as they went on.
+        let in_second =
+            |(text, packets, _)| (format!("in {}: {text}", Bridge::Second.name()), packets, 0);
+        counts.extend(others.iter().map(count).map(in_second));
         counts.extend(self.channel.groups()?.iter().flat_map(counts_of));
         counts.sort_unstable();
         Ok(Outcome { sent, counts, connections: Vec::new() })
@@ -189,7 +216,7 @@ impl Side {
     /// `check_pkt_larger`.
     pub fn trace(&mut self, packet: &Packet) -> Result<Vec<String>> {
         let flow = format!("in_port={}", packet.port);
-        let arguments = [BRIDGE.to_owned(), flow, digits(&packet.bytes)];
+        let arguments = [Bridge::First.name().to_owned(), flow, digits(&packet.bytes)];
         let text = self.appctl.call("ofproto/trace", &arguments).with_context(|| self.name)?;
         if self.is_lazy {
             self.sent()?;
@@ -251,7 +278,12 @@ impl Side {
 
     /// Has it look at rules for each packet anew, and count in the rules what it has counted elsewhere.
     fn forget(&mut self) -> Result<()> {
-        if self.is_lazy { self.call("revalidator/purge", &[]) } else { Ok(()) }
+        if !self.is_lazy {
+            return Ok(());
+        }
+        // A flow that a thread looks at just then would not be forgotten.
+        let commands = ["revalidator/pause", "revalidator/purge", "revalidator/resume"];
+        commands.iter().try_for_each(|command| self.call(command, &[]))
     }
 
     fn call(&mut self, command: &str, arguments: &[String]) -> Result<()> {
@@ -267,7 +299,8 @@ fn without_numbers(line: &str) -> String {
         text += "recirc_id=";
         text += part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit() || digit == 'x');
     }
-    text
+    // Open vSwitch tells a rule of its own for what no other is for, where there are two bridges.
+    text.replace("reg0=0x2, priority 0", "No match.")
 }
 
 /// Bytes as digits, two for each.
@@ -279,33 +312,62 @@ fn port_name(port: u16) -> String {
     format!("p{port}")
 }
 
+/// A port of the other bridge; the data paths take its number from its name.
+fn second_name(port: u16) -> String {
+    format!("q{}", 20 + port)
+}
+
 fn pcap(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.pcap"))
 }
 
 /// What ovs-vsctl is to do: a bridge without rules, with ports that write down what they send.
 fn bridge(dir: &Path) -> Vec<String> {
-    let mut words = vec!["add-br".to_owned(), BRIDGE.to_owned()];
-    words.extend(
-        ["--", "set", "Bridge", BRIDGE, "datapath_type=dummy", "fail_mode=secure"]
-            .map(str::to_owned),
-    );
-    words.extend(["--", "set", "Interface", BRIDGE].map(str::to_owned));
+    let mut words = bridge_words(Bridge::First);
+    words.extend(["--", "set", "Interface", Bridge::First.name()].map(str::to_owned));
     words.push(sends(dir, "LOCAL"));
-    (1..=PORTS).for_each(|port| words.extend(port_words(dir, &port_name(port), port)));
+    for port in 1..=PORTS {
+        words.extend(port_words(dir, Bridge::First, &port_name(port), port));
+    }
+    words
+}
+
+fn bridge_words(bridge: Bridge) -> Vec<String> {
+    let name = bridge.name();
+    let words = ["add-br", name, "--", "set", "Bridge", name, "datapath_type=dummy"];
+    words.into_iter().chain(["fail_mode=secure"]).map(str::to_owned).collect()
+}
+
+/// The same for the other bridge, and the ports between both.
+fn second_bridge(dir: &Path) -> Vec<String> {
+    let mut words = bridge_words(Bridge::Second);
+    for port in 1..=SECOND_PORTS {
+        words.extend(port_words(dir, Bridge::Second, &second_name(port), port));
+    }
+    for number in PATCHES {
+        for (bridge, other) in [(Bridge::First, Bridge::Second), (Bridge::Second, Bridge::First)] {
+            let name = |bridge: Bridge| format!("{}-{number}", bridge.name());
+            let (own, peer) = (name(bridge), name(other));
+            let request = format!("ofport_request={number}");
+            let peer = format!("options:peer={peer}");
+            let port = ["--", "add-port", bridge.name(), &own, "--", "set", "Interface", &own];
+            words
+                .extend(port.into_iter().chain(["type=patch", &request, &peer]).map(str::to_owned));
+        }
+    }
     words
 }
 
 /// The same for the port of marks, which comes last: the data paths take the numbers of the others from
 /// their names, unless somebody has them.
 fn marks(dir: &Path) -> Vec<String> {
-    port_words(dir, MARKS, MARKS_PORT)
+    port_words(dir, Bridge::First, MARKS, MARKS_PORT)
 }
 
-fn port_words(dir: &Path, name: &str, number: u16) -> Vec<String> {
-    let words = ["--", "add-port", BRIDGE, name, "--", "set", "Interface", name].map(str::to_owned);
+fn port_words(dir: &Path, bridge: Bridge, name: &str, number: u16) -> Vec<String> {
+    let words = ["--", "add-port", bridge.name(), name, "--", "set", "Interface", name];
     let rest = ["type=dummy".to_owned(), format!("ofport_request={number}"), sends(dir, name)];
-    words.into_iter().chain(rest).collect()
+    words.map(str::to_owned).into_iter().chain(rest).collect()
 }
 
 fn sends(dir: &Path, name: &str) -> String {

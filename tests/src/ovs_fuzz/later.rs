@@ -73,11 +73,13 @@ pub fn rounds(
     // Those do not go together.
     let has = |word: &str| rules.iter().any(|rule| rule.has(word));
     banned.add(if has("check_pkt_larger") { "exit" } else { "check_pkt_larger" });
-    let in_order = super::in_order(&rules);
+    let in_order = super::case::in_order(&rules);
     let count = 1 + random.below(ROUNDS);
     let rounds = (0..count).map(|_| {
-        let turns: Vec<Turn> =
-            (0..1 + random.below(TURNS)).map(|_| turn(random, &mut rules, &banned)).collect();
+        let turns = (0..1 + random.below(TURNS)).map(|_| turn(random, &mut rules, &banned));
+        let mut turns: Vec<Turn> = turns.collect();
+        // What one bundle adds and then deletes stays in Open vSwitch.
+        turns.sort_by_key(|turn| !turn.command.is_delete());
         let matches: Vec<Match> = rules.iter().map(|rule| rule.matching.clone()).collect();
         let count = if in_order { PACKETS / 4 } else { PACKETS };
         let again = |random: &mut Random| packets.get(random.place(packets.len())).cloned();

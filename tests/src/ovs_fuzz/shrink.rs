@@ -1,6 +1,7 @@
 use anyhow::Result;
 
-use super::{Both, Case};
+use super::both::Both;
+use super::case::Case;
 
 /// The most cases that are tried to make one smaller.
 const TRIALS: usize = 600;
@@ -28,6 +29,7 @@ pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, 
         })?;
         shrinker
             .drop_each(|case, at| (at < case.rules.len()).then(|| drop(case.rules.remove(at))))?;
+        shrinker.drop_each(|case, at| drop_part([&mut case.second].into_iter(), at))?;
         shrinker
             .drop_each(|case, at| (at < case.groups.len()).then(|| drop(case.groups.remove(at))))?;
         shrinker.drop_each(drop_bucket)?;
@@ -102,7 +104,8 @@ fn drop_action(case: &mut Case, at: usize) -> Option<()> {
     let buckets = case.groups.iter_mut().flat_map(|group| &mut group.buckets);
     let buckets = buckets.map(|bucket| &mut bucket.actions);
     let turns = case.rounds.iter_mut().flat_map(|round| &mut round.turns);
-    let rules = case.rules.iter_mut().chain(turns.map(|turn| &mut turn.rule));
+    let rules = case.rules.iter_mut().chain(&mut case.second);
+    let rules = rules.chain(turns.map(|turn| &mut turn.rule));
     drop_part(rules.map(|rule| &mut rule.actions).chain(buckets), at)
 }
 

@@ -4,6 +4,12 @@ use openflow::{Field, Match, PortNo};
 /// Ports of the bridges, by their OpenFlow numbers.
 pub const PORTS: u16 = 5;
 
+/// Ports by which packets go on to another bridge, which has the same ones for it.
+pub const PATCHES: [u16; 2] = [11, 12];
+
+/// Ports of that bridge, behind which frames are looked at.
+pub const SECOND_PORTS: u16 = 2;
+
 /// What packets are, by their types.
 const KINDS: [&[(Field, u128)]; 21] = [
     &[(Field::EthType, 0x0800)],
