@@ -94,6 +94,16 @@ pub enum DropReason {
     FragmentOverlap,
     /// It is a fragment for which there was no room until all of its packet would have been there.
     FragmentNoRoom,
+    /// It was to go into a tunnel, and nobody has said where to, or no route leads there.
+    NoRoute,
+    /// The same, and the next hop has not said yet where it is: it is asked.
+    NoNeighbour,
+    /// It has come by a tunnel that there is no port of.
+    NoTunnel,
+    /// It has come by a tunnel, and the outer checksum is wrong.
+    BadChecksum,
+    /// It has come by a tunnel, met congestion there, and cannot say so.
+    Congested,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -106,7 +116,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 47;
+    pub const COUNT: usize = 52;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -153,6 +163,11 @@ impl DropReason {
         Self::FragmentBad,
         Self::FragmentOverlap,
         Self::FragmentNoRoom,
+        Self::NoRoute,
+        Self::NoNeighbour,
+        Self::NoTunnel,
+        Self::BadChecksum,
+        Self::Congested,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -206,6 +221,11 @@ impl DropReason {
             Self::FragmentBad => "fragment_bad",
             Self::FragmentOverlap => "fragment_overlap",
             Self::FragmentNoRoom => "fragment_no_room",
+            Self::NoRoute => "no_route",
+            Self::NoNeighbour => "no_neighbour",
+            Self::NoTunnel => "no_tunnel",
+            Self::BadChecksum => "bad_checksum",
+            Self::Congested => "congested",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

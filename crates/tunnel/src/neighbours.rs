@@ -5,19 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use packet::MacAddr;
-use packet::headers::{Arp, EtherType, Ethernet, Icmp, IpProtocol, Ipv6};
+use packet::headers::{Arp, ArpOperation, EtherType, Ethernet, Icmp, IpProtocol, Ipv6};
 
-/// The most neighbours that are known, and that are asked for.
+/// The most neighbours that are known.
 pub const MAX_NEIGHBOURS: usize = 4_096;
 
 /// How long one is known after it was heard last.
 pub const NEIGHBOUR_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// How long before it would be forgotten it is asked again.
+/// How long before it would be forgotten it is asked again, if it is of use still.
 const AHEAD: Duration = Duration::from_secs(60);
-
-/// How long until the same question is asked again.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +27,21 @@ pub struct Neighbour {
 
 /// Neighbours by the bridge that they are behind, and their addresses.
 #[derive(Clone, Debug, Default)]
-pub struct Neighbours {
-    known: BTreeMap<(String, IpAddr), Neighbour>,
-    /// Those that were asked for, and when.
-    asked: BTreeMap<(String, IpAddr), Duration>,
+pub struct Neighbours(BTreeMap<(String, IpAddr), Neighbour>);
+
+impl Neighbour {
+    /// Whether it is to be asked again, as it would be forgotten soon.
+    #[must_use]
+    pub fn is_ageing(&self, now: Duration) -> bool {
+        let least = NEIGHBOUR_AGE.saturating_sub(AHEAD);
+        self.heard.is_some_and(|heard| now.saturating_sub(heard) >= least)
+    }
 }
 
 impl Neighbours {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, IpAddr, &Neighbour)> {
-        self.known.iter().map(|((bridge, address), own)| (bridge.as_str(), *address, own))
+        self.0.iter().map(|((bridge, address), own)| (bridge.as_str(), *address, own))
     }
 
     /// What a neighbour has said of itself, or an operator of it. Returns whether anything is other than
@@ -51,44 +53,24 @@ impl Neighbours {
         heard: Option<Duration>,
     ) -> bool {
         let key = (bridge.to_owned(), address);
-        self.asked.remove(&key);
-        if self.known.len() >= MAX_NEIGHBOURS && !self.known.contains_key(&key) {
+        if self.0.len() >= MAX_NEIGHBOURS && !self.0.contains_key(&key) {
             return false;
         }
-        let before = self.known.insert(key, Neighbour { mac, heard });
+        let before = self.0.insert(key, Neighbour { mac, heard });
         before.is_none_or(|before| before.mac != mac)
     }
 
     /// Forgets those of a bridge, or all.
     pub fn flush(&mut self, bridge: Option<&str>) {
-        self.known.retain(|(own, _), _| bridge.is_some_and(|bridge| own != bridge));
+        self.0.retain(|(own, _), _| bridge.is_some_and(|bridge| own != bridge));
     }
 
     /// Forgets those that were not heard for long; returns whether any was.
     pub fn expire(&mut self, now: Duration) -> bool {
-        let before = self.known.len();
+        let before = self.0.len();
         let is_old = |heard: Duration| now.saturating_sub(heard) >= NEIGHBOUR_AGE;
-        self.known.retain(|_, own| !own.heard.is_some_and(is_old));
-        self.known.len() < before
-    }
-
-    /// Those that are to be asked again, as they would be forgotten soon.
-    pub fn ageing(&self, now: Duration) -> Vec<(String, IpAddr)> {
-        let is_due =
-            |heard: Duration| now.saturating_sub(heard) >= NEIGHBOUR_AGE.saturating_sub(AHEAD);
-        let due = self.known.iter().filter(|(_, own)| own.heard.is_some_and(is_due));
-        due.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Whether to ask for an address now: somebody needs it, and it was not asked for just before.
-    pub fn may_ask(&mut self, bridge: &str, address: IpAddr, now: Duration) -> bool {
-        self.asked.retain(|_, at| now.saturating_sub(*at) < PATIENCE);
-        let key = (bridge.to_owned(), address);
-        if self.asked.contains_key(&key) || self.asked.len() >= MAX_NEIGHBOURS {
-            return false;
-        }
-        self.asked.insert(key, now);
-        true
+        self.0.retain(|_, own| !own.heard.is_some_and(is_old));
+        self.0.len() < before
     }
 }
 
@@ -100,8 +82,7 @@ pub fn told(head: &[u8]) -> Option<(IpAddr, MacAddr)> {
     let (kind, payload) = ethernet.inner()?;
     let (address, mac) = match kind {
         EtherType::ARP => {
-            // Whoever asks says where he is as well.
-            let arp = Arp::parse(payload)?;
+            let arp = Arp::parse(payload).filter(|arp| arp.operation() == ArpOperation::REPLY)?;
             (IpAddr::V4(arp.sender_ip()), arp.sender_mac())
         }
         EtherType::IPV6 => advertised(payload)?,
@@ -141,7 +122,6 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use packet::builder::FrameBuilder;
-    use packet::headers::ArpOperation;
     use proptest::prelude::*;
 
     use super::*;
@@ -156,15 +136,16 @@ mod tests {
     fn neighbours_are_known_until_they_are_old_and_asked_again_before() {
         let mut neighbours = Neighbours::default();
         let second = Duration::from_secs;
-        assert!(neighbours.may_ask("br", address(1), second(1)));
-        assert!(!neighbours.may_ask("br", address(1), second(1)), "it was asked for just now");
-        assert!(neighbours.may_ask("br", address(1), second(2)));
         assert!(neighbours.learn(("br", address(1)), MAC, Some(second(2))));
         assert!(!neighbours.learn(("br", address(1)), MAC, Some(second(3))), "that is no news");
         assert!(neighbours.learn(("br", address(2)), MAC, None));
         let old = NEIGHBOUR_AGE + second(3);
-        assert_eq!(neighbours.ageing(old - second(61)), []);
-        assert_eq!(neighbours.ageing(old - second(60)), [("br".to_owned(), address(1))]);
+        let ageing = |neighbours: &Neighbours, now| {
+            let ageing = neighbours.iter().filter(|(.., own)| own.is_ageing(now));
+            ageing.map(|(_, own, _)| own).collect::<Vec<_>>()
+        };
+        assert!(ageing(&neighbours, old - second(61)).is_empty());
+        assert_eq!(ageing(&neighbours, old - second(60)), [address(1)]);
         assert!(!neighbours.expire(old - second(1)) && neighbours.expire(old));
         assert_eq!(neighbours.iter().map(|(_, own, _)| own).collect::<Vec<_>>(), [address(2)]);
         neighbours.flush(Some("other"));
@@ -179,10 +160,8 @@ mod tests {
         let number = |at: usize| Ipv4Addr::from(u32::try_from(at).unwrap() + 1).into();
         for at in 0..MAX_NEIGHBOURS {
             assert!(neighbours.learn(("br", number(at)), MAC, None));
-            assert!(neighbours.may_ask("br", number(at), Duration::ZERO));
         }
         assert!(!neighbours.learn(("br", number(MAX_NEIGHBOURS)), MAC, None));
-        assert!(!neighbours.may_ask("br", number(MAX_NEIGHBOURS), Duration::ZERO));
         assert!(neighbours.learn(("br", number(0)), MacAddr([2; 6]), None));
     }
 

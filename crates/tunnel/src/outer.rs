@@ -149,11 +149,24 @@ impl Outer {
         self.has_checksum
     }
 
+    /// What of it is the same for all frames.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Writes it to the start of `frame`, in front of `inner` bytes; `entropy` tells flows apart.
-    #[inline]
     pub fn write(&self, frame: &mut [u8], inner: usize, entropy: u16) {
+        if let Some(place) = frame.get_mut(..self.bytes.len()) {
+            place.copy_from_slice(&self.bytes);
+            self.fit(frame, inner, entropy);
+        }
+    }
+
+    /// The same where what is the same for all frames is there already.
+    #[inline]
+    pub fn fit(&self, frame: &mut [u8], inner: usize, entropy: u16) {
         let Some(place) = frame.get_mut(..self.bytes.len()) else { return };
-        place.copy_from_slice(&self.bytes);
         let transport = field(self.bytes.len().saturating_sub(self.at).saturating_add(inner));
         let network = place.get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
         if self.ends.0.is_ipv4() {
