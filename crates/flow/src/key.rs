@@ -10,14 +10,17 @@ pub const WORDS: usize = 49;
 
 /// The first so many words are made of the packet itself, and are what a path depends on; the
 /// others are empty when a packet comes in.
-pub const PACKET_WORDS: usize = 24;
+pub const PACKET_WORDS: usize = 28;
 
 /// The first so many words are what the path of a packet that was tracked depends on, with what it goes
 /// on with: those of the packet itself, and of its connection.
-pub const TRACKED_WORDS: usize = 33;
+pub const TRACKED_WORDS: usize = 37;
 
 /// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
 pub const TAG_PRESENT: u16 = 0x1000;
+
+/// The words that say which tunnel a packet has come by, or is to go into.
+const TUNNEL: std::ops::Range<usize> = 17..PACKET_WORDS;
 
 /// EtherType of frames that have none (IEEE 802.3 with LLC, but no SNAP header of Ethernet).
 pub const NO_ETHER_TYPE: u16 = 0x05FF;
@@ -195,44 +198,44 @@ pub mod slot {
     /// Its flags.
     pub const TUN_GBP_FLAGS: Slot = Slot::new(23, 48, 8);
     /// What is known of the packet's connection.
-    pub const CT_STATE: Slot = Slot::new(24, 32, 32);
+    pub const CT_STATE: Slot = Slot::new(28, 32, 32);
     /// The connection's mark.
-    pub const CT_MARK: Slot = Slot::new(24, 0, 32);
+    pub const CT_MARK: Slot = Slot::new(28, 0, 32);
     /// Its zone.
-    pub const CT_ZONE: Slot = Slot::new(25, 0, 16);
+    pub const CT_ZONE: Slot = Slot::new(29, 0, 16);
     /// Its protocol.
-    pub const CT_NW_PROTO: Slot = Slot::new(25, 16, 8);
+    pub const CT_NW_PROTO: Slot = Slot::new(29, 16, 8);
     /// Source port of its first packet.
-    pub const CT_TP_SRC: Slot = Slot::new(25, 32, 16);
+    pub const CT_TP_SRC: Slot = Slot::new(29, 32, 16);
     /// Destination port of its first packet.
-    pub const CT_TP_DST: Slot = Slot::new(25, 48, 16);
+    pub const CT_TP_DST: Slot = Slot::new(29, 48, 16);
     /// Its label.
-    pub const CT_LABEL: Slot = Slot::new(26, 0, 128);
+    pub const CT_LABEL: Slot = Slot::new(30, 0, 128);
     /// Source of its first packet, of IPv4.
-    pub const CT_NW_SRC: Slot = Slot::new(28, 32, 32);
+    pub const CT_NW_SRC: Slot = Slot::new(32, 32, 32);
     /// Destination of that.
-    pub const CT_NW_DST: Slot = Slot::new(28, 0, 32);
+    pub const CT_NW_DST: Slot = Slot::new(32, 0, 32);
     /// Source of its first packet, of IPv6.
-    pub const CT_IPV6_SRC: Slot = Slot::new(29, 0, 128);
+    pub const CT_IPV6_SRC: Slot = Slot::new(33, 0, 128);
     /// Destination of that.
-    pub const CT_IPV6_DST: Slot = Slot::new(31, 0, 128);
+    pub const CT_IPV6_DST: Slot = Slot::new(35, 0, 128);
     /// The packet's mark.
-    pub const PKT_MARK: Slot = Slot::new(33, 32, 32);
+    pub const PKT_MARK: Slot = Slot::new(37, 32, 32);
     /// Its priority in queues.
-    pub const SKB_PRIORITY: Slot = Slot::new(33, 0, 32);
+    pub const SKB_PRIORITY: Slot = Slot::new(37, 0, 32);
     /// What rules note for later tables.
-    pub const METADATA: Slot = Slot::new(34, 0, 64);
+    pub const METADATA: Slot = Slot::new(38, 0, 64);
     /// Where the action set sends the packet.
-    pub const ACTSET_OUTPUT: Slot = Slot::new(43, 32, 32);
+    pub const ACTSET_OUTPUT: Slot = Slot::new(47, 32, 32);
     /// What groups choose by.
-    pub const DP_HASH: Slot = Slot::new(43, 0, 32);
+    pub const DP_HASH: Slot = Slot::new(47, 0, 32);
     /// The conjunction that has been found.
-    pub const CONJ_ID: Slot = Slot::new(44, 0, 32);
+    pub const CONJ_ID: Slot = Slot::new(48, 0, 32);
 
     /// Number of registers of 32 bits.
     pub const REGS: u8 = 16;
-    const FIRST_REG: u8 = 35;
-    const FIRST_TUN_METADATA: u8 = 45;
+    const FIRST_REG: u8 = 39;
+    const FIRST_TUN_METADATA: u8 = 24;
 
     /// Register `index` of 32 bits, modulo their number. `xreg0` is `reg0` and `reg1`, and so on.
     #[must_use]
@@ -257,6 +260,26 @@ pub mod slot {
     #[must_use]
     pub const fn tun_metadata(index: u8) -> Slot {
         Slot::new(FIRST_TUN_METADATA + index % 4, 0, 64)
+    }
+}
+
+/// Which tunnel a packet has come by, or is to go into: a part of its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TunnelWords([u64; TUNNEL.end - TUNNEL.start]);
+
+impl TunnelWords {
+    /// Whether nothing is known of a tunnel.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// A key that has nothing else.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let mut key = Key::default();
+        key.set_tunnel(self);
+        key
     }
 }
 
@@ -399,6 +422,26 @@ impl Key {
         }
     }
 
+    /// What it says of a tunnel.
+    #[must_use]
+    pub fn tunnel(&self) -> TunnelWords {
+        let mut words = TunnelWords::default();
+        words.0.iter_mut().zip(self.0.iter().skip(TUNNEL.start)).for_each(|(to, own)| *to = *own);
+        words
+    }
+
+    /// Has it say this of a tunnel.
+    pub fn set_tunnel(&mut self, words: &TunnelWords) {
+        let own = self.0.iter_mut().skip(TUNNEL.start);
+        own.zip(&words.0).for_each(|(own, from)| *own = *from);
+    }
+
+    /// A mask of all that is known of tunnels.
+    #[must_use]
+    pub(crate) fn of_tunnels() -> Self {
+        TunnelWords([u64::MAX; TUNNEL.end - TUNNEL.start]).key()
+    }
+
     /// Empties the words that are of the packet itself.
     #[inline]
     pub fn clear_packet(&mut self) {
@@ -416,7 +459,10 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use super::slot::{CT_LABEL, IPV6_SRC, VLAN_PCP, VLAN_TCI, VLAN_VID, reg, xreg, xxreg};
+    use super::slot::{
+        CT_LABEL, IPV6_SRC, TUN_GBP_FLAGS, TUN_ID, TUN_IPV6_DST, VLAN_PCP, VLAN_TCI, VLAN_VID, reg,
+        tun_metadata, xreg, xxreg,
+    };
     use super::*;
 
     #[test]
@@ -429,6 +475,21 @@ mod tests {
         key.set_masked(IPV6_SRC, u128::MAX, 0xFF00_0000_0000_0000_00FF);
         assert_eq!(key.get(IPV6_SRC), 0xFF00_0000_0000_0000_00FF);
         assert_eq!(key.get(CT_LABEL), 0);
+    }
+
+    #[test]
+    fn what_is_known_of_tunnels_is_a_part() {
+        let mut key = Key::default();
+        let slots = [TUN_ID, TUN_IPV6_DST, TUN_GBP_FLAGS, tun_metadata(0), tun_metadata(3)];
+        slots.into_iter().for_each(|slot| key.set(slot, 7));
+        let words = key.tunnel();
+        assert_eq!((words.key(), words.is_none()), (key, false));
+        key.set(CT_LABEL, 1);
+        key.set(slot::PACKET_TYPE, 1);
+        assert_eq!(key.tunnel(), words);
+        key.set_tunnel(&TunnelWords::default());
+        assert!(slots.into_iter().all(|slot| key.get(slot) == 0));
+        assert_eq!((key.get(CT_LABEL), key.get(slot::PACKET_TYPE)), (1, 1));
     }
 
     #[test]

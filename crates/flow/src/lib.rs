@@ -87,7 +87,7 @@ pub use frozen::{Frozen, Rest};
 pub use groups::{Bucket, Choice, Group, GroupRefusal, Groups, HashKind, MAX_GROUP, PlaceHash};
 pub use key::{
     FRAG_ANY, FRAG_LATER, INSIDE, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT,
-    TRACKED_WORDS, WORDS, slot,
+    TRACKED_WORDS, TunnelWords, WORDS, slot,
 };
 pub use lengths::unpadded;
 pub use meters::{
@@ -95,7 +95,7 @@ pub use meters::{
 };
 pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet, Track, Visit};
 pub use pattern::{Mask, Pattern};
-pub use pipeline::{Pipeline, Port, VlanLimit};
+pub use pipeline::{OptionField, Pipeline, Port, Tunnelling, VlanLimit};
 pub use rewrite::{rewrite, translate};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{

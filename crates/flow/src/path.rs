@@ -7,7 +7,7 @@ use conntrack::Request;
 use openflow::packet_in::Reason;
 
 use crate::frozen::Frozen;
-use crate::key::Key;
+use crate::key::{Key, TunnelWords};
 use crate::pattern::{finish, mix};
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
@@ -101,6 +101,8 @@ pub enum Op {
     Cut(u32),
     /// Send it through the meter of this number, which may drop or remark it.
     Meter(u32),
+    /// If it goes into a tunnel whose ends or key are for rules to say: into this one, from now on.
+    Tunnel(Arc<TunnelWords>),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
     /// Send it to all ports, or to those that flood, but that where it came in.
@@ -393,7 +395,7 @@ impl Path {
         const SHARED: usize = 512;
         let of_op = |op: &Op| match op {
             Op::Controller(about) => SHARED + about.userdata.len(),
-            Op::Track(..) => SHARED,
+            Op::Track(..) | Op::Tunnel(_) => SHARED,
             _ => 0,
         };
         size_of::<Self>()

@@ -72,6 +72,28 @@ impl Default for VlanLimit {
     }
 }
 
+/// A field that stands for an option of Geneve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionField {
+    /// The field's number: `tun_metadata0` is 0.
+    pub field: u8,
+    /// Who has defined the option, and what it is.
+    pub class: u16,
+    /// See `class`.
+    pub kind: u8,
+    /// Bytes of its value.
+    pub len: u8,
+}
+
+/// Tunnels that a bridge has ports of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnelling {
+    /// Whether there are any.
+    pub is_used: bool,
+    /// The fields of their options.
+    pub options: Vec<OptionField>,
+}
+
 /// What becomes of packets of a bridge.
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
@@ -85,6 +107,8 @@ pub struct Pipeline {
     pub marks: BTreeMap<(PortNo, u32), u8>,
     /// How many tags are looked at.
     pub vlans: VlanLimit,
+    /// Its tunnels.
+    pub tunnels: Tunnelling,
 }
 
 impl Pipeline {
@@ -93,7 +117,8 @@ impl Pipeline {
         let links = self.ports != other.ports;
         let is_other = self.asks_controllers != other.asks_controllers
             || self.marks != other.marks
-            || self.vlans != other.vlans;
+            || self.vlans != other.vlans
+            || self.tunnels != other.tunnels;
         if is_other || links && !self.has_ports_of(other) {
             return None;
         }
@@ -126,6 +151,10 @@ impl Pipeline {
     }
 
     fn mark(&self, key: &mut Key) {
+        if self.tunnels.is_used {
+            // Controllers are told of it, and the next tunnel may be as the one before was.
+            key.union(&Key::of_tunnels());
+        }
         if !self.marks.is_empty() {
             // What is marked for one port has its own class for the next.
             for slot in [slot::IP_DSCP, slot::IP_PROTO, slot::IP_FRAG] {

@@ -189,6 +189,7 @@ impl Bridge {
                 plain
             });
             let tables = plain.as_ref().unwrap_or(&self.tables);
+            datapath.set_options(self.tlv.fields());
             datapath.publish(tables, &mut self.ports.values(), asks);
         }
     }

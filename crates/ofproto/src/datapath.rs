@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Frozen, Key, PacketIn, Tables};
+use flow::{Frozen, Key, OptionField, PacketIn, Tables};
 use openflow::action::Action;
 use openflow::message::ct_flush::CtFlush;
 use openflow::{ErrorCode, PortNo};
@@ -67,6 +67,9 @@ pub trait Datapath {
     /// Has all rules be told what they were for: they count all that came before.
     fn flush(&mut self);
 
+    /// Has these fields stand for options of tunnels, from when rules are published next.
+    fn set_options(&mut self, options: Vec<OptionField>);
+
     /// Has packets go by these rules and ports from now on. `asks_controllers` says whether
     /// controllers get those that no rule is for.
     fn publish(
@@ -104,6 +107,8 @@ impl Datapath for Detached {
     }
 
     fn flush(&mut self) {}
+
+    fn set_options(&mut self, _: Vec<OptionField>) {}
 
     fn publish(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {}
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::Tables;
+use flow::{OptionField, Tables};
 use openflow::action::wire::Lengths;
 use openflow::field::ones;
 use openflow::message::flow_mod::FlowMod;
@@ -78,6 +78,15 @@ impl TlvOptions {
     pub fn table(&self) -> TlvTable {
         let options = self.0.values().copied().collect();
         TlvTable { room: u32::from(PLACES) * u32::from(WIDTH), fields: FIELDS, options }
+    }
+
+    /// The same for what forwards.
+    pub fn fields(&self) -> Vec<OptionField> {
+        let field = |option: &TlvOption| {
+            let TlvOption { class, kind, len, index } = *option;
+            Some(OptionField { field: u8::try_from(index).ok()?, class, kind, len })
+        };
+        self.0.values().filter_map(field).collect()
     }
 
     /// How many bytes the fields have.

@@ -40,7 +40,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::frozen::Frozen;
-use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
+use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, TunnelWords, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Way};
 use crate::pipeline::Pipeline;
@@ -122,6 +122,8 @@ pub(crate) fn find_way<'w>(
         Start::Table => {
             let port = walk.in_port();
             walk.is_first = true;
+            // It has come by that.
+            walk.state.tunnel = Some(key.tunnel());
             walk.table(port, 0, true);
         }
         Start::Actions(actions) => {
@@ -149,12 +151,14 @@ struct State {
     labels: Labels,
     /// By how many bytes it has grown until then.
     grown: i32,
+    /// What is known by now of the tunnel that it goes into; `None` where that is not known.
+    tunnel: Option<TunnelWords>,
 }
 
 impl State {
     fn new(key: Key) -> Self {
         let (tags, labels) = (Tags::new(&key), Labels::new(&key));
-        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown: 0 }
+        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown: 0, tunnel: None }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -289,7 +293,9 @@ impl<'w> Walk<'w> {
             self.ops.clear();
             self.learns.clear();
         }
-        let is_change = |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
+        let is_change = |op: &Op| {
+            matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Tunnel(_) | Op::Save | Op::Restore)
+        };
         let does = |op: &Op| match op {
             Op::Track(track, _) => track.next.is_some(),
             op => !is_change(op) && !matches!(op, Op::Meter(_)),
@@ -620,7 +626,8 @@ impl<'w> Walk<'w> {
 
     /// A copy that was begun at this operation is done with.
     fn end_copy(&mut self, at: usize) {
-        let changes = |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_));
+        let changes =
+            |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_) | Op::Tunnel(_));
         if self.ops.iter().skip(at + 1).any(changes) {
             self.ops.push(Op::Restore);
         } else if at < self.ops.len() {
@@ -653,8 +660,21 @@ impl<'w> Walk<'w> {
             return self.stop();
         }
         self.flush();
+        if self.pipeline.tunnels.is_used
+            && matches!(op, Op::Output(_) | Op::Flood { .. } | Op::Normal(_))
+        {
+            self.tell_tunnel();
+        }
         self.tell(|watch, key| watch.send(key, &op));
         self.ops.push(op);
+    }
+
+    /// Has it be known which tunnel the packet goes into, if it goes into one for which rules say that.
+    fn tell_tunnel(&mut self) {
+        let words = self.state.key.tunnel();
+        if self.state.tunnel.replace(words) != Some(words) {
+            self.ops.push(Op::Tunnel(Arc::new(words)));
+        }
     }
 
     /// Adds the operations that change the packet as the key was changed.

@@ -37,7 +37,7 @@ impl Tracer<'_> {
             }
             Op::Track(track, _) => self.track(key, track),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
-            Op::Edit(_) | Op::Save | Op::Restore => {}
+            Op::Edit(_) | Op::Tunnel(_) | Op::Save | Op::Restore => {}
         }
     }
 

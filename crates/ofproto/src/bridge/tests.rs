@@ -269,6 +269,8 @@ impl Datapath for Recorder {
 
     fn flush(&mut self) {}
 
+    fn set_options(&mut self, _: Vec<flow::OptionField>) {}
+
     fn publish(&mut self, tables: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {
         self.published.push(tables.len());
     }

@@ -10,6 +10,8 @@ impl Request<'_> {
         let change = TlvTableMod::decode(self.raw.body)?;
         let crate::Bridge { tlv, tables, .. } = &mut *self.bridge;
         tlv.change(&change, tables)?;
+        // What forwards has to know the options.
+        self.bridge.renew();
         Ok(Vec::new())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flow::{Pipeline, Tables, VlanLimit, slot};
+use flow::{OptionField, Pipeline, Tables, Tunnelling, VlanLimit, slot};
 use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
 use openflow::message::ct_flush::CtFlush;
@@ -21,13 +21,21 @@ pub struct Forwarding {
     /// Where packets for controllers go.
     inlet: FlowInlet,
     vlans: VlanLimit,
+    /// Which options of tunnels fields stand for.
+    options: Vec<OptionField>,
 }
 
 impl Forwarding {
     /// The bridge of this name; `inlet` takes packets for its controllers.
     #[must_use]
     pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet) -> Self {
-        Self { sight, bridge: bridge.to_owned(), inlet, vlans: VlanLimit::default() }
+        Self {
+            sight,
+            bridge: bridge.to_owned(),
+            inlet,
+            vlans: VlanLimit::default(),
+            options: Vec::new(),
+        }
     }
 
     /// Has rules be able to match on so many tags, from when they are published next.
@@ -49,7 +57,7 @@ impl Forwarding {
         ports: &mut dyn Iterator<Item = &Port>,
         asks_controllers: bool,
     ) -> Arc<Pipeline> {
-        let mut marks = BTreeMap::new();
+        let (mut marks, is_used) = (BTreeMap::new(), false);
         let known = ports.filter_map(|port| {
             let number = self.sight.port_number(&port.name).ok()?;
             let has = |bit: u32| port.desc.config & bit != 0;
@@ -72,6 +80,7 @@ impl Forwarding {
             asks_controllers,
             marks,
             vlans: self.vlans,
+            tunnels: Tunnelling { is_used, options: self.options.clone() },
         })
     }
 
@@ -95,6 +104,10 @@ impl Datapath for Forwarding {
 
     fn flush(&mut self) {
         self.sight.flush_flows();
+    }
+
+    fn set_options(&mut self, options: Vec<OptionField>) {
+        self.options = options;
     }
 
     fn publish(
