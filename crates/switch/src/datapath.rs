@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
+use flow::TunnelWords;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond;
@@ -28,6 +29,7 @@ use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
 use crate::record::{Recorder, Recording};
 use crate::trap::{Trap, Traps};
+use crate::tunnel::Tunnels;
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ pub(crate) struct Source<'s> {
     pub(crate) stats: &'s QueueStats,
     /// The time, in clock cycles, give or take a round.
     pub(crate) now: u64,
+    /// The tunnel that it has come by, if it has.
+    pub(crate) tunnel: Option<&'s TunnelWords>,
 }
 
 impl<'s> Source<'s> {
@@ -51,7 +55,7 @@ impl<'s> Source<'s> {
         stats: &'s QueueStats,
         now: u64,
     ) -> Self {
-        Self { bridge, port, inlet: port, stats, now }
+        Self { bridge, port, inlet: port, stats, now, tunnel: None }
     }
 }
 
@@ -116,6 +120,7 @@ impl Datapath {
             || !self.limits.is_empty()
             || !self.guards.is_empty()
             || !self.traps.is_empty()
+            || self.patches.tunnels().is_some()
             || self.recorder.is_some()
             || !self.outputs.bonds().is_empty()
             || self.outputs.is_watched();
@@ -142,6 +147,23 @@ impl Datapath {
     pub(crate) fn set_patch(&mut self, port: u16, patch: Option<Patch>) {
         self.outputs.set_patch(port, patch.is_some());
         self.patches.set(port, patch);
+    }
+
+    /// Has there be these tunnels, or none.
+    pub(crate) fn set_tunnels(&mut self, tunnels: Option<Box<Tunnels>>) {
+        let places = |tunnels: Option<&Tunnels>| {
+            tunnels.map(|tunnels| tunnels.places().collect::<Vec<u16>>()).unwrap_or_default()
+        };
+        let next = places(tunnels.as_deref());
+        let before = self.patches.set_tunnels(tunnels);
+        for port in places(before.as_deref()) {
+            self.outputs.set_patch(port, self.patches.has(port));
+        }
+        next.into_iter().for_each(|port| self.outputs.set_patch(port, true));
+        if let (Some(before), Some(tunnels)) = (before, self.patches.tunnels_mut()) {
+            tunnels.go_on_from(*before);
+        }
+        self.sort_bridges();
     }
 
     /// Changes a limit of `port`.
@@ -207,7 +229,7 @@ impl Datapath {
     /// Sends frames of the switch's own, [`BURST`] at most, to `port`, if that takes frames at time
     /// `now`; by a patch port they come in at its peer, as others do. Returns whether it does.
     pub(crate) fn send_own(&mut self, port: u16, frames: &[Frame<'_>], now: u64) -> bool {
-        if self.patches.get(port).is_none() {
+        if !self.patches.has(port) || self.outputs.has_output(port) {
             return self.outputs.send_own(port, frames, now);
         }
         let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
@@ -429,6 +451,9 @@ impl Datapath {
         {
             return Some(port);
         }
+        if let Some(tunnels) = self.patches.tunnels() {
+            tunnels.divert(frames, &mut self.outputs, source.now);
+        }
         self.outputs.send_apart(frames, longest, source);
         if self.outputs.has_patched() {
             self.pass(frames, source.now);
@@ -476,6 +501,9 @@ impl Datapath {
                 let taps = bridge.taps();
                 let copies =
                     taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
+                if let Some(tunnels) = patches.tunnels() {
+                    tunnels.divert(frames, outputs, source.now);
+                }
                 outputs.send_apart(frames, longest, source);
                 let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
                     if outputs.has_patched() {

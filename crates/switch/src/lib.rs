@@ -49,6 +49,7 @@
 //! - `port_set`: sets of ports
 //! - `ports`: the ports as control threads see them
 //! - `trap`: which frames are for the switch itself
+//! - `tunnel`: ports of tunnels
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
 
@@ -89,12 +90,14 @@ pub mod snoop;
 mod stage;
 pub mod switch;
 mod trap;
+mod tunnel;
 pub mod vlan;
 mod worker;
 
 pub use crate::capture::{
     Capture, CaptureReader, Captured, CapturedPort, MAX_CAPTURES, Note as CaptureNote,
 };
+pub use ::tunnel as tunnels;
 pub use bond::{
     BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpManner, LacpTime,
     MAX_ARP_TARGETS, MAX_MEMBERS, flow_part, source_part,
@@ -128,4 +131,6 @@ pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
+pub use switch::tunnels::TunnelNeighbour;
+pub use tunnel::device::tunnel_settings;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

@@ -3,6 +3,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
+use flow::TunnelWords;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
@@ -41,6 +42,8 @@ pub(crate) struct Outputs {
     room: EditRoom,
     /// What is captured of them.
     captures: Option<Box<Captures>>,
+    /// The tunnel that frames go into which rules send to one.
+    tunnel: TunnelWords,
 }
 
 impl Outputs {
@@ -48,6 +51,46 @@ impl Outputs {
     /// returns what was so before.
     pub(crate) const fn set_mirrored(&mut self, mirrored: Option<u32>) -> Option<u32> {
         std::mem::replace(&mut self.mirrored, mirrored)
+    }
+
+    /// Has it be known from now on which tunnel frames go into, where rules say that; returns what was so
+    /// before.
+    pub(crate) const fn set_tunnel(&mut self, tunnel: TunnelWords) -> TunnelWords {
+        std::mem::replace(&mut self.tunnel, tunnel)
+    }
+
+    /// The tunnel that frames go into, where rules say that.
+    pub(crate) const fn tunnel(&self) -> TunnelWords {
+        self.tunnel
+    }
+
+    /// Whether there is a way to `port` itself.
+    pub(crate) fn has_output(&self, port: u16) -> bool {
+        matches!(self.all.get(usize::from(port)), Some(Some(_)))
+    }
+
+    /// Has those frames that are marked at `port`, and that `choose` tells, not be sent there, but go on from
+    /// there as from a patch port.
+    pub(crate) fn divert(&mut self, port: u16, choose: impl FnOnce(u32) -> u32) {
+        let Self { all, marked, patches, patched, .. } = self;
+        let Some(Some(output)) = all.get_mut(usize::from(port)) else { return };
+        let Some(Some(place)) = patches.get_mut(usize::from(port)) else { return };
+        let mask = output.marks.frames();
+        let taken = if mask == 0 { 0 } else { mask & choose(mask) };
+        if taken == 0 {
+            return;
+        }
+        if place.is_empty() {
+            patched.push(port);
+        }
+        for (part, edit) in output.marks.parts() {
+            place.add(part & taken, edit);
+        }
+        output.marks.retain(!taken);
+        if output.marks.is_empty() {
+            output.marks.clear();
+            marked.retain(|other| *other != port);
+        }
     }
 
     /// Whether mirrors to one place, a bit for each, have no copy of the frame at hand yet; they

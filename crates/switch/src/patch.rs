@@ -24,6 +24,9 @@ use crate::marks::Marks;
 use crate::output::pick;
 use crate::outputs::Outputs;
 use crate::trap::Traps;
+use crate::tunnel::Tunnels;
+
+mod through;
 
 /// Patch ports that a frame passes in a row at most.
 pub(crate) const MAX_HOPS: usize = 16;
@@ -48,6 +51,8 @@ pub(crate) struct Patch {
 struct Step {
     /// Where edited frames have their heads.
     room: EditRoom,
+    /// Where those have them that go into tunnels, or come out of such.
+    tunnelled: Option<Box<EditRoom>>,
     /// What is to be done: patch ports and the frames that go there. It grows to what the ports at
     /// hand need, and is used again.
     tasks: Vec<(u16, Marks)>,
@@ -70,8 +75,9 @@ pub(crate) struct Beyond<'b> {
 pub(crate) struct Patches {
     /// By port number.
     all: Vec<Option<Patch>>,
-    /// None while there are no patch ports.
+    /// None while there are neither patch ports nor tunnels.
     steps: Vec<Step>,
+    tunnels: Option<Box<Tunnels>>,
 }
 
 impl Patches {
@@ -84,8 +90,36 @@ impl Patches {
         if let Some(place) = self.all.get_mut(index) {
             *place = patch;
         }
-        let steps = if self.all.iter().any(Option::is_some) { MAX_HOPS } else { 0 };
-        self.steps.resize_with(steps, Step::default);
+        self.make_steps();
+    }
+
+    /// Has there be these tunnels, or none; returns those so far.
+    pub(crate) fn set_tunnels(&mut self, tunnels: Option<Box<Tunnels>>) -> Option<Box<Tunnels>> {
+        let before = std::mem::replace(&mut self.tunnels, tunnels);
+        self.make_steps();
+        before
+    }
+
+    fn make_steps(&mut self) {
+        let is_used = self.tunnels.is_some() || self.all.iter().any(Option::is_some);
+        self.steps.resize_with(if is_used { MAX_HOPS } else { 0 }, Step::default);
+    }
+
+    /// The tunnels, if there are any.
+    #[inline]
+    pub(crate) fn tunnels(&self) -> Option<&Tunnels> {
+        self.tunnels.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn tunnels_mut(&mut self) -> Option<&mut Tunnels> {
+        self.tunnels.as_deref_mut()
+    }
+
+    /// Whether frames go on from `port`, and are not sent there.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        let of_tunnel = |tunnels: &Tunnels| tunnels.places().any(|place| place == port);
+        self.get(port).is_some() || self.tunnels().is_some_and(of_tunnel)
     }
 
     /// Patch port `port`, if it is one.
@@ -103,7 +137,8 @@ impl Patches {
         frames: &[Frame<'_>],
         now: u64,
     ) {
-        let mut walk = Walk { patches: &self.all, beyond, now, passes: 0 };
+        let Self { all, tunnels, .. } = self;
+        let mut walk = Walk { patches: all, tunnels: tunnels.as_deref(), beyond, now, passes: 0 };
         walk.step(&mut self.steps, outputs, frames);
     }
 }
@@ -111,6 +146,7 @@ impl Patches {
 /// The way of one burst.
 struct Walk<'w, 'b> {
     patches: &'w [Option<Patch>],
+    tunnels: Option<&'w Tunnels>,
     beyond: &'w mut Beyond<'b>,
     now: u64,
     /// How often it was taken to a bridge.
@@ -120,7 +156,7 @@ struct Walk<'w, 'b> {
 impl<'b> Walk<'_, 'b> {
     /// Takes what is marked one step further; `steps` are those that are left.
     fn step(&mut self, steps: &mut [Step], outputs: &mut Outputs, frames: &[Frame<'_>]) {
-        let Some((Step { room, tasks }, rest)) = steps.split_first_mut() else {
+        let Some((Step { room, tunnelled, tasks }, rest)) = steps.split_first_mut() else {
             outputs.for_each_patched(|port, marks| {
                 self.drop(port, DropReason::PatchLoop, marks.frames());
                 marks.clear();
@@ -139,7 +175,13 @@ impl<'b> Walk<'_, 'b> {
             }
         });
         for (port, marks) in tasks.iter_mut().take(count) {
-            self.cross(*port, marks, room, rest, outputs, frames);
+            match self.tunnels.and_then(|tunnels| tunnels.place(*port)) {
+                None => self.cross(*port, marks, room, rest, outputs, frames),
+                Some(place) => {
+                    let rooms = (&mut *room, &mut **tunnelled.get_or_insert_default());
+                    self.tunnel(&place, marks, rooms, rest, outputs, frames);
+                }
+            }
             marks.clear();
         }
     }
@@ -175,13 +217,27 @@ impl<'b> Walk<'_, 'b> {
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source::new((*id, *peer), rx, self.now);
         outputs.note_out(&passed, port, None);
+        self.come_in(bridge, &passed, &source, rest, outputs);
+    }
+
+    /// Takes frames into another bridge, of which nothing is known there but where they come in.
+    fn come_in(
+        &mut self,
+        bridge: Option<&Bridge>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
         // The mirrors of the other bridge are others.
         let mirrored = outputs.set_mirrored(None);
-        if outputs.watches_in(*peer) {
-            self.enter_watched(bridge, &passed, &source, rest, outputs);
+        let tunnel = outputs.set_tunnel(source.tunnel.copied().unwrap_or_default());
+        if outputs.watches_in(source.port) {
+            self.enter_watched(bridge, frames, source, rest, outputs);
         } else {
-            self.enter(bridge, &passed, &source, rest, outputs);
+            self.enter(bridge, frames, source, rest, outputs);
         }
+        outputs.set_tunnel(tunnel);
         outputs.set_mirrored(mirrored);
     }
 
@@ -290,6 +346,9 @@ impl<'b> Walk<'_, 'b> {
         self.beyond.limits.send(frames, outputs, self.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
+        if let Some(tunnels) = self.tunnels {
+            tunnels.divert(frames, outputs, self.now);
+        }
         outputs.send_apart(frames, longest, source);
         if outputs.has_patched() {
             self.step(rest, outputs, frames);
@@ -337,10 +396,12 @@ impl<'b> Walk<'_, 'b> {
         outputs.note_out(&pick(frames, marks.frames()), port, Some(reason));
     }
 
-    /// Counts frames that do not get through patch port `port`.
+    /// Counts frames that do not get through patch port `port`, or through a tunnel.
     fn drop(&self, port: u16, reason: DropReason, mask: u32) {
-        if let Some(Some(patch)) = self.patches.get(usize::from(port)) {
-            patch.tx.count_drops(reason, mask.count_ones() as usize);
+        let count = mask.count_ones() as usize;
+        match self.patches.get(usize::from(port)) {
+            Some(Some(patch)) => patch.tx.count_drops(reason, count),
+            _ => self.drop_tunnelled(port, reason, count),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::owners::{Owners, Watch};
 use crate::report::PortReport;
 use crate::switch::bonds::Bundle;
 use crate::switch::patches::Cable;
+use crate::switch::tunnels::Tube;
 use crate::vlan::policy::Policy;
 use crate::worker::{Mailbox, Message};
 
@@ -49,6 +50,8 @@ pub(crate) struct Entry {
     cable: Option<Arc<Cable>>,
     /// What it has as a bond.
     bundle: Option<Arc<Bundle>>,
+    /// What it has as a port of a tunnel.
+    tube: Option<Arc<Tube>>,
     // The order matters: queues are dropped before their device.
     /// What the workers have not got while the port is disabled.
     parked: Parked,
@@ -83,12 +86,13 @@ impl Entry {
     ) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        let (owners, cable, bundle, link_changes) = (None, None, None, 0);
+        let (owners, cable, bundle, tube, link_changes) = (None, None, None, None, 0);
         Self {
             number,
             bridge,
             cable,
             bundle,
+            tube,
             parked,
             owners,
             port,
@@ -172,6 +176,16 @@ impl Entry {
     /// Makes it a bond.
     pub(crate) fn set_bundle(&mut self, bundle: Arc<Bundle>) {
         self.bundle = Some(bundle);
+    }
+
+    /// Makes it a port of a tunnel.
+    pub(crate) fn set_tube(&mut self, tube: Arc<Tube>) {
+        self.tube = Some(tube);
+    }
+
+    /// What it has as a port of a tunnel; `None` if it is none.
+    pub(crate) const fn tube(&self) -> Option<&Arc<Tube>> {
+        self.tube.as_ref()
     }
 
     /// What it has as a bond; `None` if it is none.
@@ -288,10 +302,11 @@ impl Entry {
             guard: self.options.guard.clone(),
             mcast_snooping: self.options.mcast_snooping.clone(),
             rx_workers: self.rx_workers.clone(),
-            stats: match (&self.cable, &self.bundle) {
-                (Some(cable), _) => cable.stats(),
-                (None, Some(bundle)) => bundle.stats(),
-                (None, None) => self.stats(),
+            stats: match (&self.cable, &self.bundle, &self.tube) {
+                (Some(cable), ..) => cable.stats(),
+                (None, Some(bundle), _) => bundle.stats(),
+                (None, None, Some(tube)) => tube.stats(),
+                (None, None, None) => self.stats(),
             },
             pressures: self.port.pressures(),
             extended: control.extended_stats(),

@@ -74,6 +74,13 @@ impl Sight {
         lock(&control).port_number(name)
     }
 
+    /// Whether a port is one of a tunnel.
+    #[must_use]
+    pub fn is_tunnel(&self, name: &str) -> bool {
+        let is_it = |control: Arc<Mutex<Control>>| lock(&control).is_tunnel(name);
+        self.control().is_some_and(is_it)
+    }
+
     /// As [`Switch::packet_out`].
     ///
     /// # Errors

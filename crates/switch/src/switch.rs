@@ -21,6 +21,7 @@ use self::lldp::Lldp;
 use self::patches::{Cable, patch_peer};
 use self::rstp::Branches;
 use self::traps::Ears;
+use self::tunnels::{Tube, Underlay};
 use self::watches::Watches;
 use crate::bond::BOND_DEVICE;
 use crate::bridge::BridgeId;
@@ -36,6 +37,7 @@ use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
 use crate::report::{PortReport, ShutdownReport, WorkerReport};
+use crate::tunnel::device::tunnel_settings;
 use crate::worker::{Idle, Mailbox, Message};
 use crew::{Seat, wanted_cores};
 
@@ -43,6 +45,7 @@ pub(crate) mod bonds;
 mod bridges;
 mod captures;
 mod connections;
+mod counts;
 mod crew;
 mod fdb;
 mod flows;
@@ -58,6 +61,7 @@ pub(crate) mod patches;
 mod recording;
 mod rstp;
 mod traps;
+pub(crate) mod tunnels;
 mod watches;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
@@ -118,6 +122,7 @@ pub(crate) struct Control {
     pace: Pace,
     time: Time,
     identity: Identity,
+    underlay: Underlay,
 }
 
 /// What a port is made of.
@@ -126,6 +131,7 @@ enum Kind {
     Device,
     Patch(Arc<Cable>),
     Bond(Arc<Bundle>),
+    Tunnel(Arc<Tube>),
 }
 
 impl Switch {
@@ -197,7 +203,8 @@ impl Switch {
     /// `patch:PEER` is a patch port: what its bridge sends there comes in at port `PEER` of another
     /// bridge, which has the device `patch:NAME`, and the other way round. Until both are there
     /// their links are down. The device `bond:` is a bond, made of those ports that say so in their
-    /// options.
+    /// options. The devices `vxlan:`, `geneve:` and `gre:` are tunnels, which go by what
+    /// [`set_underlay`](Self::set_underlay) says.
     ///
     /// # Errors
     /// As [`add_port`](Self::add_port), and where the device cannot be opened.
@@ -207,6 +214,11 @@ impl Switch {
         }
         if device == BOND_DEVICE {
             return self.control().add_bond(name, options);
+        }
+        if let Some(settings) = tunnel_settings(device) {
+            let settings =
+                settings.map_err(|source| Error::Port { name: name.to_owned(), source })?;
+            return self.control().add_tunnel((name, device), settings, options);
         }
         self.control().check_new_port(name, options)?;
         // Without the lock, since it may take a while.
@@ -345,6 +357,7 @@ impl Control {
             watches: Watches::default(),
             notes,
             pace: Pace::new(&time),
+            underlay: Underlay::new(time.now()),
             time,
             identity: config.identity.clone(),
         };
@@ -403,6 +416,7 @@ impl Control {
         match kind {
             Kind::Patch(cable) => entry.set_cable(cable),
             Kind::Bond(bundle) => entry.set_bundle(bundle),
+            Kind::Tunnel(tube) => entry.set_tube(tube),
             Kind::Device => entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number)),
         }
         entry.on_trip(self.notes.of_port(number));
@@ -507,6 +521,7 @@ impl Control {
     fn run_protocols(&mut self) -> Option<Instant> {
         // Bonds go by which links do.
         let watches = self.run_watches();
+        self.run_tunnels();
         let bonds = self.run_bonds();
         let others = self.run_lldp().into_iter().chain(self.run_rstp()).chain(watches);
         // Bonds and spanning tree may have more to be asked.
@@ -521,6 +536,7 @@ impl Control {
         self.update_lldp();
         self.update_rstp();
         self.update_groups();
+        self.update_tunnels();
     }
 
     fn forget_behind(&mut self, number: u16) {

@@ -31,6 +31,7 @@ use crate::output::Output;
 use crate::patch::Patch;
 use crate::record::Recording;
 use crate::trap::Trap;
+use crate::tunnel::Tunnels;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
@@ -45,6 +46,8 @@ pub(crate) enum Message {
     Bridge(BridgeId, Box<BridgeChange>, Answer<()>),
     /// Take a port for a patch port that leads to another bridge; `None`: to nowhere.
     SetPatch(u16, Option<Patch>, Answer<()>),
+    /// Have there be these tunnels; `None`: none.
+    SetTunnels(Option<Box<Tunnels>>, Answer<()>),
     /// Poll a queue from now on.
     AddInput(Box<Input>, Answer<()>),
     /// Give all receive queues of a port back.
@@ -372,6 +375,10 @@ impl Worker {
             }
             Message::SetPatch(port, patch, done) => {
                 self.path.set_patch(port, patch);
+                done.give(());
+            }
+            Message::SetTunnels(tunnels, done) => {
+                self.path.set_tunnels(tunnels);
                 done.give(());
             }
             Message::AddInput(input, done) => {

@@ -57,9 +57,10 @@ impl Forwarding {
         ports: &mut dyn Iterator<Item = &Port>,
         asks_controllers: bool,
     ) -> Arc<Pipeline> {
-        let (mut marks, is_used) = (BTreeMap::new(), false);
+        let (mut marks, mut is_used) = (BTreeMap::new(), false);
         let known = ports.filter_map(|port| {
             let number = self.sight.port_number(&port.name).ok()?;
+            is_used |= self.sight.is_tunnel(&port.name);
             let has = |bit: u32| port.desc.config & bit != 0;
             let settings = flow::Port {
                 number,

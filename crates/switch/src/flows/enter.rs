@@ -168,9 +168,13 @@ impl Inner {
         groups: &mut ArrayVec<Group, BURST>,
     ) {
         let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
-        let shaped = self.cache.take_frames(number, frames);
-        while let Some(run) = self.cache.next_run(frames) {
-            Group::add(groups, run.path, (run.mask, run.bytes));
+        let mut shaped = 0;
+        // Which tunnel a frame has come by is not among its bytes.
+        if source.tunnel.is_none() {
+            shaped = self.cache.take_frames(number, frames);
+            while let Some(run) = self.cache.next_run(frames) {
+                Group::add(groups, run.path, (run.mask, run.bytes));
+            }
         }
         if shaped.count_ones() as usize != frames.len() {
             self.classify_others((frames, source), (number, shaped), editing, kept, groups);
@@ -189,6 +193,9 @@ impl Inner {
         let (depth, vlans) = (self.cache.depth(), self.cache.pipeline().vlans.tags());
         let mut key = Key::default();
         key.set(slot::IN_PORT, number.into());
+        if let Some(tunnel) = source.tunnel {
+            key.set_tunnel(tunnel);
+        }
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let bit = 1_u32 << index;
             if shaped & bit != 0 {

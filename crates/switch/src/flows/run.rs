@@ -6,7 +6,7 @@
 use arrayvec::ArrayVec;
 use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
-use flow::{Edit, Lost, Op};
+use flow::{Edit, Lost, Op, TunnelWords};
 use packet::{BURST, EditRoom, Editing, Frame, Open};
 
 use super::changes::Changes;
@@ -52,13 +52,16 @@ pub(super) struct Run<'s, 'f> {
     /// How many bytes of them go on, where not all do.
     cut: Option<usize>,
     /// What of that was so when they were to be remembered.
-    pub(super) saved: ArrayVec<(u32, usize, Option<usize>), MAX_SAVED>,
+    pub(super) saved: ArrayVec<Saved, MAX_SAVED>,
     /// Where they are marked.
     marked: ArrayVec<u16, MAX_MARKED>,
     /// Until they are tracked: where they are fragments of one packet, what that is, and how they are
     /// translated.
     whole: Option<(Tracked, Option<Translation>)>,
 }
+
+/// Which frames go on, how often they were changed, how many bytes of them go on, and into which tunnel.
+type Saved = (u32, usize, Option<usize>, TunnelWords);
 
 /// How a stretch of the way ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +109,13 @@ impl<'s, 'f> Run<'s, 'f> {
         'f: 'r,
     {
         let RunRoom { edit, cut, translations } = room;
+        let tunnel = outputs.tunnel();
         self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
         if let Some(lost) = self.steps.lost {
             source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
         }
+        outputs.set_tunnel(tunnel);
         *translations = self.changes.into_memory();
     }
 
@@ -145,15 +150,23 @@ impl<'s, 'f> Run<'s, 'f> {
                     let len = len as usize;
                     self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
                 }
+                Op::Tunnel(tunnel) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    outputs.set_tunnel(*tunnel);
+                }
                 Op::Save => {
-                    if self.saved.try_push((self.alive, self.changes.len(), self.cut)).is_err() {
+                    let now = (self.alive, self.changes.len(), self.cut, outputs.tunnel());
+                    if self.saved.try_push(now).is_err() {
                         return End::Path;
                     }
                 }
                 Op::Restore => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    let Some((alive, edits, len)) = self.saved.pop() else { return End::Path };
+                    let Some((alive, edits, len, tunnel)) = self.saved.pop() else {
+                        return End::Path;
+                    };
                     self.cut = len;
+                    outputs.set_tunnel(tunnel);
                     if edits < self.changes.len() || alive != self.alive {
                         self.changes.truncate(edits);
                         self.alive = alive;

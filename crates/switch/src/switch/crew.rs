@@ -73,6 +73,7 @@ impl Control {
             entry.change_workers(&before, (&next, &fresh));
         }
         self.tell_patches();
+        self.update_tunnels();
         self.tell_bonds();
         self.tell_groups();
         self.tell_limits();

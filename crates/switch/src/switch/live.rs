@@ -106,8 +106,8 @@ impl Control {
     fn clear_port(&mut self, name: &str) -> Result<Ticket, Error> {
         let entry = self.ports.get_mut(name)?;
         let refuse = |source| Error::Port { name: name.to_owned(), source };
-        if entry.cable().is_some() || entry.bundle().is_some() {
-            let (driver, what) = ("patch and bond", "have another device");
+        if entry.cable().is_some() || entry.bundle().is_some() || entry.tube().is_some() {
+            let (driver, what) = ("patch, bond and tunnel", "have another device");
             return Err(refuse(ethdev::Error::Unsupported { driver, what }));
         }
         let none = drivers::open(name, NO_DEVICE, &Drivers::new()).map_err(refuse)?;

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats, QueueStats};
+use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
 use packet::MacAddr;
 
+use super::counts::Counts;
 use super::{Control, Kind};
 use crate::bridge::BridgeId;
 use crate::config::PortOptions;
@@ -32,14 +33,7 @@ pub(crate) struct Cable {
     end: Mutex<Option<(BridgeId, u16)>>,
     /// How often it was joined to one or taken from it: odd while it is.
     changes: AtomicU64,
-    /// The counters of each worker that there ever was.
-    workers: Mutex<Vec<Counters>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Counters {
-    rx: Arc<QueueStats>,
-    tx: Arc<QueueStats>,
+    counts: Counts,
 }
 
 impl Cable {
@@ -49,7 +43,7 @@ impl Cable {
             peer: Mutex::new(peer.to_owned()),
             end: Mutex::default(),
             changes: AtomicU64::new(0),
-            workers: Mutex::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -79,22 +73,9 @@ impl Cable {
         self.changes.load(Relaxed) % 2 == 1
     }
 
-    /// The counters of worker `index`.
-    fn of_worker(&self, index: usize) -> Counters {
-        let mut workers = lock(&self.workers);
-        while workers.len() <= index {
-            workers.push(Counters::default());
-        }
-        workers.get(index).cloned().unwrap_or_default()
-    }
-
     /// What has gone through, all workers together.
     pub(crate) fn stats(&self) -> PortStats {
-        let workers = lock(&self.workers);
-        let sum = |stats: fn(&Counters) -> &Arc<QueueStats>| {
-            vec![workers.iter().map(|worker| stats(worker).snapshot()).sum()]
-        };
-        PortStats { rx: sum(|worker| &worker.rx), tx: sum(|worker| &worker.tx) }
+        self.counts.stats()
     }
 }
 
@@ -215,7 +196,7 @@ impl Control {
     fn tell(&self, entry: &Entry, cable: &Cable, end: Option<&End>) {
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let patch = end.map(|(bridge, peer, other)| {
-                let (rx, tx) = (other.of_worker(index).rx, cable.of_worker(index).tx);
+                let (rx, tx) = (other.counts.of_worker(index).rx, cable.counts.of_worker(index).tx);
                 Patch { bridge: *bridge, peer: *peer, tx, rx }
             });
             mailbox.ask(|done| Message::SetPatch(entry.number(), patch, done));

@@ -1,0 +1,257 @@
+//! Tunnels as control threads see them: which ports there are, by which bridges they go, and who is known
+//! there.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
+use litemap::LiteMap;
+use packet::MacAddr;
+use tunnel::{Address, Neighbours, Route, Routes, Settings, told};
+
+use super::counts::Counts;
+use super::{Control, Kind, Switch};
+use crate::config::PortOptions;
+use crate::error::Error;
+use crate::inlet::{Heard, Inlet};
+use crate::ports::Entry;
+use crate::tunnel::hop::{End, Way, Ways};
+use crate::tunnel::{ANSWER_LEN, TunnelPort, Tunnels};
+use crate::worker::Message;
+
+/// The most answers of neighbours that wait.
+const ANSWERS: usize = 64;
+
+/// What both the entry of a tunnel's port and its control side know.
+#[derive(Debug)]
+pub(crate) struct Tube {
+    settings: Arc<Settings>,
+    /// An address for controllers and the database: frames have none of it.
+    mac: MacAddr,
+    counts: Counts,
+}
+
+impl Tube {
+    /// What has gone through, all workers together.
+    pub(crate) fn stats(&self) -> PortStats {
+        self.counts.stats()
+    }
+}
+
+/// The control side of a tunnel's port.
+struct TunnelControl(Arc<Tube>);
+
+impl PortControl for TunnelControl {
+    fn info(&self) -> PortInfo {
+        let driver = self.0.settings.kind.name();
+        PortInfo { driver, rx_queues: 0, tx_queues: 0, max_mtu: u16::MAX }
+    }
+
+    /// Nobody tells whether the other end is there.
+    fn link(&self) -> Link {
+        Link { up: true, speed_mbps: None, changes: 1 }
+    }
+
+    fn mac(&self) -> MacAddr {
+        self.0.mac
+    }
+
+    /// It takes frames of any length: the ports that outer frames go out on have MTUs.
+    fn mtu(&self) -> u16 {
+        u16::MAX
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let remote = match self.0.settings.remote {
+            Address::Is(address) => address.to_string(),
+            Address::Any | Address::Flow => "flow".to_owned(),
+        };
+        vec![("remote".to_owned(), remote)]
+    }
+}
+
+/// By which bridges tunnels go, and who is known there.
+#[derive(Debug)]
+pub(super) struct Underlay {
+    /// The addresses that the host has by bridges' own ports.
+    addresses: LiteMap<String, Vec<IpAddr>>,
+    routes: Routes,
+    neighbours: Neighbours,
+    began: Instant,
+    /// Where answers of neighbours come in, while there are tunnels; and what workers know.
+    inlet: Option<(Inlet<ANSWER_LEN>, Receiver<Heard<ANSWER_LEN>>)>,
+    told: Arc<Ways>,
+}
+
+impl Underlay {
+    /// One that knows nobody.
+    pub(super) fn new(now: Instant) -> Self {
+        let (addresses, routes, neighbours, told) = Default::default();
+        Self { addresses, routes, neighbours, began: now, inlet: None, told }
+    }
+}
+
+/// A neighbour that tunnels go by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelNeighbour {
+    /// The bridge that it is behind.
+    pub bridge: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Where it is.
+    pub mac: MacAddr,
+    /// Whether somebody has said that, in place of the neighbour itself.
+    pub is_set: bool,
+}
+
+impl Switch {
+    /// Has tunnels go by these routes from now on, and end at these addresses of the host, each list of which
+    /// is reached by the own port of a bridge, which has its name.
+    pub fn set_underlay(&self, addresses: LiteMap<String, Vec<IpAddr>>, routes: Routes) {
+        let mut control = self.control();
+        (control.underlay.addresses, control.underlay.routes) = (addresses, routes);
+        control.update_tunnels();
+    }
+
+    /// The neighbours that tunnels go by, as far as they are known.
+    #[must_use]
+    pub fn tunnel_neighbours(&self) -> Vec<TunnelNeighbour> {
+        let control = self.control();
+        let all = control.underlay.neighbours.iter();
+        all.map(|(bridge, address, own)| TunnelNeighbour {
+            bridge: bridge.to_owned(),
+            address,
+            mac: own.mac,
+            is_set: own.heard.is_none(),
+        })
+        .collect()
+    }
+
+    /// Says where a neighbour is; until it says something else.
+    pub fn set_tunnel_neighbour(&self, bridge: &str, address: IpAddr, mac: MacAddr) {
+        let mut control = self.control();
+        control.underlay.neighbours.learn((bridge, address), mac, None);
+        control.update_tunnels();
+    }
+
+    /// Forgets the neighbours behind a bridge, or all.
+    pub fn flush_tunnel_neighbours(&self, bridge: Option<&str>) {
+        let mut control = self.control();
+        control.underlay.neighbours.flush(bridge);
+        control.update_tunnels();
+    }
+}
+
+impl Control {
+    /// Adds a port of a tunnel.
+    pub(super) fn add_tunnel(
+        &mut self,
+        (name, device): (&str, &str),
+        settings: Settings,
+        options: &PortOptions,
+    ) -> Result<(), Error> {
+        let (settings, mac) = (Arc::new(settings), MacAddr::random_local());
+        let tube = Arc::new(Tube { settings, mac, counts: Counts::default() });
+        let control = Box::new(TunnelControl(Arc::clone(&tube)));
+        let open = OpenPort::new(name, device, control, Vec::new(), Vec::new());
+        self.add_port_with(open, Kind::Tunnel(tube), options)
+    }
+
+    /// Tells the workers which tunnels there are, and by which ways they go.
+    pub(super) fn update_tunnels(&mut self) {
+        let is_used = self.tubes().next().is_some();
+        if !is_used && self.underlay.inlet.is_none() {
+            return;
+        }
+        if !is_used {
+            self.underlay.inlet = None;
+        } else if self.underlay.inlet.is_none() {
+            self.underlay.inlet = Some(Inlet::new(ANSWERS, &self.pace, self.notes.once()));
+        }
+        self.underlay.told = Arc::new(self.ways());
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            let inlet = self.underlay.inlet.as_ref().map(|(inlet, _)| inlet.clone());
+            let tunnels = inlet.map(|inlet| {
+                Box::new(Tunnels::new(self.ports_of(index), Arc::clone(&self.underlay.told), inlet))
+            });
+            mailbox.ask(|done| Message::SetTunnels(tunnels, done));
+        }
+    }
+
+    /// Notes what neighbours have said, and forgets those that were not heard for long.
+    pub(super) fn run_tunnels(&mut self) {
+        let Some((_, heard)) = &self.underlay.inlet else { return };
+        let now = self.underlay_time();
+        let answers: Vec<_> = heard.try_iter().take(ANSWERS).collect();
+        for answer in answers {
+            let Some((bridge, _)) = self.ports.numbered(answer.port) else { continue };
+            if let Some((address, mac)) = told(answer.bytes()) {
+                self.underlay.neighbours.learn((bridge, address), mac, Some(now));
+            }
+        }
+        self.underlay.neighbours.expire(now);
+        if self.ways() != *self.underlay.told {
+            self.update_tunnels();
+        }
+    }
+
+    /// Whether a port is one of a tunnel.
+    pub(crate) fn is_tunnel(&self, name: &str) -> bool {
+        self.ports.get(name).is_ok_and(|entry| entry.tube().is_some())
+    }
+
+    fn underlay_time(&self) -> Duration {
+        self.time.now().saturating_duration_since(self.underlay.began)
+    }
+
+    fn tubes(&self) -> impl Iterator<Item = (&Entry, &Arc<Tube>)> {
+        let all = self.ports.iter().filter_map(|(_, entry)| Some((entry, entry.tube()?)));
+        all.filter(|(entry, _)| entry.is_in_service())
+    }
+
+    /// The ports of tunnels as worker `index` has them.
+    fn ports_of(&self, index: usize) -> Vec<TunnelPort> {
+        let ports = self.tubes().map(|(entry, tube)| {
+            let counters = tube.counts.of_worker(index);
+            TunnelPort {
+                port: entry.number(),
+                bridge: entry.bridge(),
+                settings: Arc::clone(&tube.settings),
+                rx: counters.rx,
+                tx: counters.tx,
+            }
+        });
+        ports.collect()
+    }
+
+    /// The bridges by which tunnels go, whose own ports are there.
+    fn ends(&self) -> Vec<(&str, End)> {
+        let own = |(bridge, addresses): (&String, &Vec<IpAddr>)| {
+            let (name, entry) = self.ports.iter().find(|(name, _)| *name == bridge)?;
+            let (port, bridge) = (entry.number(), entry.bridge());
+            let mac = entry.control().mac();
+            let is_own = entry.bridge_name() == name && entry.tube().is_none();
+            is_own.then(|| (name, End { port, bridge, mac, addresses: addresses.clone() }))
+        };
+        self.underlay.addresses.iter().filter_map(own).collect()
+    }
+
+    fn ways(&self) -> Ways {
+        let ends = self.ends();
+        let place = |bridge: &str| ends.iter().position(|(name, _)| *name == bridge);
+        let way = |route: &Route| {
+            let end = place(&route.bridge)?;
+            Some(Way { to: route.to, end, gateway: route.gateway, source: route.source })
+        };
+        let ways = self.underlay.routes.iter().filter_map(way).collect();
+        let now = self.underlay_time();
+        let known = self.underlay.neighbours.iter().filter_map(|(bridge, address, own)| {
+            Some(((place(bridge)?, address), (own.mac, own.is_ageing(now))))
+        });
+        let neighbours: BTreeMap<_, _> = known.collect();
+        Ways { ends: ends.into_iter().map(|(_, end)| end).collect(), ways, neighbours }
+    }
+}

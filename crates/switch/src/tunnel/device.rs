@@ -1,0 +1,147 @@
+//! A tunnel's settings as a device string: `vxlan:remote=10.0.0.2,key=5`.
+
+use std::net::IpAddr;
+
+use ethdev::{DeviceSpec, Error};
+use tunnel::{Address, Inherited, Kind, Settings, TunnelKey};
+
+/// All options, for messages.
+const OPTIONS: &str = "remote, local, key, in-key, out-key, port, tos, ttl, csum, df";
+
+/// The settings that a device string has, if it is one of a tunnel: `KIND:remote=ADDRESS`, and options.
+///
+/// # Errors
+/// It is one of a tunnel, and makes no sense.
+pub fn tunnel_settings(device: &str) -> Option<Result<Settings, Error>> {
+    let kind = device.split_once(':').and_then(|(driver, _)| Kind::named(driver))?;
+    Some(device.parse().and_then(|spec| settings(kind, spec)))
+}
+
+fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
+    spec.allow_option_as_target(&["remote"])?;
+    let remote = address(&mut spec, "remote")?.ok_or_else(|| {
+        spec.error(format!("expected remote=ADDRESS, as in {}:remote=10.0.0.2", kind.name()))
+    })?;
+    let local = address(&mut spec, "local")?.unwrap_or_default();
+    if let (Address::Is(remote), Address::Is(local)) = (remote, local)
+        && remote.is_ipv4() != local.is_ipv4()
+    {
+        return Err(spec.error("expected remote and local to be both of IPv4, or both of IPv6"));
+    }
+    let both = key(&mut spec, "key", kind)?;
+    let in_key = key(&mut spec, "in-key", kind)?.or(both).unwrap_or_default();
+    let out_key = key(&mut spec, "out-key", kind)?.or(both).unwrap_or_default();
+    let usual = Settings::new(kind, remote);
+    let port = match kind {
+        Kind::Gre => usual.port,
+        _ => spec.take_number("port", usual.port, &(1..=u16::MAX))?,
+    };
+    let settings = Settings {
+        local,
+        in_key,
+        out_key,
+        port,
+        tos: inherited(&mut spec, "tos")?.unwrap_or(usual.tos),
+        ttl: inherited(&mut spec, "ttl")?.unwrap_or(usual.ttl),
+        checksum: spec.take_switch("csum", usual.checksum)?,
+        dont_fragment: spec.take_switch("df", usual.dont_fragment)?,
+        ..usual
+    };
+    if settings.ttl == Inherited::Is(0) {
+        return Err(spec.error("ttl=0: expected a number from 1 to 255, or inherit"));
+    }
+    if !spec.target().is_empty() {
+        return Err(spec.error(format!("expected an option after '{}:'", kind.name())));
+    }
+    spec.finish(OPTIONS)?;
+    Ok(settings)
+}
+
+fn address(spec: &mut DeviceSpec, key: &str) -> Result<Option<Address>, Error> {
+    let Some(value) = spec.take(key) else { return Ok(None) };
+    let wrong =
+        || spec.error(format!("{key}={value}: expected an address of IPv4 or IPv6, or flow"));
+    if value == "flow" {
+        return Ok(Some(Address::Flow));
+    }
+    let address: IpAddr = value.parse().map_err(|_| wrong())?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(wrong());
+    }
+    Ok(Some(Address::Is(address)))
+}
+
+fn key(spec: &mut DeviceSpec, option: &str, kind: Kind) -> Result<Option<TunnelKey>, Error> {
+    let Some(value) = spec.take(option) else { return Ok(None) };
+    if value == "flow" {
+        return Ok(Some(TunnelKey::Flow));
+    }
+    let hex = value.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16));
+    let number = hex.unwrap_or_else(|| value.parse()).ok().filter(|key| *key <= kind.max_key());
+    let wrong = || {
+        let most = kind.max_key();
+        spec.error(format!("{option}={value}: expected a number from 0 to {most}, or flow"))
+    };
+    number.map(|key| Some(TunnelKey::Is(key))).ok_or_else(wrong)
+}
+
+fn inherited(spec: &mut DeviceSpec, option: &str) -> Result<Option<Inherited>, Error> {
+    let Some(value) = spec.take(option) else { return Ok(None) };
+    if value == "inherit" {
+        return Ok(Some(Inherited::Inner));
+    }
+    let hex = value.strip_prefix("0x").map(|hex| u8::from_str_radix(hex, 16));
+    let number = hex.unwrap_or_else(|| value.parse());
+    let wrong =
+        |_| spec.error(format!("{option}={value}: expected a number up to 255, or inherit"));
+    number.map(|byte| Some(Inherited::Is(byte))).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(device: &str) -> Settings {
+        tunnel_settings(device).unwrap().unwrap()
+    }
+
+    #[test]
+    fn settings_are_options() {
+        assert!(tunnel_settings("tap:vxlan").is_none() && tunnel_settings("vxlan").is_none());
+        let remote = Address::Is([10, 0, 0, 2].into());
+        assert_eq!(of("vxlan:remote=10.0.0.2"), Settings::new(Kind::Vxlan, remote));
+        let all = of("geneve:remote=flow,local=fd00::1,key=flow,out-key=0x10,port=7,tos=inherit,\
+                      ttl=3,csum=on,df=off");
+        let wanted = Settings {
+            local: Address::Is("fd00::1".parse().unwrap()),
+            in_key: TunnelKey::Flow,
+            out_key: TunnelKey::Is(16),
+            port: 7,
+            tos: Inherited::Inner,
+            ttl: Inherited::Is(3),
+            checksum: true,
+            dont_fragment: false,
+            ..Settings::new(Kind::Geneve, Address::Flow)
+        };
+        assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (device, named) in [
+            ("vxlan:", "expected remote=ADDRESS"),
+            ("vxlan:x", "expected remote=ADDRESS"),
+            ("vxlan:x,remote=10.0.0.2", "expected an option"),
+            ("vxlan:remote=10.0.0.300", "remote=10.0.0.300"),
+            ("vxlan:remote=224.0.0.1", "remote=224.0.0.1"),
+            ("vxlan:remote=10.0.0.2,local=fd00::1", "both of IPv4"),
+            ("vxlan:remote=10.0.0.2,key=16777216", "from 0 to 16777215"),
+            ("gre:remote=10.0.0.2,port=1", "unknown option 'port'"),
+            ("geneve:remote=10.0.0.2,ttl=0", "from 1 to 255"),
+            ("geneve:remote=10.0.0.2,tos=256", "tos=256"),
+        ] {
+            let error = tunnel_settings(device).unwrap().unwrap_err().to_string();
+            assert!(error.contains(named), "{device}: {error}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Into a tunnel.
+
+use arrayvec::ArrayVec;
+use ethdev::DropReason;
+use packet::checksum::Checksum;
+use packet::headers::{EtherType, Ethernet};
+use packet::{BURST, Editing, Frame, Open};
+use tunnel::{Meta, Outer};
+
+use super::hop::{End, NoHop, question};
+use super::words::wish;
+use super::{TunnelPort, Tunnels};
+use crate::flows::Flows;
+use flow::TunnelWords;
+
+/// The lowest port of UDP that flows are told apart by (RFC 7348, section 5), of which there are as many as
+/// the mask has values.
+const FIRST_PORT: u16 = 0xC000;
+
+/// The frames of a burst that go into one tunnel, to one next hop.
+pub(crate) struct Pushed<'t, 'e> {
+    pub(crate) end: &'t End,
+    pub(crate) open: ArrayVec<Open<'e>, BURST>,
+    /// Those for which there was no room in a frame.
+    pub(crate) lost: usize,
+}
+
+/// Type of service and time to live of a frame's IP packet.
+pub(crate) fn inner(frame: &Frame<'_>) -> Option<(u8, u8)> {
+    let ethernet = Ethernet::parse(frame.head())?;
+    let (kind, payload) = ethernet.inner()?;
+    let byte = |at: usize| payload.get(at).copied();
+    match kind {
+        EtherType::IPV4 => Some((byte(1)?, byte(8)?)),
+        EtherType::IPV6 => Some((byte(0)? << 4 | byte(1)? >> 4, byte(7)?)),
+        _ => None,
+    }
+}
+
+impl Tunnels {
+    /// Puts frames that are alike in `inner` into a tunnel. `ask` is called with a question to a neighbour,
+    /// and the end by which it goes.
+    pub(crate) fn push<'t, 'e>(
+        &'t self,
+        port: &TunnelPort,
+        (words, flows): (&TunnelWords, Option<&Flows>),
+        frames: &[Frame<'e>],
+        (editing, now): (&mut Editing<'e>, u64),
+        ask: &mut dyn FnMut(&End, &[u8]),
+    ) -> Result<Pushed<'t, 'e>, DropReason> {
+        let meta = self.wanted(port, words, flows, frames).ok_or(DropReason::NoRoute)?;
+        let mut ask_for = |end: &End, source, next| {
+            let frame = self.asked.may(next, now).then(|| question(end, source, next));
+            frame.flatten().iter().for_each(|frame| ask(end, frame));
+        };
+        let hop = match self.ways.hop(&meta) {
+            Ok((hop, next)) => {
+                if hop.asks {
+                    ask_for(hop.end, hop.source, next);
+                }
+                hop
+            }
+            Err(NoHop::Lost(reason)) => return Err(reason),
+            Err(NoHop::Ask(end, source, next)) => {
+                ask_for(end, source, next);
+                return Err(DropReason::NoNeighbour);
+            }
+        };
+        let settings = &port.settings;
+        let meta = Meta { source: hop.source, ..meta };
+        let Some(outer) = Outer::new(settings.kind, &meta, hop.link, settings.port) else {
+            return Err(DropReason::NoRoute);
+        };
+        let open: ArrayVec<Open<'e>, BURST> =
+            frames.iter().filter_map(|frame| put(&outer, frame, editing)).take(BURST).collect();
+        let lost = frames.len().saturating_sub(open.len());
+        Ok(Pushed { end: hop.end, open, lost })
+    }
+
+    /// What is to go around frames.
+    fn wanted(
+        &self,
+        port: &TunnelPort,
+        words: &TunnelWords,
+        flows: Option<&Flows>,
+        frames: &[Frame<'_>],
+    ) -> Option<Meta> {
+        let pipeline = flows.map(Flows::pipeline);
+        let fields = pipeline.as_ref().map_or(&[][..], |pipeline| &pipeline.tunnels.options);
+        let (wish, options, oam) = wish(words, fields);
+        let meta = port.settings.meta(&wish, frames.first().and_then(inner))?;
+        Some(Meta { options, oam, ..meta })
+    }
+}
+
+/// A frame with an outer header.
+fn put<'e>(outer: &Outer, frame: &Frame<'e>, editing: &mut Editing<'e>) -> Option<Open<'e>> {
+    // A begun checksum may be behind the head.
+    let mut open = match outer.has_checksum() {
+        true => editing.open_deep(frame)?,
+        false => editing.open(frame)?,
+    };
+    let inner = open.len();
+    let sum = outer.has_checksum().then(|| sum(&open)).flatten();
+    let flow = packet::flow::hash(open.head());
+    let [.., high, low] = (flow ^ flow >> 16).to_be_bytes();
+    if !open.encapsulate(outer.as_bytes()) {
+        return None;
+    }
+    let is_large = open.offload().gso().is_some();
+    let head = open.head_mut();
+    outer.fit(head, inner, FIRST_PORT | u16::from_be_bytes([high, low]));
+    match sum {
+        Some(sum) if !is_large => outer.seal(head, inner, sum),
+        Some(_) => outer.ask(head),
+        None if outer.has_checksum() => return None,
+        None => {}
+    }
+    Some(open)
+}
+
+/// The sum of all bytes of a frame as they will be when its checksum is complete: what is under that sums
+/// up to what it was begun with, inverted.
+fn sum(open: &Open<'_>) -> Option<Checksum> {
+    let mut sum = Checksum::new();
+    match open.offload().csum() {
+        None => open.frame()?.add_to(&mut sum, 0),
+        Some((start, offset)) => {
+            let (headers, covered) = open.head().split_at_checked(start.into())?;
+            let begun = covered.get(usize::from(offset)..)?.first_chunk()?;
+            sum.add(headers);
+            sum.add_u16(!u16::from_be_bytes(*begun));
+        }
+    }
+    Some(sum)
+}
