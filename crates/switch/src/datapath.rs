@@ -588,4 +588,6 @@ mod tests;
 #[cfg(test)]
 mod trap_tests;
 #[cfg(test)]
+mod tunnel_tests;
+#[cfg(test)]
 mod vlan_tests;
