@@ -35,6 +35,7 @@
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`pci`]: PCI devices, driven from user space
 //! - [`peer_event`]: eventfds that another process has, too
+//! - [`routing`]: the addresses and routes of the host
 //! - [`sandbox`]: giving up what the process does not need
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
@@ -65,6 +66,7 @@ pub mod netlink;
 pub mod pci;
 pub mod peer_event;
 mod ringer;
+pub mod routing;
 pub mod sandbox;
 pub mod sigbus;
 pub mod signals;

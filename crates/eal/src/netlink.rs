@@ -43,6 +43,10 @@ impl Socket {
     /// What sendto(2) and recv(2) say.
     pub fn exchange(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         sendto(&self.0, message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        self.receive()
+    }
+
+    fn receive(&self) -> io::Result<Vec<u8>> {
         let mut answer = vec![0; 16 << 10];
         let len = loop {
             match recv(&self.0, &mut answer, RecvFlags::empty()) {
@@ -53,6 +57,46 @@ impl Socket {
         answer.truncate(len);
         Ok(answer)
     }
+}
+
+/// All of a table is wanted (`NLM_F_DUMP`).
+pub const FLAG_DUMP: u16 = 0x300;
+/// The last message of a table (`NLMSG_DONE`).
+const MESSAGE_DONE: u16 = 3;
+
+/// The most messages of one table that are taken.
+const MAX_MESSAGES: usize = 1 << 16;
+
+impl Socket {
+    /// Sends a request for a table and waits for all of it: a message for each row.
+    ///
+    /// # Errors
+    /// What sendto(2), recv(2) and the kernel say.
+    pub fn dump(&self, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let mut rows = Vec::new();
+        let mut answer = self.exchange(request)?;
+        while rows.len() < MAX_MESSAGES {
+            for message in split(&answer) {
+                match u16_at(message, 4) {
+                    Some(MESSAGE_DONE) => return Ok(rows),
+                    Some(MESSAGE_ERROR) => return refusal(message)?.map_or(Ok(rows), Err),
+                    _ => rows.push(message.to_vec()),
+                }
+            }
+            answer = self.receive()?;
+        }
+        Ok(rows)
+    }
+}
+
+/// The messages that came in one piece; what is behind the last whole one is left out.
+fn split(mut answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = usize::try_from(u32_at(answer, 0)?).ok().filter(|len| *len >= HEADER)?;
+        let message = answer.get(..len)?;
+        answer = answer.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
 }
 
 /// A request of a kind: the fixed part behind its header, then attributes.
