@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ethdev::DeviceSpec;
 use litemap::LiteMap;
-use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
+use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name, tunnel_settings};
 
 use crate::address::Address;
 use crate::error::Error;
@@ -36,6 +36,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
     }
     bridge::check(state)?;
     patch::check(state)?;
+    patch::check_tunnels(state)?;
     bond::check(state)?;
     mirror::check(state)?;
     check_addresses(state)?;
@@ -66,7 +67,11 @@ fn check_port(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     let part = |key: &str| format!("ports.{name}.{key}");
     // Patch ports are checked with their peers, and bonds with their members.
     let is_own = port.peer().is_some() || port.is_bond();
-    let checked = if is_own { Ok(()) } else { drivers::open::check(&port.device) };
+    let checked = match tunnel_settings(&port.device) {
+        Some(settings) => settings.map(|_| ()),
+        None if is_own => Ok(()),
+        None => drivers::open::check(&port.device),
+    };
     checked.map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
     check_options(name, port, state.switch().worker_count())
 }

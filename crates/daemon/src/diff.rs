@@ -230,8 +230,9 @@ fn is_patch(from: &Port, to: &Port) -> bool {
 /// other port has or had such a device. What is known behind it stays, too.
 fn stays(states: [&State; 2], name: &str, [from, to]: [&Port; 2]) -> bool {
     let driver = |port: &Port| port.device.split_once(':').map(|(driver, _)| driver.to_owned());
-    let is_device =
-        driver(from).is_some_and(|driver| !["patch", "bond"].contains(&driver.as_str()));
+    let is_device = driver(from)
+        .is_some_and(|driver| !["patch", "bond"].contains(&driver.as_str()))
+        && !from.is_tunnel();
     let is_others = |port: &Port| {
         let targets = [target(from), target(to)];
         target(port).is_some_and(|target| targets.contains(&Some(target)))

@@ -1,8 +1,8 @@
 //! Patch ports of a desired state: both ends of each have to be there, and to name each other, unless they
-//! may come one by one.
+//! may come one by one. And ports of tunnels, which have as few settings.
 
 use ethdev::hint;
-use switch::{LldpMode, is_port_name, patch_peer};
+use switch::{LldpMode, is_port_name, patch_peer, tunnel_settings};
 
 use crate::error::Error;
 use crate::state::{Port, State};
@@ -12,6 +12,12 @@ impl Port {
     #[must_use]
     pub fn patch(peer: &str) -> Self {
         Self::new(format!("patch:{peer}"))
+    }
+
+    /// Whether it is one of a tunnel.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        tunnel_settings(&self.device).is_some()
     }
 
     /// The name of its peer, if it is a patch port.
@@ -73,7 +79,23 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
     Ok(())
 }
 
-/// The key of a setting that has no meaning for a patch port.
+/// What is wrong with the ports of tunnels of a state, whose devices are good ones.
+pub(crate) fn check_tunnels(state: &State) -> Result<(), Error> {
+    for (name, port) in state.ports.iter().filter(|(_, port)| port.is_tunnel()) {
+        let wrong = |key: &str, reason: &str| {
+            Err(Error::invalid(format!("ports.{name}.{key}"), format!("port '{name}': {reason}")))
+        };
+        if let Some(key) = unused(port) {
+            return wrong(key, "a port of a tunnel has no such setting: leave it out");
+        }
+        if port.bond.is_some() {
+            return wrong("bond", "a port of a tunnel is no member of a bond");
+        }
+    }
+    Ok(())
+}
+
+/// The key of a setting that has no meaning for a patch port, or one of a tunnel.
 fn unused(port: &Port) -> Option<&'static str> {
     let given = [
         (port.mtu.is_some(), "mtu"),

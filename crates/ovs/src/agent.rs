@@ -3,7 +3,7 @@
 //! - `news`: what the database is told
 //! - `trees`: since when ports have been what they are in spanning tree
 
-mod news;
+pub(crate) mod news;
 mod trees;
 
 use std::collections::BTreeSet;

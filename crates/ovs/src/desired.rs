@@ -15,7 +15,7 @@ use switch::{DEFAULT_BRIDGE, Lacp, LldpMode, PortRstp, PortSnooping, PortVlan, i
 
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
-use crate::device::{Places, device, dummy, is_of_system};
+use crate::device::{Places, TUNNELS, device, dummy, is_of_system};
 use crate::{mirror, policing, snoop, spanning, vlan, watch};
 
 /// What a port has that asks for nothing.
@@ -112,7 +112,9 @@ impl Desired {
         self.add_ports(name, bridge, places);
         // A bridge's own ports have the smallest MTU that its other ports have asked for.
         let rows = || bridge.ports.values().flat_map(|port| &port.interfaces);
-        let others = rows().filter(|(_, row)| !matches!(row.kind.as_str(), "internal" | "patch"));
+        let has_mtu =
+            |kind: &str| !matches!(kind, "internal" | "patch") && !TUNNELS.contains(&kind);
+        let others = rows().filter(|(_, row)| has_mtu(&row.kind));
         let asked = others.map(|(_, row)| row.mtu_request.unwrap_or(USUAL_MTU)).min();
         let asked = asked.filter(|mtu| *mtu != USUAL_MTU).and_then(|mtu| u16::try_from(mtu).ok());
         for (name, _) in rows().filter(|(_, row)| row.kind == "internal") {
@@ -199,8 +201,7 @@ impl Desired {
             limits: policing::limits(&row.policing, port.qos.as_ref())?,
             mtu: row.mtu_request.map(mtu).transpose()?,
             vlan: vlan::settings(port)?,
-            // There is nobody at the other end of a patch port but another bridge.
-            lldp: if row.lldp && row.kind != "patch" { LldpMode::Both } else { LldpMode::Off },
+            lldp: if row.lldp && has_neighbours(row) { LldpMode::Both } else { LldpMode::Off },
             cfm: watch::cfm(row),
             bfd: watch::bfd(row),
             rstp: spanning::port(port, bridge_row),
@@ -281,10 +282,16 @@ impl Desired {
     }
 }
 
-/// A port with one interface may speak LACP; there is nobody at the other end of a patch port.
+/// Whether there is somebody at the other end of a wire: behind a patch port there is another bridge, and
+/// behind a tunnel no neighbour.
+fn has_neighbours(row: &Interface) -> bool {
+    row.kind != "patch" && !TUNNELS.contains(&row.kind.as_str())
+}
+
+/// A port with one interface may speak LACP, where there are neighbours.
 fn alone(bridge: &Bridge, port: &OvsPort, row: &Interface, made: Port) -> Result<Port, String> {
     let bonding = bond::link(port, bridge_address(bridge))?;
-    if bonding.lacp == Lacp::Off || row.kind == "patch" {
+    if bonding.lacp == Lacp::Off || !has_neighbours(row) {
         return Ok(made);
     }
     Ok(Port { bonding, lacp: bond::member(row)?, ..made })

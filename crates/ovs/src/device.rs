@@ -1,12 +1,27 @@
 //! From a type of Open vSwitch's table `Interface` to a device of ours.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::content::Interface;
 
 /// Types that can be had, as `Open_vSwitch.iface_types` lists them.
-pub const KINDS: [&str; 7] =
-    ["dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "internal", "patch", "system", "tap"];
+pub const KINDS: [&str; 11] = [
+    "dpdk",
+    "dpdkvhostuser",
+    "dpdkvhostuserclient",
+    "geneve",
+    "gre",
+    "internal",
+    "ip6gre",
+    "patch",
+    "system",
+    "tap",
+    "vxlan",
+];
+
+/// Those of tunnels.
+pub const TUNNELS: [&str; 4] = ["geneve", "gre", "ip6gre", "vxlan"];
 
 /// Queue pairs that a guest may use where nothing is said: those that it does not use cost next to
 /// nothing.
@@ -125,9 +140,37 @@ pub fn device(
                 .ok_or("expected options:peer, the name of the patch port at the other end")?;
             format!("patch:{}", escaped(peer))
         }
+        kind if TUNNELS.contains(&kind) => tunnel(kind, interface)?,
         other => return Err(unknown(other)),
     };
     Ok(text)
+}
+
+/// A tunnel. What there is not makes no port, so that no packet goes another way than is asked for.
+fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
+    let mut device = format!("{}:", if kind == "ip6gre" { "gre" } else { kind });
+    let remote =
+        option(interface, "remote_ip").ok_or("expected options:remote_ip, an address, or flow")?;
+    let _ = write!(device, "remote={}", escaped(remote));
+    for (key, value) in &interface.options {
+        let own = match key.as_str() {
+            "remote_ip" => continue,
+            "local_ip" => "local",
+            "key" => "key",
+            "in_key" => "in-key",
+            "out_key" => "out-key",
+            "dst_port" => "port",
+            "tos" => "tos",
+            "ttl" => "ttl",
+            "csum" => "csum",
+            "df_default" => "df",
+            "packet_type" if value == "legacy_l2" => continue,
+            other => return Err(format!("options:{other}={value}: not there for type {kind}")),
+        };
+        // A port without a key has the key 0, which is its usual one.
+        let _ = write!(device, ",{own}={}", escaped(value));
+    }
+    Ok(device)
 }
 
 /// An interface that the system has already. By default it stays one of the system's, too: it may
@@ -212,6 +255,18 @@ mod tests {
             device(&[("pstream", "ptcp:1"), ("pcap", "a")]),
             "dummy:rx=a,tx=a,pstream=ptcp:1"
         );
+    }
+
+    #[test]
+    fn tunnels_have_their_options() {
+        let vxlan =
+            of("vxlan", &[("remote_ip", "10.0.0.2"), ("key", "flow"), ("dst_port", "8472")]);
+        assert_eq!(vxlan.unwrap(), "vxlan:remote=10.0.0.2,port=8472,key=flow");
+        let gre = [("remote_ip", "fd00::2"), ("packet_type", "legacy_l2"), ("df_default", "false")];
+        assert_eq!(of("ip6gre", &gre).unwrap(), "gre:remote=fd00::2,df=false");
+        assert!(of("geneve", &[]).unwrap_err().contains("remote_ip"));
+        let error = of("vxlan", &[("remote_ip", "10.0.0.2"), ("exts", "gbp")]).unwrap_err();
+        assert!(error.contains("options:exts=gbp"), "{error}");
     }
 
     #[test]

@@ -176,6 +176,12 @@ impl Index {
     }
 }
 
+/// The number that the system has for the interface of this name.
+#[must_use]
+pub fn interface_index(name: &str) -> Option<u32> {
+    Index::new().of(name)
+}
+
 /// Whether the system has an interface of this name.
 pub(super) fn exists(name: &str) -> bool {
     Index::new().of(name).is_some()

@@ -16,6 +16,7 @@ mod flows;
 pub mod import;
 pub mod pidfile;
 pub mod run;
+mod underlay;
 pub mod vlog;
 
 use std::ffi::OsString;

@@ -27,6 +27,7 @@ use super::commands::{Appctl, Baseline};
 use super::detach;
 use super::flows::{self, PathFlows};
 use super::pidfile::PidFile;
+use super::underlay::{self, Underlay};
 use crate::answer::Control;
 use crate::config::Source;
 use crate::control::event::Topic;
@@ -114,6 +115,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         log_file,
         agent: Agent::new(settings),
         flows: PathFlows::new(dummies != Dummies::None),
+        underlay: Underlay::default(),
         unixctl,
         ends: false,
         is_ready: false,
@@ -159,6 +161,7 @@ struct Vswitchd {
     control: Control,
     agent: Agent,
     flows: PathFlows,
+    underlay: Underlay,
     unixctl: Unixctl,
     time: Time,
     baseline: Baseline,
@@ -209,17 +212,21 @@ impl Serve for Vswitchd {
 
     fn next_turn(&self) -> Option<Duration> {
         let flows = self.flows.due(&self.time);
-        self.control.next_turn().into_iter().chain(self.agent.due()).chain(flows).min()
+        let underlay = self.underlay.due(&self.agent, &self.time);
+        let own = self.agent.due().into_iter().chain(flows).chain(underlay);
+        self.control.next_turn().into_iter().chain(own).min()
     }
 
     fn turn(&mut self) {
         self.control.turn();
         self.agent.run(self.control.daemon_mut());
-        let Self { control, agent, flows, unixctl, ends, time, baseline, log_file, .. } = self;
-        let (daemon, log_file) = (control.daemon_mut(), log_file.as_deref());
+        let Self { control, agent, flows, underlay, unixctl, ends, time, .. } = self;
+        let (daemon, log_file) = (control.daemon_mut(), self.log_file.as_deref());
+        let (baseline, waits) = (&mut self.baseline, false);
         let mut appctl =
-            Appctl { daemon, agent, flows, time, baseline, log_file, waits: false, ends };
+            Appctl { daemon, agent, flows, underlay, time, baseline, log_file, waits, ends };
         flows::turn(&mut appctl);
+        underlay::turn(&mut appctl);
         unixctl.run(|command, arguments| appctl.answer(command, arguments));
         if !self.is_ready && self.agent.is_settled() {
             self.is_ready = true;

@@ -16,6 +16,7 @@
 //! - `spanning`: spanning tree
 //! - `testing`: the clock and dummy ports, for tests
 //! - `trace`: what becomes of a frame
+//! - `tunnels`: what tunnels go by
 //! - `vlog`: the log
 //! - `watch`: links that are watched
 
@@ -35,6 +36,7 @@ mod pmd;
 mod spanning;
 mod testing;
 pub mod trace;
+mod tunnels;
 mod vlog;
 mod watch;
 
@@ -50,6 +52,7 @@ use ovs::unixctl::Answer;
 
 pub use self::pmd::Baseline;
 use super::flows::PathFlows;
+use super::underlay::Underlay;
 
 /// A command: its name, its arguments for people, the fewest and the most of them.
 struct Command {
@@ -140,6 +143,13 @@ const COMMANDS: &[Command] = &[
     command("mdb/show", "bridge", (1, 1), groups::show),
     command("memory/show", "", (0, 0), dpif::memory),
     command(
+        "netdev-dummy/ip4addr",
+        "[netdev] ipaddr/mask-prefix-len",
+        (2, 2),
+        tunnels::add_dummy_address,
+    ),
+    command("netdev-dummy/ip6addr", "[netdev] ip6addr", (2, 2), tunnels::add_dummy_address),
+    command(
         "netdev-dummy/receive",
         "name [--qid queue_id] packet|flow [--len packet_len]",
         (2, ANY),
@@ -159,6 +169,10 @@ const COMMANDS: &[Command] = &[
         (2, ANY),
         trace::trace_packet_out,
     ),
+    command("ovs/route/add", "ip/plen output_bridge [gw]", (2, 3), tunnels::add_route),
+    command("ovs/route/del", "ip/plen", (1, 1), tunnels::remove_route),
+    command("ovs/route/lookup", "ip_addr", (1, 1), tunnels::look_up_route),
+    command("ovs/route/show", "", (0, 0), tunnels::show_routes),
     command("qos/show", "interface", (1, 1), dpctl::show_qos),
     command("qos/show-types", "interface", (1, 1), dpctl::show_qos_kinds),
     command("revalidator/pause", "", (0, 0), dump::pause),
@@ -171,6 +185,13 @@ const COMMANDS: &[Command] = &[
     command("stp/tcn", "[bridge]", (0, 1), spanning::change_old),
     command("time/stop", "", (0, 0), testing::time_stop),
     command("time/warp", "[large_msecs] msecs", (1, 2), testing::time_warp),
+    command("tnl/arp/flush", "", (0, 0), tunnels::flush_neighbours),
+    command("tnl/arp/set", "BRIDGE IP MAC", (3, 3), tunnels::set_neighbour),
+    command("tnl/arp/show", "", (0, 0), tunnels::show_neighbours),
+    command("tnl/neigh/flush", "", (0, 0), tunnels::flush_neighbours),
+    command("tnl/neigh/set", "BRIDGE IP MAC", (3, 3), tunnels::set_neighbour),
+    command("tnl/neigh/show", "", (0, 0), tunnels::show_neighbours),
+    command("tnl/ports/show", "-v", (0, 1), tunnels::show_ports),
     command("upcall/disable-megaflows", "", (0, 0), dump::disable_masks),
     command("upcall/disable-ufid", "", (0, 0), dump::disable_ids),
     command("upcall/enable-megaflows", "", (0, 0), dump::enable_masks),
@@ -202,6 +223,8 @@ pub struct Appctl<'a> {
     pub agent: &'a mut Agent,
     /// The flows that a datapath of Open vSwitch would have.
     pub flows: &'a mut PathFlows,
+    /// What tunnels go by.
+    pub underlay: &'a mut Underlay,
     /// Its clock.
     pub time: &'a Time,
     /// What workers had done when that was cleared.

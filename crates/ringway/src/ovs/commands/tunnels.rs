@@ -1,0 +1,175 @@
+//! What tunnels go by: routes, neighbours, and the ports that they come in at.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use ovs::device::Dummies;
+use ovs::unixctl::Answer;
+use packet::MacAddr;
+use switch::tunnel_settings;
+use switch::tunnels::{Kind, Prefix, Route};
+
+use super::Appctl;
+use crate::ovs::underlay::update;
+
+/// The head of the table of neighbours.
+const NEIGHBOURS: &str = "\
+IP                                            MAC                 Bridge
+==========================================================================
+";
+
+/// Shows routes.
+pub fn show_routes(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    update(appctl);
+    let mut text = "Route Table:\n".to_owned();
+    for route in appctl.underlay.routes().iter() {
+        let Route { to, bridge, gateway, source, is_added } = route;
+        let origin = if *is_added { "User" } else { "Cached" };
+        let _ = write!(text, "{origin}: {}/{} dev {bridge}", to.address(), to.len());
+        gateway.iter().for_each(|gateway| _ = write!(text, " GW {gateway}"));
+        source.iter().for_each(|source| _ = write!(text, " SRC {source}"));
+        let is_local = !is_added && *source == Some(to.address()) && is_whole(*to);
+        text.push_str(if is_local { " local\n" } else { "\n" });
+    }
+    Ok(text)
+}
+
+fn is_whole(prefix: Prefix) -> bool {
+    prefix.len() == if prefix.address().is_ipv4() { 32 } else { 128 }
+}
+
+/// Adds a route.
+pub fn add_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [to, bridge, rest @ ..] = arguments else { return Ok(String::new()) };
+    let to = prefix(to)?;
+    let gateway: Option<IpAddr> = match rest {
+        [] => None,
+        [gateway, ..] => Some(gateway.parse().map_err(|_| "Invalid pkt_mark or IP gateway")?),
+    };
+    if gateway.is_some_and(|gateway| gateway.is_ipv4() != to.address().is_ipv4()) {
+        return Err("Invalid pkt_mark or IP gateway".to_owned());
+    }
+    let (bridge, source) = (bridge.clone(), None);
+    if !appctl.underlay.add(Route { to, bridge, gateway, source, is_added: true }) {
+        return Err("Error while inserting route.".to_owned());
+    }
+    update(appctl);
+    Ok("OK".to_owned())
+}
+
+/// Takes a route away that was added.
+pub fn remove_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [to, ..] = arguments else { return Ok(String::new()) };
+    if !appctl.underlay.remove(prefix(to)?) {
+        return Err("Not found".to_owned());
+    }
+    update(appctl);
+    Ok("OK".to_owned())
+}
+
+/// Tells by which route an address is reached.
+pub fn look_up_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [address, ..] = arguments else { return Ok(String::new()) };
+    let address: IpAddr = address.parse().map_err(|_| "Invalid parameters")?;
+    let route = appctl.underlay.routes().lookup(address).ok_or("Not found")?;
+    let none = || IpAddr::from([0; 16]);
+    let [source, gateway] = [route.source, route.gateway].map(|end| end.unwrap_or_else(none));
+    Ok(format!("src {source}\ngateway {gateway}\ndev {}\n", route.bridge))
+}
+
+fn prefix(text: &str) -> Result<Prefix, String> {
+    let wrong = || "Invalid 'ip/plen' parameter".to_owned();
+    let (address, len) = match text.split_once('/') {
+        Some((address, len)) => (address, len.parse().map_err(|_| wrong())?),
+        None => (text, if text.contains(':') { 128 } else { 32 }),
+    };
+    Prefix::new(address.parse().map_err(|_| wrong())?, len).ok_or_else(wrong)
+}
+
+/// Shows neighbours.
+pub fn show_neighbours(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let mut text = NEIGHBOURS.to_owned();
+    for own in appctl.daemon.switch().tunnel_neighbours() {
+        let address = own.address.to_string();
+        let _ = writeln!(text, "{address:<46}{}   {}", own.mac, own.bridge);
+    }
+    Ok(text)
+}
+
+/// Says where a neighbour is.
+pub fn set_neighbour(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [bridge, address, mac] = arguments else { return Ok(String::new()) };
+    let address: IpAddr = address.parse().map_err(|_| "bad IP address")?;
+    let mac: MacAddr = mac.parse().map_err(|_| "bad MAC address")?;
+    appctl.daemon.switch().set_tunnel_neighbour(bridge, address, mac);
+    Ok("OK".to_owned())
+}
+
+/// Forgets all neighbours.
+pub fn flush_neighbours(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.daemon.switch().flush_tunnel_neighbours(None);
+    Ok("OK".to_owned())
+}
+
+/// Shows the ports of UDP that tunnels come in at, and how many tunnels there are at each.
+pub fn show_ports(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let ports = appctl.daemon.state().ports.values();
+    let mut all: BTreeMap<(&str, u16), u32> = BTreeMap::new();
+    for settings in ports.filter_map(|port| tunnel_settings(&port.device)?.ok()) {
+        let name = match settings.kind {
+            Kind::Vxlan => "vxlan_sys",
+            Kind::Geneve => "genev_sys",
+            Kind::Gre => "gre_sys",
+        };
+        let count = all.entry((name, settings.port)).or_default();
+        *count = count.saturating_add(1);
+    }
+    let mut text = "Listening ports:\n".to_owned();
+    for ((name, port), count) in all {
+        let _ = match port {
+            // As Open vSwitch numbers what has none.
+            0 => writeln!(text, "{name} (3) ref_cnt={count}"),
+            port => writeln!(text, "{name}_{port} ({port}) ref_cnt={count}"),
+        };
+    }
+    Ok(text)
+}
+
+/// Gives a dummy port an address.
+pub fn add_dummy_address(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [port, address] = arguments else { return Ok(String::new()) };
+    if appctl.agent.dummies() == Dummies::None
+        || appctl.daemon.switch().dummies().get(port).is_none()
+    {
+        return Err("Unknown Dummy Interface".to_owned());
+    }
+    let (address, len) = address.split_once('/').unwrap_or((address, ""));
+    let address: IpAddr = address.parse().map_err(|_| "Invalid parameter")?;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let len = if len.is_empty() { whole } else { len.parse().map_err(|_| "Invalid parameter")? };
+    if len > whole {
+        return Err("Invalid parameter".to_owned());
+    }
+    appctl.underlay.add_dummy(port, (address, len));
+    update(appctl);
+    Ok("OK".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read() {
+        assert_eq!(prefix("10.1.2.3/8").unwrap().address(), IpAddr::from([10, 0, 0, 0]));
+        assert_eq!(
+            (prefix("10.1.2.3").unwrap().len(), prefix("fd00::1").unwrap().len()),
+            (32, 128)
+        );
+        for wrong in ["10.1.2.3/33", "10.1.2/8", "x", "fd00::/x", "fd00::/129"] {
+            assert!(prefix(wrong).is_err(), "{wrong}");
+        }
+        assert!(is_whole(prefix("fd00::1").unwrap()) && !is_whole(prefix("10.0.0.0/8").unwrap()));
+    }
+}

@@ -1,0 +1,263 @@
+//! What tunnels go by: the addresses and routes that the host has by bridges' own ports, and those that an
+//! operator adds.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use eal::netlink::Socket;
+use eal::routing::{self, HostAddress, HostRoute};
+use eal::time::{Time, later};
+use litemap::LiteMap;
+use ovs::device::TUNNELS;
+use ovs::{Agent, interface_index};
+use switch::tunnels::{Prefix, Route, Routes};
+
+use super::commands::Appctl;
+
+/// How often the host is looked at, while there are tunnels.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An address, and how many bits of it all neighbours have.
+pub type Own = (IpAddr, u8);
+
+/// What tunnels go by.
+#[derive(Debug, Default)]
+pub struct Underlay {
+    /// What an operator has added.
+    added: Vec<Route>,
+    /// Addresses of dummy ports, for tests.
+    dummies: LiteMap<String, Vec<Own>>,
+    /// What the host had when it was looked at last, and when that was.
+    host: Host,
+    looked: Option<Instant>,
+    socket: Option<Socket>,
+    /// What the switch was told.
+    told: (LiteMap<String, Vec<IpAddr>>, Routes),
+    /// What the host has could not be read, which was told.
+    has_failed: bool,
+}
+
+/// What the host has by bridges' own ports.
+#[derive(Debug, Default)]
+struct Host {
+    addresses: LiteMap<String, Vec<Own>>,
+    routes: Vec<Route>,
+}
+
+impl Underlay {
+    /// How long until the host is to be looked at.
+    pub fn due(&self, agent: &Agent, time: &Time) -> Option<Duration> {
+        if !has_tunnels(agent) {
+            return None;
+        }
+        self.looked.map_or(Some(Duration::ZERO), |looked| time.until(later(looked, LOOK)))
+    }
+
+    /// All routes.
+    pub const fn routes(&self) -> &Routes {
+        &self.told.1
+    }
+
+    /// Adds a route; returns whether there is room for it, and the host has an address there.
+    pub fn add(&mut self, route: Route) -> bool {
+        let mut routes = self.routes().clone();
+        let has_address = self.source(&route, route.gateway).is_some();
+        if !has_address || !routes.add(route.clone()) {
+            return false;
+        }
+        self.added.retain(|other| other.to != route.to);
+        self.added.push(route);
+        true
+    }
+
+    /// Takes a route away that was added; returns whether there was one.
+    pub fn remove(&mut self, to: Prefix) -> bool {
+        let before = self.added.len();
+        self.added.retain(|route| route.to != to);
+        self.added.len() < before
+    }
+
+    /// Gives a dummy port an address.
+    pub fn add_dummy(&mut self, port: &str, own: Own) {
+        let all = self.dummies.entry(port.to_owned()).or_default();
+        if !all.contains(&own) {
+            all.push(own);
+        }
+    }
+
+    /// The host's addresses behind a bridge.
+    fn own(&self, bridge: &str) -> impl Iterator<Item = &Own> {
+        let all = [&self.dummies, &self.host.addresses].into_iter();
+        all.filter_map(|all| all.get(bridge)).flatten()
+    }
+
+    /// The address that is used for packets by a route: one that has the next hop for its neighbour, or any
+    /// of the same family.
+    fn source(&self, route: &Route, next: Option<IpAddr>) -> Option<IpAddr> {
+        let next = next.unwrap_or_else(|| route.to.address());
+        let is_near =
+            |(own, len): &&Own| Prefix::new(*own, *len).is_some_and(|prefix| prefix.has(next));
+        let of_family =
+            || self.own(&route.bridge).filter(|(own, _)| own.is_ipv4() == next.is_ipv4());
+        let found = of_family().find(is_near).or_else(|| of_family().next());
+        route.source.or_else(|| found.map(|(own, _)| *own))
+    }
+
+    /// The routes that there are, and those to neighbours and to the host itself that come with addresses.
+    fn all_routes(&self, bridges: &[String]) -> Routes {
+        let mut routes = Routes::default();
+        let of_address = |bridge: &String, own: IpAddr, len: u8| {
+            let (bridge, source, gateway) = (bridge.clone(), Some(own), None);
+            Prefix::new(own, len).map(|to| Route { to, bridge, gateway, source, is_added: false })
+        };
+        for bridge in bridges {
+            for (own, len) in self.own(bridge) {
+                let whole = if own.is_ipv4() { 32 } else { 128 };
+                let both = [*len, whole].map(|len| of_address(bridge, *own, len));
+                both.into_iter().flatten().for_each(|route| _ = routes.add(route));
+            }
+        }
+        for route in self.host.routes.iter().chain(&self.added) {
+            let source = self.source(route, route.gateway);
+            routes.add(Route { source, ..route.clone() });
+        }
+        routes
+    }
+
+    /// Tells the switch of what is news.
+    fn tell(&mut self, bridges: &[String]) -> Option<&(LiteMap<String, Vec<IpAddr>>, Routes)> {
+        let addresses = bridges.iter().map(|bridge| {
+            let own: Vec<IpAddr> = self.own(bridge).map(|(own, _)| *own).collect();
+            (bridge.clone(), own)
+        });
+        let addresses = addresses.filter(|(_, own)| !own.is_empty()).collect();
+        let next = (addresses, self.all_routes(bridges));
+        let is_news = next != self.told;
+        self.told = next;
+        is_news.then_some(&self.told)
+    }
+
+    /// Looks at what the host has.
+    fn look(&mut self, bridges: &[String]) -> io::Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open(None)?,
+        };
+        let (addresses, routes) = (routing::addresses(&socket)?, routing::routes(&socket)?);
+        self.socket = Some(socket);
+        let index: LiteMap<u32, String> = bridges
+            .iter()
+            .filter_map(|bridge| Some((interface_index(bridge)?, bridge.clone())))
+            .collect();
+        let mut host = Host::default();
+        for HostAddress { interface, address, len } in addresses {
+            if let Some(bridge) = index.get(&interface).filter(|_| is_of_use(address)) {
+                host.addresses.entry(bridge.clone()).or_default().push((address, len));
+            }
+        }
+        host.routes = routes.into_iter().filter_map(|route| of_host(route, &index)).collect();
+        self.host = host;
+        Ok(())
+    }
+}
+
+/// Whether a tunnel may end there: not at an address that only neighbours know.
+fn is_of_use(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(own) => !own.is_unicast_link_local(),
+    }
+}
+
+fn of_host(route: HostRoute, index: &LiteMap<u32, String>) -> Option<Route> {
+    let HostRoute { to, len, is_v4, interface, gateway, source } = route;
+    let any = || IpAddr::from([0; 4]);
+    let to = to.unwrap_or_else(|| if is_v4 { any() } else { IpAddr::from([0; 16]) });
+    let bridge = index.get(&interface)?.clone();
+    Some(Route { to: Prefix::new(to, len)?, bridge, gateway, source, is_added: false })
+}
+
+fn has_tunnels(agent: &Agent) -> bool {
+    let is_tunnel = |kind: &str| TUNNELS.contains(&kind);
+    agent
+        .content()
+        .is_some_and(|content| content.interfaces().any(|(.., row)| is_tunnel(&row.kind)))
+}
+
+/// Looks at the host when it is time to, and tells the switch of what is news.
+pub fn turn(appctl: &mut Appctl<'_>) {
+    let is_due = appctl.underlay.due(appctl.agent, appctl.time).is_some_and(|left| left.is_zero());
+    if is_due {
+        let bridges = bridges(appctl.agent);
+        appctl.underlay.looked = Some(appctl.time.now());
+        match appctl.underlay.look(&bridges) {
+            Ok(()) => appctl.underlay.has_failed = false,
+            Err(error) if !std::mem::replace(&mut appctl.underlay.has_failed, true) => {
+                tracing::warn!("cannot read the host's routes, by which tunnels go: {error}");
+            }
+            Err(_) => {}
+        }
+        update(appctl);
+    }
+}
+
+/// Tells the switch of what is news.
+pub fn update(appctl: &mut Appctl<'_>) {
+    let bridges = bridges(appctl.agent);
+    if let Some((addresses, routes)) = appctl.underlay.tell(&bridges) {
+        appctl.daemon.switch().set_underlay(addresses.clone(), routes.clone());
+    }
+}
+
+fn bridges(agent: &Agent) -> Vec<String> {
+    let content = agent.content();
+    content.map(|content| content.bridges.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(to: [u8; 4], len: u8, gateway: Option<[u8; 4]>) -> Route {
+        let to = Prefix::new(to.into(), len).unwrap();
+        let gateway = gateway.map(IpAddr::from);
+        Route { to, bridge: "br0".to_owned(), gateway, source: None, is_added: true }
+    }
+
+    #[test]
+    fn routes_have_the_address_that_is_near() {
+        let mut underlay = Underlay::default();
+        assert!(!underlay.add(route([10, 9, 0, 0], 16, None)), "the host has no address there");
+        underlay.add_dummy("br0", ([10, 1, 0, 1].into(), 24));
+        underlay.add_dummy("br0", ([10, 2, 0, 1].into(), 24));
+        assert!(underlay.add(route([10, 9, 0, 0], 16, Some([10, 2, 0, 9]))));
+        let bridges = ["br0".to_owned()];
+        let (addresses, routes) = underlay.tell(&bridges).unwrap();
+        assert_eq!(addresses.get("br0").map(Vec::len), Some(2));
+        let source = |to: [u8; 4]| routes.lookup(to.into()).and_then(|route| route.source);
+        assert_eq!(source([10, 9, 1, 1]), Some([10, 2, 0, 1].into()));
+        assert_eq!(source([10, 1, 0, 7]), Some([10, 1, 0, 1].into()));
+        assert_eq!(source([10, 3, 0, 7]), None);
+        assert!(underlay.tell(&bridges).is_none(), "that is no news");
+        assert!(underlay.remove(Prefix::new([10, 9, 0, 0].into(), 16).unwrap()));
+        assert!(underlay.tell(&bridges).is_some());
+    }
+
+    #[test]
+    fn the_hosts_routes_are_those_by_bridges() {
+        let index = [(7, "br0".to_owned())].into_iter().collect();
+        let host = HostRoute {
+            to: None,
+            len: 0,
+            is_v4: false,
+            interface: 7,
+            gateway: Some("fd00::1".parse().unwrap()),
+            source: None,
+        };
+        let route = of_host(host, &index).unwrap();
+        assert!(route.to.has("2001::1".parse().unwrap()) && !route.to.has([10, 0, 0, 1].into()));
+        assert_eq!(of_host(HostRoute { interface: 8, ..host }, &index), None);
+        assert!(!is_of_use("fe80::1".parse().unwrap()));
+    }
+}
