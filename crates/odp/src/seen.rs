@@ -109,6 +109,9 @@ impl Seen {
     pub(crate) fn step(&mut self, key: &Key, step: &Step<'_>) {
         let Step::Action(action) = step else { return };
         match action {
+            // What is written of a connection is written there, and not of the packet.
+            Action::SetField { field: Field::CtMark | Field::CtLabel, .. } => {}
+            Action::Load { target, .. } if is_of_connection(target.field) => {}
             Action::SetField { field, mask, .. } => {
                 self.prerequisite(key, *field);
                 self.written(key, *field);
@@ -355,4 +358,8 @@ impl Seen {
         }
         self.0
     }
+}
+/// Whether a field is of a connection, and can be written there alone.
+const fn is_of_connection(field: Field) -> bool {
+    matches!(field, Field::CtMark | Field::CtLabel)
 }

@@ -49,9 +49,12 @@ impl Watch {
         Self { number, cfm: None, bfd: None, told: None }
     }
 
+    /// Whether the link does. Where it is watched by both, one that finds so is enough, as in Open vSwitch.
     fn carries(&self) -> bool {
-        self.cfm.as_ref().is_none_or(CfmSession::is_good)
-            && self.bfd.as_ref().is_none_or(BfdSession::is_forwarding)
+        let is_watched = self.cfm.is_some() || self.bfd.is_some();
+        !is_watched
+            || self.cfm.as_ref().is_some_and(CfmSession::is_good)
+            || self.bfd.as_ref().is_some_and(BfdSession::is_forwarding)
     }
 
     /// Has it watch by these from `now` on, when so many frames have come in.
