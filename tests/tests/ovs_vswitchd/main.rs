@@ -5,6 +5,7 @@
 mod controllers;
 mod ovn;
 mod snoop;
+mod tunnels;
 
 use std::io::{Read, Write as _};
 use std::path::Path;

@@ -1,0 +1,165 @@
+//! Tunnels between our switch and the kernel's, each with a station behind it.
+
+use std::time::Duration;
+
+use e2e::{Netns, OvsDatabase, Peer, Ringway, process, require_shared, traffic, wait};
+
+const MIB: u32 = 4;
+
+/// How long anything may take on a machine with other work.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A tunnel of the kernel, and ours to it.
+struct Way {
+    /// The number of its network, and the last but one byte of its addresses.
+    number: u8,
+    /// The kernel's interface, without its name.
+    kernel: &'static str,
+    /// Type and options of ours.
+    ours: &'static str,
+}
+
+/// A kernel may do without those behind the second.
+const WAYS: [Way; 6] = [
+    Way {
+        number: 1,
+        kernel: "type vxlan id 5 local 10.1.0.2 remote 10.1.0.1 dstport 4789",
+        ours: "type=vxlan options:remote_ip=10.1.0.2 options:key=5",
+    },
+    Way {
+        number: 2,
+        kernel: "type vxlan id 6 local fd01::2 remote fd01::1 dstport 8765 udpcsum \
+                 noudp6zerocsumtx noudp6zerocsumrx",
+        ours: "type=vxlan options:remote_ip=fd01::2 options:key=6 options:dst_port=8765 \
+               options:csum=true",
+    },
+    Way {
+        number: 3,
+        kernel: "type geneve id 7 remote 10.1.0.1",
+        ours: "type=geneve options:remote_ip=10.1.0.2 options:key=7",
+    },
+    Way {
+        number: 4,
+        kernel: "type geneve id 8 remote 10.1.0.1 dstport 6082 udpcsum",
+        ours: "type=geneve options:remote_ip=10.1.0.2 options:key=8 options:dst_port=6082 \
+               options:csum=true",
+    },
+    Way {
+        number: 5,
+        kernel: "type gretap local 10.1.0.2 remote 10.1.0.1 key 9",
+        ours: "type=gre options:remote_ip=10.1.0.2 options:key=9",
+    },
+    Way {
+        number: 6,
+        kernel: "type gretap local 10.1.0.2 remote 10.1.0.1 key 10 csum",
+        ours: "type=gre options:remote_ip=10.1.0.2 options:key=10 options:csum=true",
+    },
+];
+
+/// The switch in a namespace, with a bridge to a wire to the kernel's end, and one for each tunnel.
+struct Lab {
+    host: Netns,
+    guest: Netns,
+    peer: Netns,
+    database: OvsDatabase,
+    _switch: Ringway,
+}
+
+impl Lab {
+    fn start(dir: &std::path::Path) -> Self {
+        let [host, guest, peer] = [(); 3].map(|()| Netns::new().unwrap());
+        let (at, to) = (host.name(), peer.name());
+        process::sh(&format!("ip link add pa netns {at} type veth peer name l0 netns {to}"))
+            .unwrap();
+        host.sh("ip link set pa addrgenmode none up").unwrap();
+        peer.sh("ip addr add 10.1.0.2/24 dev l0; ip -6 addr add fd01::2/64 dev l0 nodad").unwrap();
+        peer.sh("ip link set l0 up").unwrap();
+        let database = OvsDatabase::start(dir).unwrap();
+        let switch = Ringway::vswitchd_in(&host, dir).unwrap();
+        let lab = Self { host, guest, peer, database, _switch: switch };
+        lab.vsctl("add-br br-phy -- add-port br-phy pa");
+        lab.host.sh("ip addr add 10.1.0.1/24 dev br-phy").unwrap();
+        lab.host.sh("ip -6 addr add fd01::1/64 dev br-phy nodad; ip link set br-phy up").unwrap();
+        lab
+    }
+
+    fn vsctl(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.database.vsctl(&words).unwrap().trim().to_owned()
+    }
+
+    fn appctl(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.database.appctl(&words).unwrap()
+    }
+
+    /// Adds a bridge with a station and our end of a tunnel.
+    fn add(&self, way: &Way) {
+        let number = way.number;
+        self.vsctl(&format!(
+            "add-br br{number} -- add-port br{number} vm{number} -- set Interface vm{number} type=internal \
+             -- add-port br{number} tun{number} -- set Interface tun{number} {}",
+            way.ours
+        ));
+        assert_eq!(self.vsctl(&format!("get Interface tun{number} error")), "[]");
+        let guest = self.guest.name();
+        self.host.sh(&format!("ip link set vm{number} netns {guest}")).unwrap();
+        let line = format!(
+            "ip link set vm{number} mtu 1400 up && ip addr add 10.2.{number}.1/24 dev vm{number}"
+        );
+        self.guest.sh(&line).unwrap();
+    }
+
+    /// Waits until a station is there.
+    fn reach(&self, address: &str) {
+        let probe = || Ok(self.guest.sh(&format!("busybox ping -q -c 1 -W 1 {address}")).ok());
+        wait::until(address, LIMIT, PAUSE, probe).unwrap();
+    }
+
+    /// Adds the kernel's end; says whether it has such.
+    fn add_kernels(&self, way: &Way) -> bool {
+        let number = way.number;
+        let made = self.peer.sh(&format!("ip link add kt{number} {}", way.kernel));
+        let line = format!(
+            "ip addr add 10.2.{number}.2/24 dev kt{number} && ip link set kt{number} mtu 1400 up"
+        );
+        made.and_then(|_| self.peer.sh(&line)).is_ok()
+    }
+}
+
+/// The first packet asks for the neighbour; then TCP, with its large segments, goes both ways.
+#[test]
+fn stations_meet_through_tunnels_to_the_kernel() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let mut tried = 0;
+    for way in &WAYS {
+        if !lab.add_kernels(way) {
+            println!("not tried, since the kernel has none: {}", way.kernel);
+            continue;
+        }
+        lab.add(way);
+        let (near, far) = (format!("10.2.{}.1", way.number), format!("10.2.{}.2", way.number));
+        // Routes are looked at twice a second, and the first packets ask where the neighbour is.
+        lab.reach(&far);
+        let there = traffic::transfer(&lab.guest, &lab.peer, &far, MIB).unwrap();
+        let back = traffic::transfer(&lab.peer, &lab.guest, &near, MIB).unwrap();
+        println!("{}: {MIB} MiB there in {there:?}, back in {back:?}", way.kernel);
+        tried += 1;
+    }
+    assert!(tried >= 2, "the kernel has VXLAN");
+    let neighbours = lab.appctl("tnl/neigh/show");
+    assert!(neighbours.contains("10.1.0.2 ") && neighbours.contains("   br-phy"), "{neighbours}");
+    let routes = lab.appctl("ovs/route/show");
+    assert!(routes.contains("Cached: 10.1.0.0/24 dev br-phy SRC 10.1.0.1\n"), "{routes}");
+    assert!(lab.appctl("tnl/ports/show").contains("vxlan_sys_4789 (4789) ref_cnt=1\n"));
+    // Without the route, nothing gets through.
+    lab.host.sh("ip addr del 10.1.0.1/24 dev br-phy").unwrap();
+    let is_gone = || Ok((!lab.appctl("ovs/route/show").contains("10.1.0.0/24")).then_some(()));
+    wait::until("the end of a route", LIMIT, PAUSE, is_gone).unwrap();
+    assert!(lab.guest.sh("busybox ping -q -c 1 -W 1 10.2.1.2").is_err());
+}
