@@ -60,6 +60,8 @@ struct Frames {
     packets: u64,
     /// When it is looked at next.
     next_look: u64,
+    /// When it was looked at last whether any have come.
+    looked_at: u64,
 }
 
 /// A session. Times are in milliseconds since it began, by `now` of its functions.
@@ -365,6 +367,7 @@ impl Session {
     pub fn run(&mut self, frames: u64, now: Instant) -> Option<(Packet, u16)> {
         let now = self.at(now);
         let has_frames = frames > std::mem::replace(&mut self.frames.seen, frames);
+        self.frames.looked_at = now;
         if has_frames && self.settings.forwarding_if_rx {
             self.look(now);
             self.count_frames(now);
@@ -432,11 +435,8 @@ impl Session {
         if self.state > BfdState::Down {
             due = due.min(self.detect_at);
         }
-        if self.settings.forwarding_if_rx
-            && let Some(last) = self.last_packet
-        {
-            let look = max(last, self.frames.tell_until.saturating_sub(LEAST)).saturating_add(LOOK);
-            due = due.min(look);
+        if self.settings.forwarding_if_rx {
+            due = due.min(self.frames.looked_at.saturating_add(LOOK));
         }
         later(self.began, Duration::from_millis(due))
     }

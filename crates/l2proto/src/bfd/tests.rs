@@ -180,6 +180,47 @@ fn frames_of_any_kind_do_for_a_while_if_they_may() {
     assert_eq!(link.report(0).flaps, 2);
 }
 
+/// What is due is done by being run once: whoever waits for it never finds it still to do. `None` if it would
+/// be so again at the same moment.
+fn run_when_due(session: &mut Session, frames: u64, end: Instant) -> Option<usize> {
+    let mut runs = 0;
+    let mut now = session.due();
+    while now < end {
+        session.run(frames, now);
+        runs += 1;
+        // Packets and polls are due at once, one after the other; there are no more than a few.
+        let next = session.due();
+        if next <= now {
+            return None;
+        }
+        now = next;
+    }
+    Some(runs)
+}
+
+#[test]
+fn what_is_due_is_never_due_again_at_once() {
+    let alone = Bfd { forwarding_if_rx: true, ..bfd(10_000, 1_000) };
+    let silent = Bfd { forwarding_if_rx: false, ..alone.clone() };
+    let now = Instant::now();
+    // Down, packets go out each 7.5 to 10 s, and frames are looked for each 500 ms.
+    for (settings, few, most) in [(alone, 119, 130), (silent, 6, 9)] {
+        let mut session = Session::new(settings, 0, now);
+        let runs = run_when_due(&mut session, 0, now + Duration::from_secs(60));
+        assert!(runs.is_some_and(|runs| (few..=most).contains(&runs)), "{runs:?}");
+    }
+    // Frames come, and so they do when it is up and the neighbour is gone.
+    let both = Bfd { forwarding_if_rx: true, ..bfd(2_000, 2_000) };
+    let mut link = Link::new([both.clone(), both]);
+    link.pass(10_000);
+    assert_eq!(link.seen(0), UP);
+    let (end, frames) = (link.now + Duration::from_secs(60), link.frames[0] + 1);
+    let session = link.sessions[0].as_mut().unwrap();
+    let runs = run_when_due(session, frames, end);
+    assert!(runs.is_some_and(|runs| runs < 250), "{runs:?}");
+    assert_eq!(session.state().0, BfdState::Down);
+}
+
 #[test]
 fn an_operator_has_the_last_word() {
     let mut link = Link::new([Bfd::default(), Bfd::default()]);
