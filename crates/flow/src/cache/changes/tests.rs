@@ -92,6 +92,12 @@ fn pipeline() -> Pipeline {
     let add = Change::add(9, matching, Instructions::apply(actions));
     group(&mut pipeline, GroupCommand::Add, &[2]);
     pipeline.tables.change(&add, 0).unwrap();
+    // Of packets of other kinds, too.
+    let all =
+        [Field::EthDst, Field::EthSrc, Field::InPort, Field::Metadata, Field::Reg0, Field::ConjId];
+    let matching = all.into_iter().fold(Match::new(), |matching, field| matching.with(field, 1));
+    let add = Change::add(9, matching, Instructions::default());
+    pipeline.tables.change(&add, 0).unwrap();
     pipeline
 }
 
