@@ -59,7 +59,7 @@ mod zones;
 pub use conn::Entry;
 pub use dissect::{Seen, dissect};
 pub use fragments::{
-    Fate, Fragment, FragmentCounts, FragmentStatus, FragmentVersion, Fragments, Refused, Whole,
+    Fate, Fragment, FragmentCounts, FragmentStatus, FragmentVersion, Fragments, Refused, Way, Whole,
 };
 pub use lane::Lane;
 pub use nat::{Nat, NatEnd};

@@ -1,5 +1,8 @@
 //! The fragments of one packet that are there so far.
 
+use std::sync::Arc;
+
+use super::Way;
 use super::part::{Part, Whole};
 
 /// A fragment that waits for the others.
@@ -14,6 +17,7 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) whole: Whole,
+    pub(super) way: Arc<dyn Way>,
     /// When they are given up, in milliseconds.
     pub(super) end: u64,
     /// In order of their places; none is over another.
@@ -45,8 +49,17 @@ pub(super) enum Fit {
 const STATES: [&str; 4] = ["other frag", "first frag", "last frag", "first/last frag"];
 
 impl List {
-    pub(super) const fn new(whole: Whole, end: u64) -> Self {
-        Self { whole, end, kept: Vec::new(), len: None, bytes: 0, is_refused: false, first: None }
+    pub(super) const fn new(whole: Whole, way: Arc<dyn Way>, end: u64) -> Self {
+        Self {
+            whole,
+            way,
+            end,
+            kept: Vec::new(),
+            len: None,
+            bytes: 0,
+            is_refused: false,
+            first: None,
+        }
     }
 
     /// How many there are, of which each takes a place; at least one.

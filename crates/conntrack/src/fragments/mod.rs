@@ -7,14 +7,17 @@
 
 mod list;
 mod part;
+mod way;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::list::{Fit, List};
 use self::part::Part;
 pub use self::part::Whole;
+pub use self::way::Way;
 use crate::dissect::{Seen, dissect_whole};
 
 /// How long the first fragment waits for the last one, in milliseconds, as in Open vSwitch.
@@ -115,6 +118,8 @@ pub struct Fragment {
     pub zone: u16,
     /// The table that it goes on with, and one more; 0: none.
     pub next: u16,
+    /// Its tags of VLANs, the outer one first: their kinds and numbers; 0: none.
+    pub tags: [u32; 2],
 }
 
 /// Those of one port.
@@ -140,6 +145,8 @@ struct Store {
 #[derive(Debug)]
 pub struct Fragments {
     are_enabled: [AtomicBool; 2],
+    /// Hashes by it are such that nobody can have two things agree.
+    secret: RandomState,
     store: Mutex<Store>,
 }
 
@@ -153,7 +160,8 @@ impl Default for Fragments {
             shortest: SHORTEST,
             counts: [FragmentCounts::default(); 2],
         };
-        Self { are_enabled: [true, true].map(AtomicBool::new), store: Mutex::new(store) }
+        let secret = RandomState::new();
+        Self { are_enabled: [true, true].map(AtomicBool::new), secret, store: Mutex::new(store) }
     }
 }
 
@@ -220,15 +228,26 @@ impl Fragments {
         }
     }
 
-    /// A fragment of `owner` comes at `now`, in milliseconds. Returns what becomes of it, and how many of
-    /// the same owner went to make room for it.
-    pub fn add(&self, owner: u32, fragment: Fragment, now: u64) -> (Fate, usize) {
-        let Fragment { frame, network, ether_type, zone, next } = fragment;
-        let bytes = frame.get(network..).unwrap_or_default();
-        let Some(part) = Part::parse(ether_type, bytes, (zone, next)) else {
+    /// Stands for what is too long to be kept with each fragment, in a [`Way`].
+    #[must_use]
+    pub fn hash(&self, long: impl Hash) -> u64 {
+        self.secret.hash_one(long)
+    }
+
+    /// A fragment of `owner` comes at `now`, in milliseconds, and is to go on by this way. Returns what becomes
+    /// of it, and how many of the same owner went to make room for it.
+    pub fn add(
+        &self,
+        (owner, way): (u32, &Arc<dyn Way>),
+        fragment: Fragment,
+        now: u64,
+    ) -> (Fate, usize) {
+        let Some(part) = Part::parse(&fragment) else {
             return (Fate::Refused(Refused::Bad), 0);
         };
-        let (added, gone) = self.store().add(owner, &part, (network, frame), now);
+        let Fragment { ether_type, zone, .. } = fragment;
+        let (added, gone) =
+            self.store().add((owner, way), &part, (fragment.network, fragment.frame), now);
         // No lock is held while it is looked at.
         let fate = match added {
             Err(refused) => Fate::Refused(refused),
@@ -287,7 +306,7 @@ impl Store {
     /// Adds a part, and how many have gone for it.
     fn add(
         &mut self,
-        owner: u32,
+        (owner, way): (u32, &Arc<dyn Way>),
         part: &Part,
         (network, mut frame): (usize, Vec<u8>),
         now: u64,
@@ -304,9 +323,10 @@ impl Store {
         let Self { owners, count, bytes, counts, .. } = self;
         let counts = of_version(counts, &part.whole);
         let own = owners.entry(owner).or_default();
-        let at = own.lists.iter().position(|list| list.whole == part.whole);
+        let is_its = |list: &List| list.whole == part.whole && list.way.is_same(&**way);
+        let at = own.lists.iter().position(is_its);
         let at = at.unwrap_or_else(|| {
-            own.lists.push(List::new(part.whole, now.saturating_add(WAIT)));
+            own.lists.push(List::new(part.whole, Arc::clone(way), now.saturating_add(WAIT)));
             // It takes a place before there is anything in it.
             (own.count, *count) = (own.count + 1, *count + 1);
             own.lists.len() - 1

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use packet::headers::{Ipv4, Ipv6};
 
+use super::Fragment;
 use crate::dissect::{IPV4, IPV6};
 
 /// The most bytes that the payload of a packet has.
@@ -24,6 +25,8 @@ pub struct Whole {
     pub zone: u16,
     /// The table that it goes on with, and one more; 0: none.
     pub next: u16,
+    /// Its tags, as in [`Fragment::tags`].
+    pub tags: [u32; 2],
 }
 
 /// A part of a packet.
@@ -40,12 +43,13 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Looks at a fragment: `bytes` are all of it, from the header of IP on. `None` if it is none, or such
-    /// as nobody makes: of no bytes, cut where no other one can go on, or behind the end of all packets.
-    pub(super) fn parse(ether_type: u16, bytes: &[u8], (zone, next): (u16, u16)) -> Option<Self> {
-        let part = match ether_type {
-            IPV4 => Self::parse_v4(bytes, (zone, next)),
-            IPV6 => Self::parse_v6(bytes, (zone, next)),
+    /// Looks at a fragment. `None` if it is none, or such as nobody makes: of no bytes, cut where no other one
+    /// can go on, or behind the end of all packets.
+    pub(super) fn parse(fragment: &Fragment) -> Option<Self> {
+        let bytes = fragment.frame.get(fragment.network..)?;
+        let part = match fragment.ether_type {
+            IPV4 => Self::parse_v4(bytes, fragment),
+            IPV6 => Self::parse_v6(bytes, fragment),
             _ => None,
         }?;
         let Self { start, end, has_more, before, .. } = part;
@@ -53,7 +57,7 @@ impl Part {
         (is_right && (!has_more || (end - start).is_multiple_of(8))).then_some(part)
     }
 
-    fn parse_v4(bytes: &[u8], (zone, next): (u16, u16)) -> Option<Self> {
+    fn parse_v4(bytes: &[u8], &Fragment { zone, next, tags, .. }: &Fragment) -> Option<Self> {
         let ip = Ipv4::parse(bytes)?;
         let (len, before) = (usize::from(ip.total_len()), ip.header_len());
         if !ip.is_fragment() || len > bytes.len() {
@@ -66,17 +70,19 @@ impl Part {
             protocol: ip.protocol().0,
             zone,
             next,
+            tags,
         };
         let start = ip.fragment_offset();
         let end = start + len.checked_sub(before)?;
         Some(Self { whole, start, end, has_more: ip.more_fragments(), before, len })
     }
 
-    fn parse_v6(bytes: &[u8], (zone, next): (u16, u16)) -> Option<Self> {
+    fn parse_v6(bytes: &[u8], &Fragment { zone, next, tags, .. }: &Fragment) -> Option<Self> {
         let ip = Ipv6::parse(bytes)?;
         let part = ip.fragment().filter(|_| ip.is_complete())?;
         let (source, destination) = (ip.source().into(), ip.destination().into());
-        let whole = Whole { source, destination, id: part.identification, protocol: 0, zone, next };
+        let id = part.identification;
+        let whole = Whole { source, destination, id, protocol: 0, zone, next, tags };
         let (start, before) = (part.offset, 40 + part.extensions_len);
         let (end, len) = (start + part.payload.len(), before + part.payload.len());
         Some(Self { whole, start, end, has_more: part.has_more, before, len })

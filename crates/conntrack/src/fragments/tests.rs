@@ -32,7 +32,13 @@ fn part(whole: &[u8], id: u16, (start, end): (usize, usize)) -> Vec<u8> {
 }
 
 fn v4(frame: Vec<u8>) -> Fragment {
-    Fragment { frame, network: ETHERNET, ether_type: IPV4, zone: 7, next: 0 }
+    Fragment { frame, network: ETHERNET, ether_type: IPV4, zone: 7, next: 0, tags: [0; 2] }
+}
+
+/// It comes, and goes on as all others do.
+fn add(all: &Fragments, owner: u32, fragment: Fragment, now: u64) -> (Fate, usize) {
+    let way: Arc<dyn Way> = Arc::new(());
+    all.add((owner, &way), fragment, now)
 }
 
 /// The same without a lower limit that matters.
@@ -43,7 +49,7 @@ fn fragments() -> Fragments {
 }
 
 fn fate(all: &Fragments, owner: u32, frame: Vec<u8>) -> Fate {
-    all.add(owner, v4(frame), 0).0
+    add(all, owner, v4(frame), 0).0
 }
 
 fn counts(all: &Fragments) -> FragmentCounts {
@@ -91,17 +97,38 @@ fn fragments_of_ipv6_too() {
         bytes.extend((start | more).to_be_bytes());
         bytes.extend([0, 0, 0, 5]);
         bytes.extend(payload);
-        Fragment { frame: bytes, network: ETHERNET, ether_type: IPV6, zone: 7, next: 0 }
+        Fragment { ether_type: IPV6, ..v4(bytes) }
     };
     let mut payload = vec![3; 800];
     payload[..8].copy_from_slice(&[0, 5, 0, 6, 3, 32, 0, 0]);
     let (first, last) = payload.split_at(400);
-    assert_eq!(all.add(1, frame(400, 0, last), 0), (Fate::Waits, 0));
-    let (Fate::Whole(_, Some(seen)), 0) = all.add(1, frame(0, 1, first), 0) else { panic!() };
+    assert_eq!(add(&all, 1, frame(400, 0, last), 0), (Fate::Waits, 0));
+    let (Fate::Whole(_, Some(seen)), 0) = add(&all, 1, frame(0, 1, first), 0) else { panic!() };
     assert_eq!((seen.tuple.ports(), seen.tuple.protocol()), ((5, 6), IpProtocol::UDP));
     assert_eq!(all.status().versions[1].counts.completed, 2);
     // One that is whole is none.
-    assert_eq!(all.add(1, frame(0, 0, first), 0).0, Fate::Refused(Refused::Bad));
+    assert_eq!(add(&all, 1, frame(0, 0, first), 0).0, Fate::Refused(Refused::Bad));
+}
+
+#[test]
+fn those_of_other_networks_and_ways_are_of_other_packets() {
+    let (all, whole) = (fragments(), datagram(1, 1500));
+    let of = |place, tags| Fragment { tags, ..v4(part(&whole, 9, place)) };
+    let way = |at: usize| -> Arc<dyn Way> {
+        if at == 0 { Arc::new(()) } else { Arc::new((1, vec![at; 9])) }
+    };
+    let tags = [[0, 0], [1, 0], [1, 2], [2, 1]];
+    let each = || tags.into_iter().flat_map(|tags| (0..3).map(move |at| (tags, at)));
+    for (tags, at) in each() {
+        assert_eq!(all.add((1, &way(at)), of((0, 800), tags), 0).0, Fate::Waits);
+    }
+    assert_eq!(all.status().packets.len(), 12);
+    // Each is its own, by what its way is, and not by where that lies.
+    for (tags, at) in each() {
+        let (fate, _) = all.add((1, &way(at)), of((800, 1508), tags), 0);
+        assert!(matches!(fate, Fate::Whole(frames, Some(_)) if frames.len() == 2));
+    }
+    assert_eq!(all.status().count, 0);
 }
 
 #[test]
@@ -149,7 +176,7 @@ fn of_fragments_over_each_other_nothing_goes_on() {
 #[test]
 fn who_waits_too_long_is_given_up() {
     let (all, whole) = (fragments(), datagram(1, 1500));
-    let waits = |now| all.add(1, v4(part(&whole, 9, (0, 800))), now).0;
+    let waits = |now| add(&all, 1, v4(part(&whole, 9, (0, 800))), now).0;
     assert_eq!(waits(5), Fate::Waits);
     all.sweep(WAIT + 4);
     assert_eq!(all.status().count, 1);
@@ -158,7 +185,7 @@ fn who_waits_too_long_is_given_up() {
     assert_eq!(all.store().owners.len(), 0);
     assert_eq!(waits(WAIT), Fate::Waits);
     // One that comes when the time of the others is over makes nothing whole.
-    let late = all.add(1, v4(part(&whole, 9, (800, 1508))), 2 * WAIT);
+    let late = add(&all, 1, v4(part(&whole, 9, (800, 1508))), 2 * WAIT);
     assert_eq!((late, all.status().count, counts(&all).expired), ((Fate::Waits, 1), 1, 2));
 }
 
@@ -168,7 +195,7 @@ fn a_flood_takes_the_room_of_its_own_port() {
     assert_eq!(fate(&all, 2, part(&whole, 9, (0, 800))), Fate::Waits);
     let mut gone = 0;
     for id in 0..5_000 {
-        let (fate, went) = all.add(1, v4(part(&whole, id, (0, 800))), 0);
+        let (fate, went) = add(&all, 1, v4(part(&whole, id, (0, 800))), 0);
         assert_eq!(fate, Fate::Waits);
         gone += went;
     }
@@ -177,7 +204,7 @@ fn a_flood_takes_the_room_of_its_own_port() {
     // Where many have taken all, who has most of it makes room for who has less.
     for owner in 3..9 {
         for id in 0..300 {
-            all.add(owner, v4(part(&whole, id, (0, 800))), 0);
+            add(&all, owner, v4(part(&whole, id, (0, 800))), 0);
         }
     }
     assert!(all.status().count <= FRAGMENTS);
@@ -190,7 +217,7 @@ fn a_flood_takes_the_room_of_its_own_port() {
 fn bytes_are_bounded_too() {
     let (all, whole) = (fragments(), datagram(1, 60_000));
     for id in 0..200 {
-        all.add(1, v4(part(&whole, id, (0, 59_992))), 0);
+        add(&all, 1, v4(part(&whole, id, (0, 59_992))), 0);
     }
     let bytes = all.store().bytes;
     assert!(bytes <= BYTES / SHARE && bytes > BYTES / SHARE / 2, "{bytes}");
@@ -272,12 +299,12 @@ proptest! {
     ) {
         let all = fragments();
         let ether_type = if is_v6 { IPV6 } else { IPV4 };
-        all.add(1, Fragment { ether_type, ..v4(bytes) }, 0);
+        add(&all, 1, Fragment { ether_type, ..v4(bytes) }, 0);
         let mut frame = part(&datagram(1, 1000), 1, (0, 800));
         for (at, value) in changes {
             frame[at] = value;
         }
-        all.add(1, Fragment { ether_type, ..v4(frame) }, 0);
+        add(&all, 1, Fragment { ether_type, ..v4(frame) }, 0);
         prop_assert!(all.status().count <= 2);
     }
 }

@@ -1,16 +1,54 @@
 //! Fragments: those of a packet wait where it is tracked until all of it is there, and then go on from there,
 //! as fragments.
 
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
-use conntrack::{Fate, Fragment, Refused};
+use conntrack::{Fate, Fragment, Fragments, Refused};
 use ethdev::DropReason;
-use flow::{Depth, Key, Track, extract, slot};
+use flow::{Depth, Key, Op, Track, TunnelWords, extract, slot};
 use packet::{BURST, EditRoom, Frame, Open};
 
 use super::enter::Onward;
 use super::run::{Run, Steps, bits, deposit};
 use crate::datapath::Source;
 use crate::outputs::Outputs;
+
+/// The way that fragments go on by; those of one packet have the same one.
+#[derive(Debug, PartialEq, Eq)]
+struct Way {
+    /// The port of the bridge that they came in by: behind a patch port, another one than they began at.
+    inlet: u16,
+    /// The tunnel that they came by, and that which they are for so far.
+    tunnels: (Option<TunnelWords>, TunnelWords),
+    /// How they are tracked, and what they go on with then.
+    track: Arc<Track>,
+    /// What is done behind that, as a hash.
+    after: u64,
+}
+
+/// What is done from an operation on, as far as that is done with fragments that have waited before it.
+struct After<'a>(&'a dyn Fn(usize) -> Option<Op>, usize);
+
+impl Hash for After<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut clones = 0_usize;
+        for op in (self.1..).map_while(self.0) {
+            match &op {
+                Op::Save => clones += 1,
+                Op::Restore if clones == 0 => return,
+                Op::Restore => clones -= 1,
+                _ => {}
+            }
+            match op {
+                // Each worker has numbers of its own.
+                Op::Track(track, _) => (true, track).hash(state),
+                op => (false, op).hash(state),
+            }
+        }
+    }
+}
 
 impl Run<'_, '_> {
     /// Takes fragments out of the frames that go on, of which `which` are some: a bit for each.
@@ -48,15 +86,16 @@ impl Run<'_, '_> {
     pub(super) fn gather(
         &self,
         fragments: Vec<Fragment>,
-        track: &Track,
+        track: &Arc<Track>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
         let Some(all) = self.steps.flows.connections() else { return };
+        let way = self.way(track, all.fragments(), source, outputs);
         for fragment in fragments {
             // Nobody puts together what came in by different ports.
-            let (fate, gone) = all.fragments().add(source.port.into(), fragment, all.now());
+            let (fate, gone) = all.fragments().add((source.port.into(), &way), fragment, all.now());
             source.stats.count_drops(DropReason::FragmentNoRoom, gone);
             match fate {
                 Fate::Waits => {}
@@ -72,6 +111,18 @@ impl Run<'_, '_> {
                 }
             }
         }
+    }
+
+    fn way(
+        &self,
+        track: &Arc<Track>,
+        all: &Fragments,
+        source: &Source<'_>,
+        outputs: &Outputs,
+    ) -> Arc<dyn conntrack::Way> {
+        let after = all.hash(After(self.steps.next, self.at));
+        let tunnels = (source.tunnel.copied(), outputs.tunnel());
+        Arc::new(Way { inlet: source.inlet, tunnels, track: Arc::clone(track), after })
     }
 
     fn go_on_whole(
@@ -119,5 +170,14 @@ fn copy(frame: &Frame<'_>, track: &Track, vlans: u8) -> Option<Fragment> {
         ether_type: key.get_u16(slot::ETH_TYPE),
         zone: track.request.zone,
         next,
+        tags: tags(&key),
+    })
+}
+
+/// What tells networks apart of a frame's tags: what kind they are of, and their numbers.
+fn tags(key: &Key) -> [u32; 2] {
+    let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)];
+    tags.map(|(kind, control)| {
+        u32::from(key.get_u16(kind)) << 16 | u32::from(key.get_u16(control) & 0x1FFF)
     })
 }

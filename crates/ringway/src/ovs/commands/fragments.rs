@@ -118,7 +118,7 @@ fn of_version(name: &str, version: &FragmentVersion) -> String {
 
 /// What fragments of a packet have in common. What Open vSwitch numbers by `recirc_id` is a table here.
 fn packet(whole: &Whole) -> String {
-    let Whole { source, destination, id, protocol, zone, next } = whole;
+    let Whole { source, destination, id, protocol, zone, next, .. } = whole;
     let ether_type = if source.is_ipv6() { "0x86dd" } else { "0x800" };
     format!(
         "src={source},dst={destination},recirc_id={next},ip_id={id},dl_type={ether_type},\

@@ -73,6 +73,57 @@ fn what_comes_in_by_different_ports_is_not_put_together() {
     assert_eq!(counts(&bench.send(0, &parts[2..])), [0, 0, 3, 0]);
 }
 
+/// A packet in three fragments, of which the last one is from another host, each in the VLAN that he is in.
+fn of_two(hosts: [u16; 2]) -> Vec<Vec<u8>> {
+    let parts = divided(&long((ONE, 1000), (OTHER, 53)), 1);
+    let tag = |mut frame: Vec<u8>, host: u16| {
+        let [high, low] = host.to_be_bytes();
+        frame.splice(12..12, [0x81, 0, high, low]);
+        frame
+    };
+    let [first, second, last] = parts.try_into().unwrap();
+    let [one, other] = hosts;
+    vec![tag(first, one), tag(second, one), tag(last, other)]
+}
+
+/// Where frames go by these rules: when hosts of two VLANs have sent fragments of one packet, and once each of
+/// them has sent the others.
+fn shared_out(text: &[&str]) -> [Vec<usize>; 3] {
+    let (mut bench, _) = connected(text);
+    let [mixed, first, second] = [of_two([1, 2]), of_two([1, 1]), of_two([2, 2])];
+    [&mixed[..], &first[2..], &second[..2]].map(|frames| counts(&bench.send(0, frames)))
+}
+
+#[test]
+fn what_is_of_other_networks_is_not_put_together() {
+    // By tags; by what travels beside them, once these are off; by what is done then; and by how they are tracked.
+    for text in [
+        &[
+            "ip,actions=ct(table=1)",
+            "table=1,dl_vlan=1,actions=output:2",
+            "table=1,dl_vlan=2,actions=output:3",
+        ][..],
+        &[
+            "dl_vlan=1,ip,actions=strip_vlan,set_field:1->metadata,ct(table=1)",
+            "dl_vlan=2,ip,actions=strip_vlan,set_field:2->metadata,ct(table=1)",
+            "table=1,metadata=1,actions=output:2",
+            "table=1,metadata=2,actions=output:3",
+        ],
+        &[
+            "dl_vlan=1,ip,actions=strip_vlan,ct(commit),output:2",
+            "dl_vlan=2,ip,actions=strip_vlan,ct(commit),output:3",
+        ],
+        &[
+            "dl_vlan=1,ip,actions=strip_vlan,ct(commit,exec(set_field:1->ct_mark),table=1)",
+            "dl_vlan=2,ip,actions=strip_vlan,ct(commit,exec(set_field:2->ct_mark),table=1)",
+            "table=1,ct_mark=1,actions=output:2",
+            "table=1,ct_mark=2,actions=output:3",
+        ],
+    ] {
+        assert_eq!(shared_out(text), [[0; 4], [0, 3, 0, 0], [0, 0, 3, 0]], "{text:?}");
+    }
+}
+
 #[test]
 fn hostile_fragments_are_dropped_and_counted() {
     let (mut bench, _) = connected(&["ip,actions=ct(commit),output:2"]);
