@@ -25,6 +25,10 @@ const ERRORS_V6: [u8; 4] = [1, 2, 3, 4];
 /// The header that packets of SCTP have in common (RFC 9260, section 3.1).
 const SCTP_LEN: usize = 12;
 
+/// The header of IPv6, and that which its fragments have (RFC 8200, sections 3 and 4.5).
+const IPV6_LEN: usize = 40;
+const FRAGMENT_LEN: usize = 8;
+
 /// The option of TCP by which windows are scaled (RFC 7323, section 2.2).
 const WINDOW_SCALE: u8 = 3;
 
@@ -77,11 +81,27 @@ pub fn dissect(ether_type: u16, bytes: &[u8], len: usize, zone: u16) -> Option<S
 
 /// The same of a packet that came in fragments, of which `bytes` are the first one and `len` is how many
 /// there would be without fragments.
+///
+/// `None` also where that is a fragment of something else: whose ports these are, only a first one says.
 pub(crate) fn dissect_whole(ether_type: u16, bytes: &[u8], len: usize, zone: u16) -> Option<Seen> {
     let network = Network::parse(ether_type, bytes)?;
+    if ether_type == IPV6 && has_fragment_inside(bytes)? {
+        return None;
+    }
     let before = network.len.checked_sub(network.payload_len)?;
     let payload_len = len.checked_sub(before)?;
     Look { zone }.transport(&Network { len, payload_len, ..network })
+}
+
+/// Whether behind the header of a fragment of IPv6 there is another one.
+fn has_fragment_inside(bytes: &[u8]) -> Option<bool> {
+    let part = Ipv6::parse(bytes)?.fragment()?;
+    // What it has behind that header, as a packet of its own.
+    let mut header = *bytes.first_chunk::<IPV6_LEN>()?;
+    let at = (IPV6_LEN + part.extensions_len).checked_sub(FRAGMENT_LEN)?;
+    header[6] = *bytes.get(at)?;
+    let inside = [&header[..], part.payload].concat();
+    Some(Ipv6::parse(&inside)?.upper()?.fragment_offset.is_some())
 }
 
 /// A packet of IPv4 or IPv6.

@@ -84,21 +84,24 @@ fn what_is_said_to_be_longer_than_it_is_is_of_no_connection() {
     assert_eq!(seen, None);
 }
 
+/// A fragment of IPv6, of which this is behind its header.
+fn v6((next, payload): (u8, &[u8]), start: u16, more: u16) -> Fragment {
+    let mut bytes = vec![0; ETHERNET];
+    bytes.extend([0x60, 0, 0, 0]);
+    bytes.extend(u16::try_from(payload.len() + 8).unwrap().to_be_bytes());
+    bytes.extend([44, 64]);
+    bytes.extend([1; 16].iter().chain(&[2; 16]));
+    bytes.extend([next, 0]);
+    bytes.extend((start | more).to_be_bytes());
+    bytes.extend([0, 0, 0, 5]);
+    bytes.extend(payload);
+    Fragment { ether_type: IPV6, ..v4(bytes) }
+}
+
 #[test]
 fn fragments_of_ipv6_too() {
     let all = fragments();
-    let frame = |start: u16, more: u16, payload: &[u8]| {
-        let mut bytes = vec![0; ETHERNET];
-        bytes.extend([0x60, 0, 0, 0]);
-        bytes.extend(u16::try_from(payload.len() + 8).unwrap().to_be_bytes());
-        bytes.extend([44, 64]);
-        bytes.extend([1; 16].iter().chain(&[2; 16]));
-        bytes.extend([17, 0]);
-        bytes.extend((start | more).to_be_bytes());
-        bytes.extend([0, 0, 0, 5]);
-        bytes.extend(payload);
-        Fragment { ether_type: IPV6, ..v4(bytes) }
-    };
+    let frame = |start, more, payload: &[u8]| v6((17, payload), start, more);
     let mut payload = vec![3; 800];
     payload[..8].copy_from_slice(&[0, 5, 0, 6, 3, 32, 0, 0]);
     let (first, last) = payload.split_at(400);
@@ -108,6 +111,33 @@ fn fragments_of_ipv6_too() {
     assert_eq!(all.status().versions[1].counts.completed, 2);
     // One that is whole is none.
     assert_eq!(add(&all, 1, frame(0, 0, first), 0).0, Fate::Refused(Refused::Bad));
+}
+
+#[test]
+fn what_is_of_fragments_inside_fragments_is_of_no_connection() {
+    let all = fragments();
+    let mut payload = vec![3; 800];
+    // Where the ports would be, whatever somebody likes.
+    payload[8..16].copy_from_slice(&[0, 5, 0, 6, 3, 24, 0, 0]);
+    // Another one's middle, its start, its end; and behind options.
+    for (next, header) in [
+        (44, [17, 0, 1, 1, 0, 0, 0, 7]),
+        (44, [17, 0, 0, 1, 0, 0, 0, 7]),
+        (44, [17, 0, 1, 0, 0, 0, 0, 7]),
+        (60, [44, 0, 1, 4, 0, 0, 0, 0]),
+    ] {
+        payload[..8].copy_from_slice(&header);
+        let (first, last) = payload.split_at(400);
+        assert_eq!(add(&all, 1, v6((next, last), 400, 0), 0).0, Fate::Waits);
+        let fate = add(&all, 1, v6((next, first), 0, 1), 0).0;
+        assert!(matches!(fate, Fate::Whole(_, None)), "{next} {header:?}: {fate:?}");
+    }
+    // Behind options alone there is no harm.
+    payload[..8].copy_from_slice(&[17, 0, 1, 4, 0, 0, 0, 0]);
+    let (first, last) = payload.split_at(400);
+    assert_eq!(add(&all, 1, v6((60, last), 400, 0), 0).0, Fate::Waits);
+    let fate = add(&all, 1, v6((60, first), 0, 1), 0).0;
+    assert!(matches!(fate, Fate::Whole(_, Some(_))), "{fate:?}");
 }
 
 #[test]
