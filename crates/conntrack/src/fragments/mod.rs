@@ -371,10 +371,13 @@ impl Store {
     fn make_room(&mut self, owner: u32, len: usize, now: u64) -> Option<usize> {
         let mut gone = self.give_up_if(owner, |list| list.end <= now, now);
         while !self.has_room(owner, len) {
-            let own = self.owners.get(&owner).map_or(0, |own| own.count);
-            let most = self.owners.iter().max_by_key(|(_, other)| other.count);
+            // Of what there is too little of.
+            let are_many = self.count >= self.limit;
+            let of = |one: &Owner| if are_many { one.count } else { one.bytes };
+            let own = self.owners.get(&owner).map_or(0, of);
+            let most = self.owners.iter().max_by_key(|(_, other)| of(other));
             let victim = match most {
-                Some((number, other)) if other.count > own && self.is_within_share(owner, len) => {
+                Some((number, other)) if of(other) > own && self.is_within_share(owner, len) => {
                     *number
                 }
                 _ => owner,

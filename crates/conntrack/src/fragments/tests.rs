@@ -253,6 +253,25 @@ fn bytes_are_bounded_too() {
     assert!(bytes <= BYTES / SHARE && bytes > BYTES / SHARE / 2, "{bytes}");
 }
 
+#[test]
+fn who_has_few_bytes_makes_no_room_for_who_has_many() {
+    let (all, long, short) = (fragments(), datagram(1, 60_000), datagram(1, 8_500));
+    for owner in 1..=4 {
+        for id in 0..40 {
+            add(&all, owner, v4(part(&long, id, (0, 59_992))), 0);
+        }
+    }
+    // More fragments than any of the others, of which each has all bytes that it may have.
+    for id in 0..40 {
+        let (fate, gone) = add(&all, 5, v4(part(&short, id, (0, 8_000))), 0);
+        assert_eq!((fate, gone), (Fate::Waits, 0), "{id}");
+    }
+    assert!(all.store().bytes <= BYTES);
+    for id in 0..40 {
+        assert!(matches!(fate(&all, 5, part(&short, id, (8_000, 8_508))), Fate::Whole(..)), "{id}");
+    }
+}
+
 /// A packet in the model: which bytes are there, by whom, and whether nothing of it goes on.
 #[derive(Default)]
 struct Model {
