@@ -612,6 +612,7 @@ impl Control {
         let had_vlans = self.have_vlans(entry.bridge());
         entry.leave(&self.mailboxes);
         let number = entry.number();
+        self.connections.fragments().forget(number.into());
         self.forget_groups(number);
         Ok(had_vlans)
     }

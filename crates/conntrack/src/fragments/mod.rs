@@ -261,6 +261,15 @@ impl Fragments {
         (fate, gone)
     }
 
+    /// Gives up all of an owner: whoever gets his number has none of them.
+    pub fn forget(&self, owner: u32) {
+        let Store { owners, count, bytes, counts, .. } = &mut *self.store();
+        for list in owners.remove(&owner).iter().flat_map(|own| &own.lists) {
+            give_up(list, (count, bytes));
+            of_version(counts, &list.whole).purged += list.count() as u64;
+        }
+    }
+
     /// Gives up those whose time is over by `now`, some of each port.
     pub(crate) fn sweep(&self, now: u64) {
         let store = &mut *self.store();

@@ -220,6 +220,21 @@ fn who_waits_too_long_is_given_up() {
 }
 
 #[test]
+fn who_gets_the_number_of_another_one_has_none_of_his() {
+    let (all, whole) = (fragments(), datagram(1, 1500));
+    for owner in [1, 2] {
+        assert_eq!(fate(&all, owner, part(&whole, 9, (0, 800))), Fate::Waits);
+    }
+    all.forget(1);
+    all.forget(3);
+    assert_eq!((all.status().count, counts(&all).purged), (1, 1));
+    assert_eq!(fate(&all, 1, part(&whole, 9, (800, 1508))), Fate::Waits);
+    assert!(matches!(fate(&all, 2, part(&whole, 9, (800, 1508))), Fate::Whole(..)));
+    let store = all.store();
+    assert_eq!((store.count, store.bytes), (1, 34 + 708));
+}
+
+#[test]
 fn a_flood_takes_the_room_of_its_own_port() {
     let (all, whole) = (fragments(), datagram(1, 1500));
     assert_eq!(fate(&all, 2, part(&whole, 9, (0, 800))), Fate::Waits);
