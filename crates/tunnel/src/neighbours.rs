@@ -1,6 +1,6 @@
 //! The MAC addresses of next hops, as they have said them, or an operator has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -58,6 +58,24 @@ impl Neighbours {
         }
         let before = self.0.insert(key, Neighbour { mac, heard });
         before.is_none_or(|before| before.mac != mac)
+    }
+
+    /// Whether so many more could be too many.
+    #[must_use]
+    pub fn are_too_many_with(&self, more: usize) -> bool {
+        self.0.len().saturating_add(more) > MAX_NEIGHBOURS
+    }
+
+    /// Forgets those that were heard before the others, if there are any: none that is `wanted`, or that an
+    /// operator has said. Anybody can answer what nobody has asked. Returns whether any was forgotten.
+    pub fn make_room(&mut self, wanted: &BTreeSet<IpAddr>) -> bool {
+        let heard =
+            |address: &IpAddr, own: &Neighbour| own.heard.filter(|_| !wanted.contains(address));
+        let times = || self.0.iter().filter_map(|((_, address), own)| heard(address, own));
+        let (Some(first), Some(last)) = (times().min(), times().max()) else { return false };
+        let middle = first.saturating_add(last.saturating_sub(first) / 2);
+        self.0.retain(|(_, address), own| heard(address, own).is_none_or(|heard| heard > middle));
+        true
     }
 
     /// Forgets those of a bridge, or all.
@@ -163,6 +181,29 @@ mod tests {
         }
         assert!(!neighbours.learn(("br", number(MAX_NEIGHBOURS)), MAC, None));
         assert!(neighbours.learn(("br", number(0)), MacAddr([2; 6]), None));
+    }
+
+    #[test]
+    fn who_answers_unasked_keeps_nobody_out() {
+        let mut neighbours = Neighbours::default();
+        let number = |at: usize| Ipv4Addr::from(u32::try_from(at).unwrap() + 1).into();
+        let wanted = BTreeSet::from([number(0)]);
+        let (hop, said) = (("br", number(0)), ("br", number(1)));
+        assert!(
+            neighbours.learn(hop, MAC, Some(Duration::ZERO)) && neighbours.learn(said, MAC, None)
+        );
+        for at in 2..3 * MAX_NEIGHBOURS {
+            assert!(!neighbours.are_too_many_with(1) || neighbours.make_room(&wanted));
+            let now = Duration::from_millis(at.try_into().unwrap());
+            assert!(neighbours.learn(("br", number(at)), MAC, Some(now)), "{at}");
+            assert!(neighbours.iter().count() <= MAX_NEIGHBOURS);
+        }
+        let known: BTreeSet<IpAddr> = neighbours.iter().map(|(_, address, _)| address).collect();
+        assert!([0, 1, 3 * MAX_NEIGHBOURS - 1].iter().all(|at| known.contains(&number(*at))));
+        assert!(!known.contains(&number(2)), "those that were heard first go first");
+        while neighbours.make_room(&wanted) {}
+        let known: Vec<IpAddr> = neighbours.iter().map(|(_, address, _)| address).collect();
+        assert_eq!(known, [number(0), number(1)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tunnels as control threads see them: which ports there are, by which bridges they go, and who is known
 //! there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -22,8 +22,8 @@ use crate::tunnel::hop::{End, Way, Ways};
 use crate::tunnel::{ANSWER_LEN, TunnelPort, Tunnels};
 use crate::worker::Message;
 
-/// The most answers of neighbours that wait.
-const ANSWERS: usize = 64;
+/// The most answers of neighbours that wait: those of several bridges, of each as many as may come at once.
+const ANSWERS: usize = 256;
 
 /// What both the entry of a tunnel's port and its control side know.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Control {
         if !is_used {
             self.underlay.inlet = None;
         } else if self.underlay.inlet.is_none() {
-            self.underlay.inlet = Some(Inlet::new(ANSWERS, &self.pace, self.notes.once()));
+            self.underlay.inlet = Some(Inlet::by_port(ANSWERS, &self.pace, self.notes.once()));
         }
         self.underlay.told = Arc::new(self.ways());
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
@@ -186,6 +186,10 @@ impl Control {
         let Some((_, heard)) = &self.underlay.inlet else { return };
         let now = self.underlay_time();
         let answers: Vec<_> = heard.try_iter().take(ANSWERS).collect();
+        if self.underlay.neighbours.are_too_many_with(answers.len()) {
+            let (wanted, all) = (self.next_hops(), &mut self.underlay.neighbours);
+            while all.are_too_many_with(answers.len()) && all.make_room(&wanted) {}
+        }
         for answer in answers {
             let Some((bridge, _)) = self.ports.numbered(answer.port) else { continue };
             if let Some((address, mac)) = told(answer.bytes()) {
@@ -196,6 +200,16 @@ impl Control {
         if self.ways() != *self.underlay.told {
             self.update_tunnels();
         }
+    }
+
+    /// Who is a next hop whatever rules say: gateways, and the other ends that settings name.
+    fn next_hops(&self) -> BTreeSet<IpAddr> {
+        let remotes = self.tubes().filter_map(|(_, tube)| match tube.settings.remote {
+            Address::Is(address) => Some(address),
+            Address::Any | Address::Flow => None,
+        });
+        let gateways = self.underlay.routes.iter().filter_map(|route| route.gateway);
+        remotes.chain(gateways).collect()
     }
 
     /// Whether a port is one of a tunnel.

@@ -77,9 +77,10 @@ impl Tunnels {
         Self { ports, ways, inlet, asked: Asked::default(), lost }
     }
 
-    /// Keeps in mind what the one before has asked.
+    /// Keeps in mind what the one before has asked, and how much it has taken: whoever has ways change by what
+    /// he answers may answer no more by that.
     pub(crate) fn go_on_from(&mut self, before: Self) {
-        self.asked = before.asked;
+        (self.asked, self.inlet) = (before.asked, before.inlet);
     }
 
     /// All ports at which frames are not sent, but go on from.
