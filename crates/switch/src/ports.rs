@@ -277,6 +277,16 @@ impl Entry {
         self.mtu.store(u32::from(self.port.control().mtu()), Relaxed);
     }
 
+    /// What it has counted, of whatever it is made.
+    pub(crate) fn stats_of_all(&self) -> PortStats {
+        match (&self.cable, &self.bundle, &self.tube) {
+            (Some(cable), ..) => cable.stats(),
+            (None, Some(bundle), _) => bundle.stats(),
+            (None, None, Some(tube)) => tube.stats(),
+            (None, None, None) => self.stats(),
+        }
+    }
+
     pub(crate) fn report(&self, name: &str, fdb_entries: usize) -> PortReport {
         let details = self.port.control().details();
         PortReport { details, ..self.sample(name, fdb_entries) }
@@ -302,12 +312,7 @@ impl Entry {
             guard: self.options.guard.clone(),
             mcast_snooping: self.options.mcast_snooping.clone(),
             rx_workers: self.rx_workers.clone(),
-            stats: match (&self.cable, &self.bundle, &self.tube) {
-                (Some(cable), ..) => cable.stats(),
-                (None, Some(bundle), _) => bundle.stats(),
-                (None, None, Some(tube)) => tube.stats(),
-                (None, None, None) => self.stats(),
-            },
+            stats: self.stats_of_all(),
             pressures: self.port.pressures(),
             extended: control.extended_stats(),
             peer: control.peer(),

@@ -514,6 +514,7 @@ impl Control {
         if self.ports.was_down(number) {
             self.forget_behind(number);
         }
+        self.watches.ask(number);
         self.run_protocols()
     }
 

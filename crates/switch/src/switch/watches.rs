@@ -32,6 +32,12 @@ impl Watches {
     pub(super) fn carries(&self, name: &str) -> bool {
         self.ports.get(name).is_none_or(Watch::carries)
     }
+
+    /// Has port `number` be looked at soon, if its link is watched: something may have been heard there.
+    pub(super) fn ask(&mut self, number: u16) {
+        let watch = self.ports.iter_mut().find(|(_, watch)| watch.number == number);
+        watch.into_iter().for_each(|(_, watch)| watch.is_asked = true);
+    }
 }
 
 /// A port whose link is watched.
@@ -40,13 +46,23 @@ struct Watch {
     number: u16,
     cfm: Option<CfmSession>,
     bfd: Option<BfdSession>,
+    /// Whether there is something to do though nothing is due.
+    is_asked: bool,
+    /// Whether the link did, as was told.
+    carried: bool,
     /// What was told of it.
     told: Option<(Option<CfmReport>, Option<BfdReport>)>,
 }
 
 impl Watch {
     const fn new(number: u16) -> Self {
-        Self { number, cfm: None, bfd: None, told: None }
+        Self { number, cfm: None, bfd: None, is_asked: true, carried: true, told: None }
+    }
+
+    /// Whether it is watched by these already.
+    fn is_set_to(&self, (cfm, bfd): (Option<&Cfm>, Option<&Bfd>)) -> bool {
+        self.cfm.as_ref().map(CfmSession::settings) == cfm
+            && self.bfd.as_ref().map(BfdSession::settings) == bfd
     }
 
     /// Whether the link does. Where it is watched by both, one that finds so is enough, as in Open vSwitch.
@@ -103,6 +119,10 @@ impl Watch {
     fn due(&self) -> Option<Instant> {
         let cfm = self.cfm.as_ref().map(CfmSession::due);
         cfm.into_iter().chain(self.bfd.as_ref().map(BfdSession::due)).min()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.is_asked || self.due().is_some_and(|due| due <= now)
     }
 
     /// Whether something is other than when this was asked last. What only tells the time does not count.
@@ -176,20 +196,18 @@ impl Control {
     ) -> bool {
         let of = |other: &String| name.is_none_or(|name| name == other);
         let watches = self.watches.ports.iter_mut().filter(|(name, _)| of(name));
-        let told = watches.filter_map(|(_, watch)| tell(watch)).count();
+        let asked = watches.filter_map(|(_, watch)| {
+            tell(watch)?;
+            watch.is_asked = true;
+            Some(())
+        });
+        let told = asked.count();
         self.notes.ask();
         told > 0 || name.is_none()
     }
 
-    /// Looks after the links of all ports, since ports have come, gone or changed.
+    /// Watches the links of those ports that say so, since ports have come, gone or changed.
     pub(super) fn update_watches(&mut self) {
-        if self.run_watches().is_some() {
-            self.notes.ask();
-        }
-    }
-
-    /// Does what is due on all ports; returns when there is something to do next.
-    pub(super) fn run_watches(&mut self) -> Option<Instant> {
         let wants = |entry: &Entry| {
             let options = entry.options();
             (options.cfm.is_some() || options.bfd.is_some()) && entry.bundle().is_none()
@@ -197,12 +215,22 @@ impl Control {
         let ports = self.ports.iter().filter(|(_, entry)| wants(entry));
         let wanted: Vec<(String, u16)> =
             ports.map(|(name, entry)| (name.to_owned(), entry.number())).collect();
-        if wanted.is_empty() && self.watches.ports.is_empty() {
-            return None;
-        }
         self.end_watches(&wanted);
-        for (name, number) in wanted {
-            self.run_watch(&name, number);
+        for (name, number) in &wanted {
+            self.set_watch(name, *number);
+        }
+        if self.run_watches().is_some() {
+            self.notes.ask();
+        }
+    }
+
+    /// Does what is due, on those ports where something is; returns when there is something to do next.
+    pub(super) fn run_watches(&mut self) -> Option<Instant> {
+        let now = self.time.now();
+        let due = self.watches.ports.iter().filter(|(_, watch)| watch.is_due(now));
+        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
+        for name in &due {
+            self.run_watch(name, now);
         }
         self.watches.ports.values().filter_map(Watch::due).min()
     }
@@ -224,19 +252,29 @@ impl Control {
         }
     }
 
-    fn run_watch(&mut self, name: &str, number: u16) {
+    /// Has a port's link be watched as its options say.
+    fn set_watch(&mut self, name: &str, number: u16) {
         let Ok(entry) = self.ports.get(name) else { return };
-        let options = entry.options();
-        let wanted = (options.cfm, options.bfd.clone());
-        let (is_there, own) = (entry.is_in_service(), entry.control().mac());
-        let frames = entry.sample(name, 0).stats.rx_total().packets;
-        let extended = wanted.0.map(|settings| settings.extended);
-        self.listen_for_watch(number, Some(Watched { extended, bfd: wanted.1.clone() }));
-        let now = self.time.now();
+        let (cfm, bfd) = (entry.options().cfm, entry.options().bfd.clone());
+        let frames = entry.stats_of_all().rx_total().packets;
+        let extended = cfm.map(|settings| settings.extended);
+        self.listen_for_watch(number, Some(Watched { extended, bfd: bfd.clone() }));
         let watch = self.watches.ports.entry(name.to_owned());
         let watch = watch.or_insert_with(|| Watch::new(number));
-        let carried = watch.carries();
-        watch.set(wanted, frames, now);
+        if !watch.is_set_to((cfm.as_ref(), bfd.as_ref())) {
+            watch.set((cfm, bfd), frames, self.time.now());
+            watch.is_asked = true;
+        }
+    }
+
+    /// Hears what has come on a port, and does what is due.
+    fn run_watch(&mut self, name: &str, now: Instant) {
+        let Ok(entry) = self.ports.get(name) else { return };
+        let Some(watch) = self.watches.ports.get_mut(name) else { return };
+        let (is_there, own) = (entry.is_in_service(), entry.control().mac());
+        let frames = entry.stats_of_all().rx_total().packets;
+        let number = watch.number;
+        watch.is_asked = false;
         let line = self.ears.watch(number);
         for heard in line.into_iter().flat_map(Line::heard) {
             if let Err(flaw) = watch.hear(heard.bytes(), now) {
@@ -245,6 +283,7 @@ impl Control {
         }
         let sent = watch.run(own, frames, now);
         let (carries, has_changed) = (watch.carries(), watch.has_changed(now));
+        let carried = std::mem::replace(&mut watch.carried, carries);
         if has_changed {
             self.watches.changes = self.watches.changes.wrapping_add(1);
         }

@@ -38,6 +38,8 @@ pub struct Peer {
     pub panics: AtomicBool,
     /// How many flushes it takes until all is sent.
     pub unfinished: AtomicUsize,
+    /// How often the switch has asked for the port's address.
+    pub mac_looks: AtomicUsize,
     mtu: AtomicU16,
     can_wait: bool,
     link_changes: AtomicUsize,
@@ -198,6 +200,7 @@ impl PortControl for Control {
     }
 
     fn mac(&self) -> MacAddr {
+        self.peer.mac_looks.fetch_add(1, SeqCst);
         MacAddr([2, 0, 0, 0, 0, 1])
     }
 
@@ -250,6 +253,7 @@ fn make(name: &str, queues: usize, can_wait: bool) -> (OpenPort, Arc<Peer>) {
         closed: AtomicBool::new(false),
         panics: AtomicBool::new(false),
         unfinished: AtomicUsize::new(0),
+        mac_looks: AtomicUsize::new(0),
         mtu: AtomicU16::new(1500),
         can_wait,
         link_changes: AtomicUsize::new(0),

@@ -1,5 +1,6 @@
 //! Links that are watched by BFD and CFM.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use eal::time::Time;
@@ -78,4 +79,29 @@ fn a_member_of_a_bond_whose_link_does_not_do_is_not_used() {
     switch.remove_port("y").unwrap();
     pass(&switch, &time, 1);
     assert_eq!(active().as_deref(), Some("x"));
+}
+
+#[test]
+fn a_port_is_looked_at_when_something_is_due_there_and_not_on_others() {
+    let time = Time::stopped();
+    let switch = Switch::start_with(&SwitchConfig::default(), time.clone()).unwrap();
+    let mut peers = Vec::new();
+    for (name, interval) in [("quick", 100), ("slow", 10_000)] {
+        let (open, peer) = port(name, 1);
+        peers.push(peer);
+        let cfm = Some(Cfm { interval, ..Cfm::new(1) });
+        switch.add_port(open, &PortOptions { cfm, ..PortOptions::default() }).unwrap();
+    }
+    let looks = |at: usize| peers[at].mac_looks.swap(0, SeqCst);
+    let _ = (looks(0), looks(1));
+    pass(&switch, &time, 90);
+    // In nine seconds: 90 messages, and one look after three and a half.
+    assert!(looks(0) >= 90);
+    assert_eq!(looks(1), 0);
+    // What an operator says is heeded at once all the same.
+    let changes = switch.watch_changes();
+    let _ = switch.heed_links();
+    assert!(switch.override_cfm(Some("slow"), Some(true)));
+    switch.catch_up();
+    assert!(switch.watch_changes() > changes && switch.heed_links());
 }
