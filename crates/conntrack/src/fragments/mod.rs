@@ -10,7 +10,6 @@ mod part;
 mod way;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,7 +117,7 @@ pub struct Fragment {
     pub zone: u16,
     /// The table that it goes on with, and one more; 0: none.
     pub next: u16,
-    /// Its tags of VLANs, the outer one first: their kinds and numbers; 0: none.
+    /// The tags of VLANs that it came with, the outer one first: their kinds and numbers; 0: none.
     pub tags: [u32; 2],
 }
 
@@ -145,8 +144,6 @@ struct Store {
 #[derive(Debug)]
 pub struct Fragments {
     are_enabled: [AtomicBool; 2],
-    /// Hashes by it are such that nobody can have two things agree.
-    secret: RandomState,
     store: Mutex<Store>,
 }
 
@@ -160,8 +157,7 @@ impl Default for Fragments {
             shortest: SHORTEST,
             counts: [FragmentCounts::default(); 2],
         };
-        let secret = RandomState::new();
-        Self { are_enabled: [true, true].map(AtomicBool::new), secret, store: Mutex::new(store) }
+        Self { are_enabled: [true, true].map(AtomicBool::new), store: Mutex::new(store) }
     }
 }
 
@@ -228,14 +224,8 @@ impl Fragments {
         }
     }
 
-    /// Stands for what is too long to be kept with each fragment, in a [`Way`].
-    #[must_use]
-    pub fn hash(&self, long: impl Hash) -> u64 {
-        self.secret.hash_one(long)
-    }
-
-    /// A fragment of `owner` comes at `now`, in milliseconds, and is to go on by this way. Returns what becomes
-    /// of it, and how many of the same owner went to make room for it.
+    /// A fragment of `owner` comes at `now`, in milliseconds, by this way. Returns what becomes of it,
+    /// and how many of the same owner went to make room for it.
     pub fn add(
         &self,
         (owner, way): (u32, &Arc<dyn Way>),

@@ -1,11 +1,11 @@
-//! The ways of packets that fragments go on by.
+//! The ways that fragments have come by.
 
 use std::any::Any;
 use std::fmt::Debug;
 
-/// The way that a fragment goes on by once its packet is whole. All of the packet goes by the one of the
-/// fragment that came last: nobody may bring a fragment of his in between those of others whose way is
-/// another one. Only who adds fragments knows what such a way is.
+/// The way that a fragment has come by, as far as only who adds fragments knows it. All of a packet goes on as
+/// the fragment that came last: nobody may bring one of his in between those of others, who have come by
+/// another way.
 pub trait Way: Any + Debug + Send + Sync {
     /// Whether it is the same way.
     fn is_same(&self, other: &dyn Way) -> bool;

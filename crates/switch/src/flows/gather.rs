@@ -1,13 +1,12 @@
 //! Fragments: those of a packet wait where it is tracked until all of it is there, and then go on from there,
 //! as fragments.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{Fate, Fragment, Fragments, Refused};
+use conntrack::{Fate, Fragment, Refused};
 use ethdev::DropReason;
-use flow::{Depth, Key, Op, Track, TunnelWords, extract, slot};
+use flow::{Depth, Key, Track, TunnelWords, extract, slot};
 use packet::{BURST, EditRoom, Frame, Open};
 
 use super::enter::Onward;
@@ -15,39 +14,32 @@ use super::run::{Run, Steps, bits, deposit};
 use crate::datapath::Source;
 use crate::outputs::Outputs;
 
-/// The way that fragments go on by; those of one packet have the same one.
+/// The way that fragments have come by, beside what tags they had: those of one packet have the same one.
+/// It is nothing that rules may make of the ports of a packet, which only its first fragment has.
 #[derive(Debug, PartialEq, Eq)]
 struct Way {
     /// The port of the bridge that they came in by: behind a patch port, another one than they began at.
     inlet: u16,
     /// The tunnel that they came by, and that which they are for so far.
-    tunnels: (Option<TunnelWords>, TunnelWords),
-    /// How they are tracked, and what they go on with then.
-    track: Arc<Track>,
-    /// What is done behind that, as a hash.
-    after: u64,
+    tunnels: [[u128; 5]; 2],
+    /// What rules have noted of whose they are.
+    metadata: u128,
 }
 
-/// What is done from an operation on, as far as that is done with fragments that have waited before it.
-struct After<'a>(&'a dyn Fn(usize) -> Option<Op>, usize);
+/// What tells a tunnel apart; not what marks of congestion outer packets have.
+fn network_of(tunnel: &TunnelWords) -> [u128; 5] {
+    use slot::{TUN_DST, TUN_ID, TUN_IPV6_DST, TUN_IPV6_SRC, TUN_SRC};
+    let mut key = Key::default();
+    key.set_tunnel(tunnel);
+    [TUN_ID, TUN_SRC, TUN_DST, TUN_IPV6_SRC, TUN_IPV6_DST].map(|slot| key.get(slot))
+}
 
-impl Hash for After<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let mut clones = 0_usize;
-        for op in (self.1..).map_while(self.0) {
-            match &op {
-                Op::Save => clones += 1,
-                Op::Restore if clones == 0 => return,
-                Op::Restore => clones -= 1,
-                _ => {}
-            }
-            match op {
-                // Each worker has numbers of its own.
-                Op::Track(track, _) => (true, track).hash(state),
-                op => (false, op).hash(state),
-            }
-        }
-    }
+/// A way, by what is known where fragments are tracked.
+fn way(track: &Track, source: &Source<'_>, outputs: &Outputs) -> Arc<dyn conntrack::Way> {
+    let came = source.tunnel.copied().unwrap_or_default();
+    let metadata = track.next.as_ref().map_or(0, |next| next.key.get(slot::METADATA));
+    let tunnels = [came, outputs.tunnel()].map(|tunnel| network_of(&tunnel));
+    Arc::new(Way { inlet: source.inlet, tunnels, metadata })
 }
 
 impl Run<'_, '_> {
@@ -64,11 +56,14 @@ impl Run<'_, '_> {
             return Vec::new();
         }
         let vlans = self.steps.flows.pipeline().vlans.tags();
-        let (mut fragments, mut broken) = (Vec::new(), 0);
+        let (mut fragments, mut broken, came) = (Vec::new(), 0, self.alive());
         self.with(open.as_ref().map(|open| open.as_slice()), cut, |frames, _| {
-            let those = bits(which).filter_map(|bit| frames.get(bit.trailing_zeros() as usize));
-            for frame in those {
-                match copy(frame, track, vlans) {
+            let those = bits(which).filter_map(|bit| {
+                let index = bit.trailing_zeros() as usize;
+                frames.get(index).zip(came.get(index))
+            });
+            for (frame, came) in those {
+                match copy((frame, came), track, vlans) {
                     Some(fragment) => fragments.push(fragment),
                     None => broken += 1,
                 }
@@ -86,13 +81,13 @@ impl Run<'_, '_> {
     pub(super) fn gather(
         &self,
         fragments: Vec<Fragment>,
-        track: &Arc<Track>,
+        track: &Track,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
         let Some(all) = self.steps.flows.connections() else { return };
-        let way = self.way(track, all.fragments(), source, outputs);
+        let way = way(track, source, outputs);
         for fragment in fragments {
             // Nobody puts together what came in by different ports.
             let (fate, gone) = all.fragments().add((source.port.into(), &way), fragment, all.now());
@@ -111,18 +106,6 @@ impl Run<'_, '_> {
                 }
             }
         }
-    }
-
-    fn way(
-        &self,
-        track: &Arc<Track>,
-        all: &Fragments,
-        source: &Source<'_>,
-        outputs: &Outputs,
-    ) -> Arc<dyn conntrack::Way> {
-        let after = all.hash(After(self.steps.next, self.at));
-        let tunnels = (source.tunnel.copied(), outputs.tunnel());
-        Arc::new(Way { inlet: source.inlet, tunnels, track: Arc::clone(track), after })
     }
 
     fn go_on_whole(
@@ -154,9 +137,9 @@ const fn reason(why: Refused) -> DropReason {
     }
 }
 
-/// A fragment, all of it, with what is asked for. `None` where it is longer than frames in one piece are, or
+/// A fragment, all of it, as it is by now and as it came, with what is asked for. `None` where it is longer than frames in one piece are, or
 /// says that its checksum is still to be made: that would be over all of the packet.
-fn copy(frame: &Frame<'_>, track: &Track, vlans: u8) -> Option<Fragment> {
+fn copy((frame, came): (&Frame<'_>, &Frame<'_>), track: &Track, vlans: u8) -> Option<Fragment> {
     if frame.len() > usize::from(u16::MAX) || frame.offload().csum().is_some() {
         return None;
     }
@@ -170,12 +153,14 @@ fn copy(frame: &Frame<'_>, track: &Track, vlans: u8) -> Option<Fragment> {
         ether_type: key.get_u16(slot::ETH_TYPE),
         zone: track.request.zone,
         next,
-        tags: tags(&key),
+        tags: tags(came, vlans),
     })
 }
 
 /// What tells networks apart of a frame's tags: what kind they are of, and their numbers.
-fn tags(key: &Key) -> [u32; 2] {
+fn tags(frame: &Frame<'_>, vlans: u8) -> [u32; 2] {
+    let mut key = Key::default();
+    extract(&mut key, frame.head(), frame.len(), vlans, Depth::Link);
     let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)];
     tags.map(|(kind, control)| {
         u32::from(key.get_u16(kind)) << 16 | u32::from(key.get_u16(control) & 0x1FFF)

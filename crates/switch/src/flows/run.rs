@@ -334,7 +334,7 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 
     /// The frames that go on, as they came.
-    fn alive(&self) -> ArrayVec<Frame<'f>, BURST> {
+    pub(super) fn alive(&self) -> ArrayVec<Frame<'f>, BURST> {
         let alive = |(at, _): &(usize, &Frame<'f>)| self.alive & 1_u32 << at != 0;
         self.frames.iter().enumerate().take(BURST).filter(alive).map(|(_, frame)| *frame).collect()
     }

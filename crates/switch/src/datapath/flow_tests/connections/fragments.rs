@@ -96,7 +96,7 @@ fn shared_out(text: &[&str]) -> [Vec<usize>; 3] {
 
 #[test]
 fn what_is_of_other_networks_is_not_put_together() {
-    // By tags; by what travels beside them, once these are off; by what is done then; and by how they are tracked.
+    // Whatever becomes of tags.
     for text in [
         &[
             "ip,actions=ct(table=1)",
@@ -121,6 +121,23 @@ fn what_is_of_other_networks_is_not_put_together() {
         ],
     ] {
         assert_eq!(shared_out(text), [[0; 4], [0, 3, 0, 0], [0, 0, 3, 0]], "{text:?}");
+    }
+}
+
+#[test]
+fn what_rules_note_of_the_first_fragment_alone_does_no_harm() {
+    // Later ones have no ports: OVN's rules note them all the same.
+    for text in [
+        &[
+            "udp,actions=move:NXM_OF_UDP_DST[]->NXM_NX_REG2[0..15],ct(table=1)",
+            "table=1,ip,actions=output:2",
+        ][..],
+        &[
+            "udp,actions=move:NXM_OF_UDP_DST[]->NXM_NX_REG2[0..15],ct(commit,exec(move:NXM_NX_REG2[]->NXM_NX_CT_MARK[])),move:NXM_NX_REG2[0..7]->NXM_NX_IP_TTL[],output:2",
+        ],
+    ] {
+        let (mut bench, _) = connected(text);
+        assert_eq!(bench.send(0, &there(1000, 1))[1].len(), 3, "{text:?}");
     }
 }
 
