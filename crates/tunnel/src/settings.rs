@@ -129,6 +129,21 @@ impl Settings {
         })
     }
 
+    /// What of a frame's type of service and time to live matters for what goes around it: frames for which
+    /// that is the same have the same outer header.
+    #[must_use]
+    pub const fn inherits(&self, (tos, ttl): (u8, u8)) -> (u8, u8) {
+        let tos = match self.tos {
+            Inherited::Inner => tos & !ECN | outer_ecn(tos),
+            Inherited::Is(_) => outer_ecn(tos),
+        };
+        let ttl = match self.ttl {
+            Inherited::Inner => ttl,
+            Inherited::Is(_) => 0,
+        };
+        (tos, ttl)
+    }
+
     /// How well what has come in with this header is for this port; `None` if it is not. A key that is
     /// set counts most, then an address of this end, then that of the other.
     fn rank(&self, kind: Kind, port: u16, meta: &Meta) -> Option<u8> {
@@ -212,6 +227,8 @@ pub fn best<'p, T>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn address(last: u8) -> IpAddr {
@@ -261,6 +278,22 @@ mod tests {
         let fixed = Settings::new(Kind::Gre, Address::Is(address(3)));
         let meta = fixed.meta(&wish, Some((0xBA, 3))).unwrap();
         assert_eq!((meta.key, meta.tos, meta.ttl), (None, 2, 64));
+        assert_eq!(fixed.inherits((0xBA, 3)), (2, 0), "only the bits of ECN");
+    }
+
+    proptest! {
+        #[test]
+        fn frames_of_which_the_same_matters_have_the_same_around_them(
+            frames: [(u8, u8); 2],
+            (tos, ttl) in any::<(Option<u8>, Option<u8>)>(),
+        ) {
+            let own = |fixed: Option<u8>| fixed.map_or(Inherited::Inner, |own| Inherited::Is(own & !ECN));
+            let settings = Settings::new(Kind::Vxlan, Address::Is(address(2)));
+            let settings = Settings { tos: own(tos), ttl: own(ttl), ..settings };
+            let [a, b] = frames.map(|frame| settings.meta(&Wish::default(), Some(frame)).unwrap());
+            let [of_a, of_b] = frames.map(|frame| settings.inherits(frame));
+            prop_assert_eq!(of_a == of_b, (a.tos, a.ttl) == (b.tos, b.ttl));
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Walk<'_, '_> {
         let flows = self.bridge(port.bridge).and_then(Bridge::flows);
         let (mut editing, mut left) = (room.begin(), u32::MAX);
         while let Some(first) = next(frames, left) {
-            let alike = alike(frames, left, first);
+            let alike = alike(port, frames, left, first);
             left &= !alike;
             let group = pick(frames, alike);
             let mut questions = ArrayVec::<(&End, Vec<u8>), 1>::new();
@@ -176,11 +176,12 @@ fn next(frames: &[Frame<'_>], left: u32) -> Option<usize> {
     (first < frames.len().min(BURST)).then_some(first)
 }
 
-/// Those frames that are left and whose outer headers are the same as that of one of them.
-fn alike(frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
-    let wanted = frames.get(first).map(inner);
+/// Those frames that are left and whose outer headers, as this port has them, are the same as that of one of them.
+fn alike(port: &TunnelPort, frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
+    let key = |frame: &Frame<'_>| inner(frame).map(|own| port.settings.inherits(own));
+    let wanted = frames.get(first).map(key);
     let is_alike = |(index, frame): &(usize, &Frame<'_>)| {
-        left & 1_u32 << *index != 0 && Some(inner(frame)) == wanted
+        left & 1_u32 << *index != 0 && Some(key(frame)) == wanted
     };
     let own = frames.iter().enumerate().take(BURST).filter(is_alike);
     own.fold(0, |alike, (index, _)| alike | 1_u32 << index)
