@@ -25,6 +25,9 @@ use crate::worker::Message;
 /// The most answers of neighbours that wait: those of several bridges, of each as many as may come at once.
 const ANSWERS: usize = 256;
 
+/// The most looks at what is news in a second.
+const MOST_LOOKS: u32 = 16;
+
 /// What both the entry of a tunnel's port and its control side know.
 #[derive(Debug)]
 pub(crate) struct Tube {
@@ -84,13 +87,42 @@ pub(super) struct Underlay {
     /// Where answers of neighbours come in, while there are tunnels; and what workers know.
     inlet: Option<(Inlet<ANSWER_LEN>, Receiver<Heard<ANSWER_LEN>>)>,
     told: Arc<Ways>,
+    looks: Looks,
+}
+
+/// When it is looked whether workers have to know of other ways: once in a second, as neighbours get old; and
+/// at once for what is news, but not more than so often, as anybody can send news.
+#[derive(Debug)]
+struct Looks {
+    /// When the present second began.
+    since: Instant,
+    /// How often there was a look in it.
+    count: u32,
+    /// There is news that was not looked at.
+    is_news: bool,
+}
+
+impl Looks {
+    /// Whether to look now.
+    fn may_look(&mut self, now: Instant) -> bool {
+        let is_next = now.saturating_duration_since(self.since) >= Duration::from_secs(1);
+        if is_next {
+            (self.since, self.count) = (now, 0);
+        }
+        let may = is_next || self.is_news && self.count < MOST_LOOKS;
+        if may {
+            (self.count, self.is_news) = (self.count.saturating_add(1), false);
+        }
+        may
+    }
 }
 
 impl Underlay {
     /// One that knows nobody.
     pub(super) fn new(now: Instant) -> Self {
         let (addresses, routes, neighbours, told) = Default::default();
-        Self { addresses, routes, neighbours, began: now, inlet: None, told }
+        let looks = Looks { since: now, count: 0, is_news: false };
+        Self { addresses, routes, neighbours, began: now, inlet: None, told, looks }
     }
 }
 
@@ -171,13 +203,19 @@ impl Control {
         } else if self.underlay.inlet.is_none() {
             self.underlay.inlet = Some(Inlet::by_port(ANSWERS, &self.pace, self.notes.once()));
         }
-        self.underlay.told = Arc::new(self.ways());
+        let ways = Arc::new(self.ways());
+        // Kept until all workers have others, so that none of them frees it.
+        let _before = std::mem::replace(&mut self.underlay.told, ways);
+        let mut awaited = Vec::new();
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let inlet = self.underlay.inlet.as_ref().map(|(inlet, _)| inlet.clone());
             let tunnels = inlet.map(|inlet| {
                 Box::new(Tunnels::new(self.ports_of(index), Arc::clone(&self.underlay.told), inlet))
             });
-            mailbox.ask(|done| Message::SetTunnels(tunnels, done));
+            awaited.push(mailbox.begin(|done| Message::SetTunnels(tunnels, done)));
+        }
+        for answer in awaited.into_iter().flatten() {
+            answer.wait();
         }
     }
 
@@ -193,11 +231,13 @@ impl Control {
         for answer in answers {
             let Some((bridge, _)) = self.ports.numbered(answer.port) else { continue };
             if let Some((address, mac)) = told(answer.bytes()) {
-                self.underlay.neighbours.learn((bridge, address), mac, Some(now));
+                let Underlay { neighbours, looks, .. } = &mut self.underlay;
+                looks.is_news |= neighbours.learn((bridge, address), mac, Some(now));
             }
         }
-        self.underlay.neighbours.expire(now);
-        if self.ways() != *self.underlay.told {
+        let Underlay { neighbours, looks, .. } = &mut self.underlay;
+        looks.is_news |= neighbours.expire(now);
+        if looks.may_look(self.time.now()) && self.ways() != *self.underlay.told {
             self.update_tunnels();
         }
     }
@@ -267,5 +307,29 @@ impl Control {
         });
         let neighbours: BTreeMap<_, _> = known.collect();
         Ways { ends: ends.into_iter().map(|(_, end)| end).collect(), ways, neighbours }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_is_looked_at_at_once_but_not_without_end() {
+        let began = Instant::now();
+        let mut looks = Looks { since: began, count: 0, is_news: false };
+        let mut count = |after: u64, is_news: bool| {
+            let look = |_: &i32| {
+                looks.is_news |= is_news;
+                looks.may_look(began + Duration::from_millis(after))
+            };
+            (0..100).filter(look).count()
+        };
+        assert_eq!(count(1, false), 0, "there is nothing to be looked at");
+        assert_eq!(count(2, true), 16);
+        assert_eq!(count(999, true), 0);
+        // What was not looked at is, then; and ways are looked at without news, too.
+        assert_eq!(count(1_000, false), 1);
+        assert_eq!((count(2_000, false), count(2_001, true)), (1, 15));
     }
 }
