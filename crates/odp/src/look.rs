@@ -15,7 +15,11 @@ use openflow::Field;
 pub(crate) const MAX_RULES: usize = 500_000;
 
 /// Words of a key with what is beside the packet.
-const BESIDE: [std::ops::Range<usize>; 3] = [0..1, 16..25, 33..49];
+const BESIDE: [std::ops::Range<usize>; 3] = [
+    0..slot::ETH_DST.word(),
+    slot::PACKET_TYPE.word()..slot::CT_ZONE.word(),
+    slot::PKT_MARK.word()..flow::WORDS,
+];
 
 /// Stages of a look-up.
 const STAGES: usize = 4;

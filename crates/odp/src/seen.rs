@@ -17,7 +17,7 @@ use crate::kind::{Kind, is_later, is_tagged};
 pub(crate) struct Seen(pub(crate) Key);
 
 /// Words of a key that are no part of what comes in: metadata, registers, and what is noted meanwhile.
-const NOT_OF_PACKET: std::ops::Range<usize> = 34..43;
+const NOT_OF_PACKET: std::ops::Range<usize> = slot::METADATA.word()..slot::ACTSET_OUTPUT.word();
 
 impl Seen {
     /// What is always looked at.

@@ -91,15 +91,15 @@ fn vsctl_and_appctl_drive_the_switch() {
     lab.vsctl("set port left tag=20");
     lab.ping();
 
-    // A port goes to another bridge as it is; a patch leads there, which is an error as long as it
-    // has one end.
+    // A port goes to another bridge as it is; a patch leads there, which has no link as long as it has
+    // one end.
     lab.vsctl(
         "add-br br1 -- del-port right -- add-port br1 right -- set Interface right type=internal",
     );
     lab.vsctl("add-port br0 to1 -- set Interface to1 type=patch options:peer=to0");
-    assert_eq!(lab.vsctl("get Interface to1 ofport"), "-1");
+    lab.vsctl("wait-until Interface to1 error=[] ofport!=-1 link_state=down");
     lab.vsctl("add-port br1 to0 -- set Interface to0 type=patch options:peer=to1");
-    assert_ne!(lab.vsctl("get Interface to1 ofport"), "-1");
+    lab.vsctl("wait-until Interface to1 ofport!=-1 link_state=up");
     lab.vsctl("set port left tag=[]");
     lab.ping();
 
