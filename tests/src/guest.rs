@@ -209,6 +209,31 @@ impl Guest {
         self.agent.finish(running, limit).with_context(|| self.state())
     }
 
+    /// Starts a program that goes on beside what comes next: its output is in `/tmp/NAME.log`, and its
+    /// process id in `/tmp/NAME.pid`. When this returns, nothing is in the log of the program that had
+    /// the name before, so that whoever waits for a line there waits for this one's.
+    ///
+    /// # Errors
+    /// As [`Self::sh`].
+    pub fn spawn(&mut self, name: &str, line: &str) -> Result<()> {
+        // A redirection is made by the process that is started, whenever it gets to that.
+        let line =
+            format!(": >/tmp/{name}.log; {line} >>/tmp/{name}.log 2>&1 & echo $! >/tmp/{name}.pid");
+        self.sh(&line).map(drop)
+    }
+
+    /// Sends `signal` to the program that was [started](Self::spawn) as `name`, and waits until it is
+    /// gone.
+    ///
+    /// # Errors
+    /// As [`Self::sh`].
+    pub fn end(&mut self, name: &str, signal: &str) -> Result<()> {
+        let line = format!(
+            "p=$(cat /tmp/{name}.pid); kill -{signal} $p; while [ -d /proc/$p ]; do usleep 10000; done"
+        );
+        self.sh(&line).map(drop)
+    }
+
     /// A counter of `/sys/class/net/IF/statistics`.
     ///
     /// # Errors

@@ -24,6 +24,18 @@ fn a_guest_boots_runs_commands_and_resets() {
     assert_eq!(vm.sh("nproc").unwrap(), "2\n");
     let failed = vm.run("echo 'two\nlines'; exit 7").unwrap();
     assert_eq!((failed.status, failed.text.as_str()), (7, "two\nlines\n"));
+    for word in ["first", "second"] {
+        let program =
+            format!("{{ until [ -e /tmp/{word} ]; do usleep 10000; done; echo {word}; }}");
+        vm.spawn("program", &program).unwrap();
+        // Not what the one before has said.
+        assert_eq!(vm.sh("cat /tmp/program.log").unwrap(), "");
+        vm.sh(&format!("touch /tmp/{word}; until [ -s /tmp/program.log ]; do usleep 10000; done"))
+            .unwrap();
+        assert_eq!(vm.sh("cat /tmp/program.log").unwrap(), format!("{word}\n"));
+    }
+    vm.spawn("program", "sleep 1000").unwrap();
+    vm.end("program", "TERM").unwrap();
     vm.sh("touch /tmp/before").unwrap();
     vm.reset().unwrap();
     vm.wait_boot().unwrap();

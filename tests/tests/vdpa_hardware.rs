@@ -153,23 +153,17 @@ impl Bench {
     }
 
     fn end(&mut self, what: &str, signal: &str) {
-        let line = format!(
-            "p=$(cat /tmp/{what}.pid); kill -{signal} $p; while [ -d /proc/$p ]; do usleep 10000; \
-             done"
-        );
-        self.vm.sh(&line).unwrap();
+        self.vm.end(what, signal).unwrap();
     }
 
     /// Starts a switch between the socket and the other device.
     fn switch(&mut self, options: &str) {
-        self.vm
-            .sh(&format!(
-                "rm -f /tmp/ctl; ringway switch --control /tmp/ctl \
-                 --port left=virtio-user:/tmp/vdpa0,mtu=9000{options} \
-                 --port right=virtio-pci:0000:02:00.0,mtu=9000 >/tmp/switch.log 2>&1 & \
-                 echo $! >/tmp/switch.pid"
-            ))
-            .unwrap();
+        let switch = format!(
+            "ringway switch --control /tmp/ctl --port left=virtio-user:/tmp/vdpa0,mtu=9000{options} \
+             --port right=virtio-pci:0000:02:00.0,mtu=9000"
+        );
+        self.vm.sh("rm -f /tmp/ctl").unwrap();
+        self.vm.spawn("switch", &switch).unwrap();
         self.wait_for_links(true);
     }
 
@@ -204,9 +198,8 @@ impl Bench {
 
 /// Attaches the device at `0000:01:00.0` to `/tmp/vdpa0`.
 fn attach(vm: &mut Vm) {
-    vm.sh("rm -f /tmp/vdpa0; ringway vdpa --iface /tmp/vdpa --device virtio-pci:0000:01:00.0 \
-         >/tmp/vdpa.log 2>&1 & echo $! >/tmp/vdpa.pid")
-        .unwrap();
+    vm.sh("rm -f /tmp/vdpa0").unwrap();
+    vm.spawn("vdpa", "ringway vdpa --iface /tmp/vdpa --device virtio-pci:0000:01:00.0").unwrap();
     wait::until("the socket", PATIENCE, Duration::from_millis(20), || {
         let state = vm
             .sh("[ -S /tmp/vdpa0 ] && echo there; [ -d /proc/$(cat /tmp/vdpa.pid) ] || \
@@ -224,11 +217,10 @@ fn testpmd(bench: &mut Bench, options: &str) {
          -a 0000:02:00.0 --vdev net_virtio_user0,path=/tmp/vdpa0{options} -- --forward-mode=io \
          --total-num-mbufs=2048 --auto-start"
     );
-    let line = format!(
-        "rm -f /tmp/in; mkfifo /tmp/in; sleep 600 >/tmp/in & echo $! >/tmp/sleeper.pid; {testpmd} \
-         </tmp/in >/tmp/testpmd.log 2>&1 & echo $! >/tmp/testpmd.pid"
-    );
-    bench.vm.sh(&line).unwrap();
+    // It ends when its standard input does.
+    let input = "rm -f /tmp/in; mkfifo /tmp/in; sleep 600 >/tmp/in & echo $! >/tmp/sleeper.pid";
+    bench.vm.sh(input).unwrap();
+    bench.vm.spawn("testpmd", &format!("{testpmd} </tmp/in")).unwrap();
     // It forwards when frames come through, whatever it has printed by then.
     let first = frame(RIGHT, LEFT, 60, u32::MAX);
     let pause = Duration::from_millis(200);
@@ -299,13 +291,12 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
     vm.sh("ringway devices bind 0000:01:00.0 0000:02:00.0 --driver vfio-pci").unwrap();
     for options in ["", ",packed=on"] {
         attach(&mut vm);
-        vm.sh(&format!(
-            "rm -f /tmp/ctl; ringway switch --control /tmp/ctl \
-             --port left=virtio-user:/tmp/vdpa0,queues=2{options} \
-             --port right=virtio-pci:02:00.0,queues=2 >/tmp/switch.log 2>&1 & \
-             echo $! >/tmp/switch.pid"
-        ))
-        .unwrap();
+        let switch = format!(
+            "ringway switch --control /tmp/ctl --port left=virtio-user:/tmp/vdpa0,queues=2{options} \
+             --port right=virtio-pci:02:00.0,queues=2"
+        );
+        vm.sh("rm -f /tmp/ctl").unwrap();
+        vm.spawn("switch", &switch).unwrap();
         // The switch is under way, and ping ends when nobody has answered ARP for three seconds. It
         // compares what comes back with what it has sent.
         let ping = || Ok(hosts[0].sh("ping -c 3 -i 0.2 -w 60 -s 1400 10.9.0.2").ok());
@@ -313,9 +304,8 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
         assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log /tmp/vdpa.log").unwrap());
         let both = pci::fill_two_queues(&mut vm, &hosts, PATIENCE);
         assert!(both.is_ok(), "{options}: {both:?}");
-        vm.sh("for what in switch vdpa; do p=$(cat /tmp/$what.pid); kill $p; \
-             while [ -d /proc/$p ]; do usleep 10000; done; done")
-            .unwrap();
+        vm.end("switch", "TERM").unwrap();
+        vm.end("vdpa", "TERM").unwrap();
     }
     let device = outer.counters("device").unwrap();
     assert!(device.rx_packets > 64 && device.tx_packets > 64, "{device:?}");

@@ -72,12 +72,7 @@ impl Bench {
     }
 
     fn stop(&mut self, name: &str, signal: &str) {
-        self.vm
-            .sh(&format!(
-                "p=$(cat /tmp/{name}.pid); kill -{signal} $p; while [ -d /proc/$p ]; do usleep \
-                 20000; done"
-            ))
-            .unwrap();
+        self.vm.end(name, signal).unwrap();
     }
 
     fn log(&mut self) -> String {
@@ -133,9 +128,7 @@ impl Bench {
              --vdev {vdev} --vdev net_af_packet0,iface=wire1 -- --forward-mode=io --no-flush-rx \
              --total-num-mbufs=4096 --auto-start --stats-period=1"
         );
-        self.vm
-            .sh(&format!("{testpmd} </dev/null >/tmp/testpmd.log 2>&1 & echo $! >/tmp/testpmd.pid"))
-            .unwrap();
+        self.vm.spawn("testpmd", &format!("{testpmd} </dev/null")).unwrap();
         // It prints statistics once it forwards.
         let ready = wait::until("testpmd", PATIENCE, PAUSE, || {
             let log = self.vm.sh("cat /tmp/testpmd.log; [ -d /proc/$(cat /tmp/testpmd.pid) ]")?;

@@ -49,23 +49,17 @@ impl Bench {
     /// Starts the switch, with these options for both ports, and waits for their links.
     fn start(&mut self, options: &str) {
         let [left, right] = [0, 1].map(|n| self.nics[n].address());
-        self.vm
-            .sh(&format!(
-                "rm -f /tmp/ctl; ringway switch --control /tmp/ctl \
-                 --port left=virtio-pci:{left}{options} --port right=virtio-pci:{right}{options} \
-                 >/tmp/switch.log 2>&1 & echo $! >/tmp/switch.pid"
-            ))
-            .unwrap();
+        let switch = format!(
+            "ringway switch --control /tmp/ctl --port left=virtio-pci:{left}{options} \
+             --port right=virtio-pci:{right}{options}"
+        );
+        self.vm.sh("rm -f /tmp/ctl").unwrap();
+        self.vm.spawn("switch", &switch).unwrap();
         self.wait_for("links", |ports| ports.iter().all(|port| port["link_up"] == true));
     }
 
     fn stop(&mut self, signal: &str) {
-        self.vm
-            .sh(&format!(
-                "p=$(cat /tmp/switch.pid); kill -{signal} $p; while [ -d /proc/$p ]; do usleep \
-                 20000; done"
-            ))
-            .unwrap();
+        self.vm.end("switch", signal).unwrap();
     }
 
     fn log(&mut self) -> String {
@@ -295,9 +289,9 @@ fn several_queues_carry_the_flows_of_a_host() {
     vm.wait_boot().unwrap();
     vm.sh(&pci::huge_pages(32)).unwrap();
     vm.sh("ringway devices bind 0000:01:00.0 0000:02:00.0").unwrap();
-    vm.sh("ringway switch --control /tmp/ctl --port left=virtio-pci:01:00.0,queues=2 \
-         --port right=virtio-pci:02:00.0,queues=2,packed=on >/tmp/switch.log 2>&1 &")
-        .unwrap();
+    let switch = "ringway switch --control /tmp/ctl --port left=virtio-pci:01:00.0,queues=2 \
+                  --port right=virtio-pci:02:00.0,queues=2,packed=on";
+    vm.spawn("switch", switch).unwrap();
     // The switch is under way, and ping ends when nobody has answered ARP for three seconds.
     let ping = || Ok(hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2").ok());
     let ping = wait::until("answers to ping", PATIENCE, Duration::ZERO, ping);

@@ -73,10 +73,8 @@ impl Bench {
 
     /// Starts a switch with these arguments.
     fn switch_as(&mut self, arguments: &str) {
-        let command =
-            format!("ringway switch {arguments} >/tmp/switch.log 2>&1 & echo $! >/tmp/pid");
         let start = Instant::now();
-        self.vm.sh(&command).unwrap();
+        self.vm.spawn("switch", &format!("ringway switch {arguments}")).unwrap();
         self.wait("links are up", |bench| {
             let Some(ports) = bench.show("ports") else { return false };
             let ports = ports["ports"].as_array().unwrap().clone();
@@ -87,8 +85,7 @@ impl Bench {
 
     /// Ends the switch; what the kernel says of interrupts and DMA goes to the log of the test.
     fn stop(&mut self, signal: &str) {
-        let gone = "while [ -d /proc/$(cat /tmp/pid) ]; do usleep 10000; done";
-        self.vm.sh(&format!("kill -{signal} $(cat /tmp/pid); {gone}")).unwrap();
+        self.vm.end("switch", signal).unwrap();
         let log = self.vm.sh("cat /tmp/switch.log; dmesg | grep -i dmar.*fault || true").unwrap();
         assert!(!log.to_lowercase().contains("fault"), "{log}");
         println!("{log}");
