@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use eal::clock::{Clock, Source};
 use serde_json::{Value, json};
 
 use crate::guest::{Agent, BOOT, Guest, accept, listen};
@@ -349,10 +350,25 @@ impl Qemu {
 /// The command line of a guest's kernel, with `more`.
 #[must_use]
 pub fn kernel_arguments(more: &str) -> String {
+    let rate = counter_rate();
     format!(
-        "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
+        "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable {rate}\
          net.ifnames=0 maxcpus=1 {LEFT_OUT} {more}"
     )
+}
+
+/// Tells the kernel how fast its counter is, which under emulation is the host's. What it measures
+/// itself when it boots may be off by a factor of nine where the emulator has to wait for a core
+/// meanwhile; its clock then runs that much too fast, and all limits of time in the guest are as much
+/// shorter. It measures once more later, for longer, and takes what it finds if that is close to this.
+fn counter_rate() -> String {
+    const MEGA: u64 = 1_000_000;
+    let clock = Clock::get();
+    match clock.source() {
+        // Rounded, so that snapshots fit the next time.
+        Source::Counter => format!("tsc_early_khz={} ", (clock.hz() + MEGA / 2) / MEGA * 1000),
+        Source::Monotonic => String::new(),
+    }
 }
 
 /// Arguments for a port that a device can be plugged into, even one with a page for each doorbell, which

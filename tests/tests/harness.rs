@@ -6,11 +6,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use e2e::{
-    GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Wire, pci,
+    GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Vm, Wire, pci,
     require_shared, traffic, wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The time that a guest sees is the test's, whatever else the machine did when it booted.
+fn the_clock_is_right(vm: &mut Vm) {
+    let mut uptime = || {
+        let before = Instant::now();
+        let text = vm.sh("cat /proc/uptime").unwrap();
+        let seconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        (before, seconds, Instant::now())
+    };
+    let first = uptime();
+    std::thread::sleep(Duration::from_secs(1));
+    let last = uptime();
+    let (least, most) = (last.0 - first.2, last.2 - first.0);
+    let passed = last.1 - first.1;
+    // It tells hundredths of a second.
+    let range = least.as_secs_f64() * 0.98 - 0.02..most.as_secs_f64() * 1.02 + 0.02;
+    assert!(range.contains(&passed), "{passed} seconds in the guest, here {range:?}");
+}
 
 #[test]
 fn a_guest_boots_runs_commands_and_resets() {
@@ -21,6 +39,7 @@ fn a_guest_boots_runs_commands_and_resets() {
     let mut vm = Qemu::new("a", &image).cpus(2).booting().start(dir.path()).unwrap();
     vm.wait_boot().unwrap();
     println!("booted in {:?}", start.elapsed());
+    the_clock_is_right(&mut vm);
     assert_eq!(vm.sh("nproc").unwrap(), "2\n");
     let failed = vm.run("echo 'two\nlines'; exit 7").unwrap();
     assert_eq!((failed.status, failed.text.as_str()), (7, "two\nlines\n"));
