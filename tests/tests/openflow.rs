@@ -246,7 +246,15 @@ const SETS: u64 = 60;
 fn rules_do_what_they_do_in_open_vswitch() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let effort = Effort { time: Duration::MAX, sets: SETS, seed: 1, differences: 1, traces: 0 };
+    let effort = Effort {
+        time: Duration::MAX,
+        sets: SETS,
+        packets: u64::MAX,
+        seed: 1,
+        differences: 1,
+        traces: 0,
+        pairs: 1,
+    };
     let report = ovs_fuzz::run(dir.path(), effort).unwrap();
     assert!(report.differences.is_empty(), "{}", report.differences.concat());
     assert_eq!(report.sets, SETS);

@@ -259,8 +259,6 @@ struct Tracer<'w> {
     is_new_bridge: bool,
     /// How deep lines are where the bridge's walk began.
     root: usize,
-    /// What is in the action set.
-    action_set: String,
     error: Option<&'static str>,
     /// What was wrong on the way, for the log.
     errors: Vec<String>,
@@ -295,7 +293,6 @@ impl<'w> Tracer<'w> {
             by_len: Vec::new(),
             is_new_bridge: false,
             root: 0,
-            action_set: String::new(),
             error: None,
             errors: Vec::new(),
             is_underflow: false,
@@ -316,7 +313,6 @@ impl<'w> Tracer<'w> {
         self.tree.begin(What::Bridge, format!("bridge(\"{bridge}\")"));
         let outer = std::mem::replace(&mut self.bridge, bridge.to_owned());
         let root = std::mem::replace(&mut self.root, self.tree.depth());
-        let set = std::mem::take(&mut self.action_set);
         if let Some(pipeline) = self.world.pipeline(bridge) {
             let port = pipeline.ports.get(&PortNo(key.get_u32(slot::IN_PORT)));
             if let Start::Frozen(frozen) = start {
@@ -335,7 +331,7 @@ impl<'w> Tracer<'w> {
         }
         self.close_clones(depth);
         self.tree.end(depth);
-        (self.bridge, self.root, self.action_set) = (outer, root, set);
+        (self.bridge, self.root) = (outer, root);
     }
 
     /// All of it.

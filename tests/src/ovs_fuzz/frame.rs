@@ -88,6 +88,12 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
             *byte ^= 1 << random.below(8);
         }
     }
+    // Open vSwitch forgets that a packet may be dropped before others where it writes a tag.
+    for tag in 0..tags(bytes) {
+        if let Some(byte) = bytes.get_mut(14 + tag * 4) {
+            *byte &= !0x10;
+        }
+    }
 }
 
 struct Frame<'f> {

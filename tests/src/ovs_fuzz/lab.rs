@@ -11,6 +11,7 @@ use openflow::{Instructions, Match};
 
 use super::capture::Capture;
 use super::channel::{Change, Channel, Refused};
+use super::coverage::Coverage;
 use super::frame::Packet;
 use super::unixctl::Unixctl;
 use super::values::{PATCHES, PORTS, SECOND_PORTS};
@@ -69,6 +70,8 @@ pub struct Outcome {
     pub counts: Vec<Count>,
     /// The connections that there are then, if that was asked.
     pub connections: Vec<String>,
+    /// What rules that have counted packets match on and do.
+    pub coverage: Coverage,
 }
 
 /// A switch with a bridge of dummy ports.
@@ -191,15 +194,18 @@ impl Side {
     pub fn outcome(&mut self) -> Result<Outcome> {
         let mut sent = self.sent()?;
         sent.sort_unstable();
-        let mut counts = self.rules()?;
+        let rules = self.own_rules()?;
         let others = self.second.rules().with_context(|| self.name)?;
+        let mut coverage = Coverage::of(&rules);
+        coverage.add(&Coverage::of(&others));
+        let mut counts: Vec<Count> = rules.iter().map(count).collect();
         // Open vSwitch counts bytes of packets as they came in, and ours as they went on.
         let in_second =
             |(text, packets, _)| (format!("in {}: {text}", Bridge::Second.name()), packets, 0);
         counts.extend(others.iter().map(count).map(in_second));
         counts.extend(self.channel.groups()?.iter().flat_map(counts_of));
         counts.sort_unstable();
-        Ok(Outcome { sent, counts, connections: Vec::new() })
+        Ok(Outcome { sent, counts, connections: Vec::new(), coverage })
     }
 
     /// What has come out of which port since this was asked last.
@@ -229,9 +235,14 @@ impl Side {
 
     /// The rules that there are.
     pub fn rules(&mut self) -> Result<Vec<Count>> {
-        let rules = self.channel.rules().with_context(|| self.name)?;
-        let mut rules: Vec<Count> = rules.iter().filter(|rule| !is_mark(rule)).map(count).collect();
+        let mut rules: Vec<Count> = self.own_rules()?.iter().map(count).collect();
         rules.sort_unstable();
+        Ok(rules)
+    }
+
+    fn own_rules(&mut self) -> Result<Vec<FlowStats>> {
+        let mut rules = self.channel.rules().with_context(|| self.name)?;
+        rules.retain(|rule| !is_mark(rule));
         Ok(rules)
     }
 

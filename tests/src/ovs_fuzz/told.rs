@@ -24,7 +24,7 @@ fn in_order_of_text(list: &str) -> String {
 }
 
 /// The parts of a list between commas, of which there may be more in brackets.
-fn parts(list: &str) -> impl Iterator<Item = &str> {
+pub fn parts(list: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     list.split(move |letter| {
         match letter {

@@ -346,7 +346,7 @@ impl<'w> Walk<'w> {
             return None;
         }
         if *clear {
-            self.tell(|watch, key| watch.step(key, Step::Clear, false));
+            self.tell_cleared();
             self.set.clear();
             self.update_actset_output();
         }

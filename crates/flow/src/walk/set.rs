@@ -4,7 +4,7 @@
 use openflow::PortNo;
 use openflow::action::Action;
 
-use super::{Place, Walk};
+use super::{Place, Step, Walk};
 use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
@@ -73,6 +73,14 @@ impl Walk<'_> {
         self.actions(&actions);
         self.is_in_set = false;
         self.tell(|watch, _| watch.leave());
+    }
+
+    /// Tells that it is emptied next.
+    pub(super) fn tell_cleared(&mut self) {
+        if self.watch.is_some() {
+            let before = ordered(&self.set);
+            self.tell(|watch, key| watch.step(key, Step::Clear(&before), false));
+        }
     }
 
     /// Tells what is in it.

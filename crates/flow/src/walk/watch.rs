@@ -31,8 +31,8 @@ pub enum Step<'s> {
     Drop,
     /// An action.
     Action(&'s Action),
-    /// The action set is emptied.
-    Clear,
+    /// The action set is emptied, in which these were.
+    Clear(&'s [Action]),
     /// These are put into the action set.
     Write(&'s [Action]),
     /// Bits of the metadata are written, and which.

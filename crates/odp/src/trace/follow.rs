@@ -12,6 +12,7 @@ use openflow::{Action as Of, Field, Subfield};
 use super::{ByLen, Fork, MAX_ERRORS, Tracer};
 use crate::action::Action;
 use crate::commit::commit;
+use crate::kind::is_mpls;
 use crate::look::look_up;
 use crate::node::What;
 use crate::told;
@@ -74,7 +75,7 @@ impl Watch for Tracer<'_> {
         let text = match step {
             Step::Drop => "drop".to_owned(),
             Step::Action(action) => self.action_text(action),
-            Step::Clear => "clear_actions".to_owned(),
+            Step::Clear(_) => "clear_actions".to_owned(),
             Step::Write(actions) => format!("write_actions({})", Shown(actions)),
             Step::Metadata(value, u64::MAX) => format!("write_metadata:{}", hex(value.into())),
             Step::Metadata(value, mask) => {
@@ -83,9 +84,12 @@ impl Watch for Tracer<'_> {
             Step::GoTo(table) => format!("goto_table:{table}"),
         };
         self.tree.add(What::Action, text);
-        if matches!(step, Step::Clear) {
-            let before = std::mem::take(&mut self.action_set);
-            self.tell_set("was", &before);
+        if let Step::Clear(before) = step {
+            self.tell_set("was", before);
+        }
+        // Below its first label, a packet is as it was until then.
+        if matches!(step, Step::Action(Of::PushMpls { .. })) && !is_mpls(key) {
+            self.commit(key);
         }
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
             self.push(Action::said("ct_clear"));
@@ -120,9 +124,7 @@ impl Watch for Tracer<'_> {
     }
 
     fn action_set(&mut self, actions: &[Of]) {
-        let text = if actions.is_empty() { String::new() } else { Shown(actions).to_string() };
-        self.tell_set("is", &text);
-        self.action_set = text;
+        self.tell_set("is", actions);
     }
 
     fn fork(&mut self, key: &Key, actions: &[Of]) {
@@ -281,10 +283,10 @@ impl Tracer<'_> {
         }
     }
 
-    fn tell_set(&mut self, verb: &str, set: &str) {
+    fn tell_set(&mut self, verb: &str, set: &[Of]) {
         let text = match set {
-            "" => format!("action set {verb} empty"),
-            set => format!("action set {verb}: {set}"),
+            [] => format!("action set {verb} empty"),
+            set => format!("action set {verb}: {}", Shown(set)),
         };
         self.tree.add(What::Detail, text);
     }

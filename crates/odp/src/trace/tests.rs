@@ -294,6 +294,25 @@ fn stacks_and_queues_are_told() {
 }
 
 #[test]
+fn before_its_first_label_a_packet_becomes_what_rules_have_made_of_it() {
+    let told = |rule: &str| actions(&[rule], "in_port=1,ip");
+    let queue = "actions=set_queue:1,output:2,pop_queue,push_mpls:0x8847";
+    assert_eq!(told(queue), "set(skb_priority(0x1)),12,set(skb_priority(0))");
+    let twice = "actions=push_mpls:0x8847,output:2,set_field:3->mpls_label,push_mpls:0x8847";
+    assert!(told(twice).ends_with(",12"), "{}", told(twice));
+}
+
+#[test]
+fn what_the_action_set_leads_to_finds_it_empty() {
+    let rules = ["actions=write_actions(resubmit(,2))", "table=2,actions=clear_actions"];
+    let text = told(&rules, &[], "in_port=1").text;
+    let told: Vec<&str> = text.lines().filter(|line| line.contains("-> action set")).collect();
+    assert_eq!(told.len(), 2, "{text}");
+    assert!(told[0].ends_with("-> action set is: resubmit(,2)"), "{text}");
+    assert!(told[1].ends_with("-> action set was empty"), "{text}");
+}
+
+#[test]
 fn tracked_packets_are_followed() {
     let rules = [
         "ip,actions=load:7->NXM_NX_REG1[],ct(table=1,zone=5)",
