@@ -89,6 +89,7 @@ impl PathCache {
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
         let seed = RandomState::new().hash_one(1);
+        let look_ups = pipeline.tables.look_ups().clone();
         let mut cache = Self {
             pipeline,
             shaped: ByLine::new(),
@@ -97,7 +98,7 @@ impl PathCache {
             tracked: ByWords::new(),
             depth: Depth::All,
             lengths: Box::default(),
-            paths: Paths::new(seed),
+            paths: Paths::new(seed, look_ups),
             rounds: Vec::new(),
             numbers: HashMap::new(),
             stats: CacheStats::default(),
@@ -141,6 +142,7 @@ impl PathCache {
         self.paths.now = now;
         self.paths.flush_learning();
         self.end_burst();
+        self.paths.count_in(pipeline.tables.look_ups());
         let before = std::mem::replace(&mut self.pipeline, pipeline);
         let is_known = self.paths.changes.add(&self.pipeline, &before);
         if self.look() || !is_known {

@@ -116,6 +116,7 @@ impl Pipeline {
     pub(crate) fn changed(&self, other: &Self) -> Option<Basis> {
         let links = self.ports != other.ports;
         let is_other = self.asks_controllers != other.asks_controllers
+            || self.tables.fragments() != other.tables.fragments()
             || self.marks != other.marks
             || self.vlans != other.vlans
             || self.tunnels != other.tunnels;

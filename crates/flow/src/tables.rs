@@ -2,12 +2,16 @@
 //!
 //! A copy is cheap and stays as it is: control threads change one, and workers look up in copies.
 //!
+//! - `counts`: how many packets were looked up
+//! - `fragments`: what becomes of fragments
 //! - `learned`: what goes with the rules that have learnt it
 //! - `limited`: how many rules are learnt, where there is a limit
 //! - `log`: what has become of the rules of a table lately
 //! - `selector`: which of the rules that one is asked about are meant
 //! - `settings`: how many rules a table may have, and what else it is set to
 
+mod counts;
+mod fragments;
 mod learned;
 mod limited;
 pub(crate) mod log;
@@ -34,6 +38,9 @@ use crate::possible;
 use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Stats, Timeouts};
 use crate::uses::{self, Used, Uses};
+pub use counts::LookUps;
+pub use fragments::Fragments;
+use fragments::Handling;
 use learned::Learned;
 use limited::Limited;
 use log::{Batch, Fate, Log};
@@ -208,15 +215,32 @@ pub struct Tables {
     limited: Limited,
     /// Lengths that rules compare packets with; as `reads`.
     lengths: Lengths,
+    fragments: Handling,
+    look_ups: LookUps,
 }
 
 impl Default for Tables {
     fn default() -> Self {
         let reads = always();
         let (all, groups, meters, uses, limited, lengths) = Default::default();
+        let look_ups = LookUps::default();
         let needs = Needs::default();
-        let (count, limit, version) = (0, DEFAULT_LIMIT, 0);
-        Self { all, count, limit, reads, needs, version, groups, meters, uses, limited, lengths }
+        let (count, limit, version, fragments) = (0, DEFAULT_LIMIT, 0, Handling::default());
+        Self {
+            all,
+            count,
+            limit,
+            reads,
+            needs,
+            version,
+            groups,
+            meters,
+            uses,
+            limited,
+            lengths,
+            fragments,
+            look_ups,
+        }
     }
 }
 
@@ -269,7 +293,9 @@ impl Tables {
             Arc::new(Table { settings, ..Table::default() })
         });
         let all = all.collect();
-        *self = Self { all, limit: self.limit, version: self.next(), ..Self::default() };
+        let (limit, version, fragments) = (self.limit, self.next(), self.fragments.clone());
+        let look_ups = self.look_ups.clone();
+        *self = Self { all, limit, version, fragments, look_ups, ..Self::default() };
         rules
     }
 
@@ -308,6 +334,12 @@ impl Tables {
         self.uses.of(Used::Group(id))
     }
 
+    /// How many packets were looked up in the tables.
+    #[must_use]
+    pub const fn look_ups(&self) -> &LookUps {
+        &self.look_ups
+    }
+
     /// The rules of `table`.
     #[must_use]
     pub fn table(&self, table: u8) -> Option<&Classifier<Arc<Rule>>> {
@@ -325,10 +357,7 @@ impl Tables {
         let mut key = self.reads;
         self.all.iter().for_each(|table| key.union(&table.rules.mask()));
         key.union(self.groups.reads());
-        if key.get(slot::TP_SRC) != 0 || key.get(slot::TP_DST) != 0 {
-            // Of fragments rules see no ports.
-            key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
-        }
+        self.note_fragments(&mut key);
         key
     }
 
@@ -340,6 +369,7 @@ impl Tables {
         }
         let mut common = always();
         common.union(self.groups.reads());
+        self.note_fragments(&mut common);
         self.needs.all().map(|mut key| {
             key.union(&common);
             key.0.iter_mut().zip(&all.0).for_each(|(word, bits)| *word &= bits);
@@ -387,7 +417,8 @@ impl Tables {
         };
         let is_only = |table: &Classifier<Arc<Rule>>| table.len() == 1 && table.iter().all(normal);
         // Packets from controllers may be metered, which workers then have to know of.
-        self.meters.is_empty() && self.count == 1 && self.table(0).is_some_and(is_only)
+        let is_alone = self.meters.is_empty() && self.fragment_rule().is_none();
+        is_alone && self.count == 1 && self.table(0).is_some_and(is_only)
     }
 
     /// The rules that a filter means, table by table.

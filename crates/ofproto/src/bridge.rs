@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
-use flow::{Change, Outcome, Tables};
+use flow::{Change, Fragments, Outcome, Tables};
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
@@ -94,8 +94,6 @@ pub struct Bridge {
     /// before it was made anew.
     pub(crate) id: u128,
     pub(crate) ports: BTreeMap<PortNo, Port>,
-    /// What becomes of fragments: bits of a configuration's flags.
-    pub(crate) fragments: u16,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     /// The greatest number of an election so far.
     pub(crate) generation: Option<u64>,
@@ -126,7 +124,6 @@ impl Bridge {
             settings,
             id: random(),
             ports: BTreeMap::new(),
-            fragments: 0,
             connections: BTreeMap::new(),
             generation: None,
             jobs: Vec::new(),
@@ -186,12 +183,19 @@ impl Bridge {
             let plain = self.is_open.then(|| {
                 let mut plain = Tables::default();
                 add_plain_rule(&mut plain, datapath.now());
+                plain.set_fragments(self.tables.fragments());
                 plain
             });
             let tables = plain.as_ref().unwrap_or(&self.tables);
             datapath.set_options(self.tlv.fields());
             datapath.publish(tables, &mut self.ports.values(), asks);
         }
+    }
+
+    /// Has this become of fragments.
+    pub(crate) fn set_fragments(&mut self, fragments: Fragments) {
+        self.is_dirty |= fragments != self.tables.fragments();
+        self.tables.set_fragments(fragments);
     }
 
     /// Has what forwards know the ports anew, though they look the same.
@@ -420,6 +424,7 @@ impl Bridge {
         let (packets, bytes) = std::mem::take(&mut self.uncounted);
         if packets > 0 && self.tables.is_plain() {
             self.tables.iter().for_each(|rule| rule.stats.add(packets, bytes, datapath.now()));
+            self.tables.look_ups().add(0, true, packets);
         }
     }
 

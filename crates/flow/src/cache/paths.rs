@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::changes::{Changes, Since, Verdict};
 use crate::key::Key;
 use crate::path::{Path, Way};
-use crate::tables::Change;
+use crate::tables::{Change, LookUps};
 
 /// The most paths; beyond that some make room.
 pub(super) const MAX_PATHS: usize = 1 << 16;
@@ -88,11 +88,13 @@ pub(super) struct Paths {
     seed: u64,
     /// The time, as last told, in milliseconds.
     pub(super) now: u64,
+    /// Where tables count what was looked up in them.
+    look_ups: LookUps,
 }
 
 impl Paths {
     /// None yet.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, look_ups: LookUps) -> Self {
         Self {
             places: Vec::new(),
             standing: Vec::new(),
@@ -109,6 +111,15 @@ impl Paths {
             renewed: 0,
             seed,
             now: 0,
+            look_ups,
+        }
+    }
+
+    /// Has tables count here from now on.
+    pub(super) fn count_in(&mut self, look_ups: &LookUps) {
+        if !self.look_ups.are(look_ups) {
+            self.flush();
+            self.look_ups = look_ups.clone();
         }
     }
 
@@ -398,7 +409,7 @@ impl Paths {
         self.get(id).map_or(&[], |path| &path.learns)
     }
 
-    /// Tells the rules how many packets they were for.
+    /// Tells rules, groups and tables how many packets they were for.
     pub(super) fn flush(&mut self) {
         self.learning.clear();
         std::mem::take(&mut self.taken).into_iter().for_each(|id| self.tell(id));
@@ -411,12 +422,16 @@ impl Paths {
     }
 
     fn tell(&mut self, id: u32) {
-        let now = self.now;
-        let Some(known) = self.known_mut(id).filter(|known| known.packets > 0) else { return };
+        let (now, at) = (self.now, place(id));
+        let known = self.places.get_mut(at).filter(|known| known.id == id && known.packets > 0);
+        let Some(known) = known else { return };
         let packets = std::mem::take(&mut known.packets);
         let bytes = std::mem::take(&mut known.bytes);
         known.was_taken = true;
         known.path.stats().for_each(|stats| stats.add(packets, bytes, now));
+        for visit in &known.path.visits {
+            self.look_ups.add(visit.table, visit.rule.is_some(), packets);
+        }
     }
 }
 

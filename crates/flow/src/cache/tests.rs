@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::path::Op;
 use crate::pipeline::Port;
-use crate::tables::Change;
+use crate::tables::{Change, Fragments};
 use crate::walk::walk;
 
 fn pipeline() -> Pipeline {
@@ -76,6 +76,33 @@ fn rules_are_told_exactly() {
 }
 
 #[test]
+fn tables_count_what_is_looked_up_in_them_whatever_becomes_of_their_rules() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new(), vec![Action::resubmit_table(1), output(3)]);
+    rule(&mut flows, 1, Match::new().with(Field::EthDst, 7), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let all = |flows: &Pipeline| [0, 1, 2, 255].map(|table| flows.tables.look_ups().of(table));
+    for address in [7, 7, 8] {
+        ports(&mut cache, &key(address, 1));
+    }
+    cache.flush(1);
+    assert_eq!(all(&flows), [(3, 3), (3, 2), (0, 0), (0, 0)]);
+    // Rules that are gone have counted, and bridges whose rules are forgotten count on.
+    flows.tables.clear();
+    cache.update(Arc::new(flows.clone()), 1);
+    ports(&mut cache, &key(7, 1));
+    cache.flush(2);
+    assert_eq!(all(&flows), [(4, 3), (3, 2), (0, 0), (0, 0)]);
+    // Another bridge's tables do not count for this one.
+    ports(&mut cache, &key(7, 1));
+    let other = pipeline();
+    cache.update(Arc::new(other.clone()), 2);
+    ports(&mut cache, &key(7, 1));
+    cache.flush(3);
+    assert_eq!((all(&flows)[0], all(&other)[0]), ((5, 3), (1, 0)));
+}
+
+#[test]
 fn a_changed_table_takes_only_its_own_paths_along() {
     let mut flows = pipeline();
     let to = |table| vec![Action::resubmit_table(table)];
@@ -98,6 +125,28 @@ fn a_changed_table_takes_only_its_own_paths_along() {
     flows.ports.remove(&PortNo(5));
     cache.update(Arc::new(flows), 0);
     assert_eq!(ports(&mut cache, &key(3, 0)), [0; 0]);
+}
+
+#[test]
+fn ways_of_fragments_are_decided_anew_when_others_become_of_them() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 7), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let key = |fragment: u128| {
+        let mut key = key(7, 1);
+        key.set(slot::ETH_TYPE, 0x800);
+        key.set(slot::IP_FRAG, fragment);
+        key
+    };
+    let all = |cache: &mut PathCache| [0, 1, 3].map(|fragment| ports(cache, &key(fragment)));
+    assert_eq!(all(&mut cache), [[2], [2], [2]]);
+    flows.tables.set_fragments(Fragments::Drop);
+    cache.update(Arc::new(flows.clone()), 0);
+    assert_ne!(cache.depth(), Depth::Link, "what a fragment is has to be found out");
+    assert_eq!(all(&mut cache), [vec![2], vec![], vec![]]);
+    flows.tables.set_fragments(Fragments::NxMatch);
+    cache.update(Arc::new(flows), 0);
+    assert_eq!(all(&mut cache), [[2], [2], [2]]);
 }
 
 #[test]

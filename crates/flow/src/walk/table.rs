@@ -10,7 +10,7 @@ use crate::key::{Slot, slot};
 use crate::path::{Lost, Passed};
 use crate::pattern::mix;
 use crate::rule::Rule;
-use crate::tables::Miss;
+use crate::tables::{Fragments, Miss, Tables};
 
 /// A table to look a packet up in, as if it had come in on that port, and whether controllers may be asked.
 pub(super) type Next = (PortNo, u8, bool);
@@ -77,8 +77,9 @@ impl<'w> Walk<'w> {
         self.pass(table, rule);
         (self.table, self.rule) = (table, rule.map(Arc::as_ref));
         let asks = may_ask && self.asks(table);
+        let tables = &self.pipeline.tables;
         self.tell(|watch, key| {
-            watch.enter(key, Place::Table(table, rule.map(Arc::as_ref).ok_or(asks)));
+            watch.enter(key, place(tables, table, rule.ok_or(asks)));
         });
         let mut next = None;
         match rule {
@@ -205,6 +206,11 @@ impl<'w> Walk<'w> {
 
     #[inline(never)]
     fn look_up_from(&mut self, port: PortNo, table: u8) -> Option<&'w Arc<Rule>> {
+        if self.state.key.get_u8(slot::IP_FRAG) != 0
+            && let Some(rule) = self.pipeline.tables.fragment_rule()
+        {
+            return Some(rule);
+        }
         let before = self.pretend(port);
         let rule = self.look_up_as_it_is(table);
         before.into_iter().for_each(|(slot, value)| self.state.key.set(slot, value));
@@ -228,13 +234,14 @@ impl<'w> Walk<'w> {
     }
 
     /// Has the key say what look-ups see, and gives what it has said: another port, to which what sends
-    /// to where the packet came in does not go; and no ports of fragments, of which not all have any
-    /// (`OFPC_FRAG_NORMAL`).
+    /// to where the packet came in does not go; and no ports of fragments, of which not all have any, unless
+    /// rules are to see them (`OFPC_FRAG_NX_MATCH`).
     fn pretend(&mut self, port: PortNo) -> [(Slot, u128); 3] {
+        let sees_ports = self.pipeline.tables.fragments() == Fragments::NxMatch;
         let key = &mut self.state.key;
         let before = [slot::IN_PORT, slot::TP_SRC, slot::TP_DST].map(|slot| (slot, key.get(slot)));
         key.set(slot::IN_PORT, u128::from(port.0));
-        if key.get_u8(slot::IP_FRAG) != 0 {
+        if key.get_u8(slot::IP_FRAG) != 0 && !sees_ports {
             key.set(slot::TP_SRC, 0);
             key.set(slot::TP_DST, 0);
         }
@@ -250,5 +257,15 @@ impl<'w> Walk<'w> {
             Miss::Drop => false,
         };
         asks && port.is_none_or(|port| !port.no_packet_in)
+    }
+}
+
+/// Where a packet is that has found this in a table.
+fn place<'r>(tables: &Tables, table: u8, found: Result<&'r Arc<Rule>, bool>) -> Place<'r> {
+    let is_of_fragments =
+        |rule: &Arc<Rule>| tables.fragment_rule().is_some_and(|own| Arc::ptr_eq(own, rule));
+    match found {
+        Ok(rule) if is_of_fragments(rule) => Place::Fragments(table),
+        found => Place::Table(table, found.map(Arc::as_ref)),
     }
 }

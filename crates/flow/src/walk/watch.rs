@@ -18,6 +18,8 @@ use crate::tables::Change;
 pub enum Place<'p> {
     /// What a table says, by a rule; or by none: whether controllers are asked then.
     Table(u8, Result<&'p Rule, bool>),
+    /// A table in which fragments find no rule, since they are dropped.
+    Fragments(u8),
     /// The action set.
     ActionSet,
     /// The bucket of this number of a group.

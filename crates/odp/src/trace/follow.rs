@@ -48,6 +48,11 @@ impl Watch for Tracer<'_> {
                     self.tree.add(What::Action, "CONTROLLER:65535".to_owned());
                 }
             }
+            Place::Fragments(table) => {
+                self.is_new_bridge = false;
+                let text = "Packets are IP fragments and the fragment handling mode is \"drop\".";
+                self.tree.begin(What::Table, format!("{table:>2}. {text}"));
+            }
             Place::Bucket(id) => {
                 self.tree.begin(What::Bucket, format!("bucket {id}"));
                 // Others may follow.

@@ -118,6 +118,25 @@ fn all_requests_are_answered_in_all_versions() {
 }
 
 #[test]
+fn what_becomes_of_fragments_is_set_as_far_as_it_can_be() {
+    use flow::Fragments;
+    use openflow::message::config::Config;
+    let (mut bridge, id) = connected(Version::V10, Origin::Service);
+    let get = Message::new(Version::V10, Kind::GetConfigRequest, 1).finish();
+    let mut set = |flags| {
+        let set = Config { flags, miss_send_len: 0 }.encode(Version::V10, Kind::SetConfig, 1);
+        assert!(ask(&mut bridge, id, &set).is_empty());
+        let answer = ask(&mut bridge, id, &get);
+        (Config::decode(&answer[0][8..]).unwrap().flags, bridge.tables.fragments())
+    };
+    assert_eq!(set(1), (1, Fragments::Drop));
+    // Nobody puts them together, so that nothing changes.
+    assert_eq!(set(2), (1, Fragments::Drop));
+    assert_eq!(set(3 | 4), (3 | 4, Fragments::NxMatch));
+    assert_eq!(set(0), (0, Fragments::Normal));
+}
+
+#[test]
 fn statistics_are_of_the_port_that_is_asked_for() {
     let (mut bridge, id) = connected(Version::V13, Origin::Service);
     let mut stats = |number: u32| {

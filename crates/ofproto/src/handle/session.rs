@@ -3,7 +3,7 @@
 use openflow::ErrorCode;
 use openflow::Version;
 use openflow::message::Kind;
-use openflow::message::config::{Config, FRAG_MASK, INVALID_TTL_TO_CONTROLLER};
+use openflow::message::config::{Config, INVALID_TTL_TO_CONTROLLER};
 use openflow::message::nicira::{
     FlowFormat, PacketInFormat, decode_controller_id, decode_flow_mod_table_id,
 };
@@ -53,7 +53,7 @@ impl Request<'_> {
 
     fn config(&mut self) -> Answers {
         let (version, xid) = (self.raw.version, self.raw.xid);
-        let fragments = self.bridge.fragments;
+        let fragments = self.bridge.tables.fragments().flags();
         let session = self.session()?;
         let tells_ttl = session.invalid_ttl && version < Version::V13;
         let flags = fragments | if tells_ttl { INVALID_TTL_TO_CONTROLLER } else { 0 };
@@ -74,13 +74,10 @@ impl Request<'_> {
             session.asynchronous.set_invalid_ttl(session.invalid_ttl);
         }
         let may_change = session.role != Role::Secondary;
-        let fragments = config.flags & FRAG_MASK;
         if may_change {
-            // Fragments are matched on as they are: other ways are not there.
-            if fragments == 0 {
-                self.bridge.fragments = fragments;
-            } else {
-                tracing::warn!("unsupported fragment handling mode {fragments}");
+            match config.fragments() {
+                Ok(fragments) => self.bridge.set_fragments(fragments),
+                Err(mode) => tracing::warn!("unsupported fragment handling mode {mode}"),
             }
         }
         Ok(())

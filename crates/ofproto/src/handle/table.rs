@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use flow::Classifier;
 use openflow::ErrorCode;
 use openflow::message::Kind;
 use openflow::message::stats::table::TableStats;
@@ -47,15 +46,13 @@ impl Request<'_> {
         let mut replies = self.replies(Kind::TableStatsReply);
         for table in visible() {
             let tables = &self.bridge.tables;
-            let matches = tables.table(table).into_iter().flat_map(Classifier::iter);
-            let matches =
-                matches.fold(0, |sum: u64, rule| sum.saturating_add(rule.stats.packets()));
+            let (lookups, matches) = tables.look_ups().of(table);
             let stats = TableStats {
                 table,
                 name: self.bridge.table_name(table).to_owned(),
                 max_entries: self.bridge.max_entries(table),
                 active: u32::try_from(tables.len_of(table)).unwrap_or(u32::MAX),
-                lookups: matches,
+                lookups,
                 matches,
                 is_last: table == VISIBLE_TABLES - 1,
                 miss: tables.settings(table).miss,

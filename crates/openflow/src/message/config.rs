@@ -15,7 +15,31 @@ pub struct Config {
 }
 
 /// What becomes of IP fragments: bits of [`Config::flags`].
-pub const FRAG_MASK: u16 = 3;
+const FRAG_MASK: u16 = 3;
+
+/// What becomes of IP fragments (`OFPC_FRAG_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fragments {
+    /// Rules match on them as on others, but for ports, which they do not have.
+    #[default]
+    Normal,
+    /// They are dropped.
+    Drop,
+    /// Rules match on the ports of first ones, too: Open vSwitch's extension.
+    NxMatch,
+}
+
+impl Fragments {
+    /// As it is in [`Config::flags`].
+    #[must_use]
+    pub const fn flags(self) -> u16 {
+        match self {
+            Self::Normal => 0,
+            Self::Drop => 1,
+            Self::NxMatch => 3,
+        }
+    }
+}
 
 /// Packets with an invalid TTL go to the controller; no longer in OpenFlow 1.3.
 pub const INVALID_TTL_TO_CONTROLLER: u16 = 1 << 2;
@@ -37,6 +61,19 @@ impl Config {
         message.body().u16(self.flags);
         message.body().u16(self.miss_send_len);
         message.finish()
+    }
+
+    /// What becomes of fragments.
+    ///
+    /// # Errors
+    /// They are to be put together, which nobody does for rules: the bits that say so.
+    pub const fn fragments(self) -> Result<Fragments, u16> {
+        match self.flags & FRAG_MASK {
+            0 => Ok(Fragments::Normal),
+            1 => Ok(Fragments::Drop),
+            3 => Ok(Fragments::NxMatch),
+            other => Err(other),
+        }
     }
 
     /// Whether a version knows all flags.
@@ -61,5 +98,10 @@ mod tests {
         assert_eq!(bytes, [1, 9, 0, 12, 0, 0, 0, 1, 0, 5, 0, 128]);
         assert_eq!(Config::decode(&bytes[8..]), Ok(config));
         assert!(config.is_known_in(Version::V12) && !config.is_known_in(Version::V13));
+        for fragments in [Fragments::Normal, Fragments::Drop, Fragments::NxMatch] {
+            let config = Config { flags: fragments.flags() | INVALID_TTL_TO_CONTROLLER, ..config };
+            assert_eq!(config.fragments(), Ok(fragments));
+        }
+        assert_eq!(Config { flags: 2, ..config }.fragments(), Err(2));
     }
 }

@@ -8,7 +8,7 @@ use crate::action::Actions;
 use crate::error::{ErrorCode, ErrorMessage};
 use crate::field::text::Hex;
 use crate::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
-use crate::message::config::{Config, FRAG_MASK, INVALID_TTL_TO_CONTROLLER};
+use crate::message::config::{Config, Fragments, INVALID_TTL_TO_CONTROLLER};
 use crate::message::ct_flush::CtFlush;
 use crate::message::flow_mod::{ALL_TABLES, FlowFlags, FlowMod};
 use crate::message::flow_monitor::{
@@ -192,8 +192,12 @@ fn error(text: &mut String, raw: &Raw<'_>, depth: Depth) -> Shown {
 }
 
 fn config(text: &mut String, config: Config) {
-    let fragments = ["normal", "drop", "reassemble", "nx-match"];
-    let kind = fragments.get(usize::from(config.flags & FRAG_MASK)).unwrap_or(&"normal");
+    let kind = match config.fragments() {
+        Ok(Fragments::Normal) => "normal",
+        Ok(Fragments::Drop) => "drop",
+        Ok(Fragments::NxMatch) => "nx-match",
+        Err(_) => "reassemble",
+    };
     put(text, format_args!(" frags={kind}"));
     if config.flags & INVALID_TTL_TO_CONTROLLER != 0 {
         put(text, " invalid_ttl_to_controller");
