@@ -18,12 +18,17 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 
-/// A frame with this key; with `length`, as long as that where its payload can be.
+/// A frame with this key; with `length`, as long as that, but for frames that are longer in any case.
 #[must_use]
 pub fn compose(key: &Key, length: Option<usize>) -> Vec<u8> {
     let headers = || frame(key, Some(0)).len();
     let payload = length.map(|length| length.saturating_sub(headers()).min(MAX_PAYLOAD));
-    frame(key, payload)
+    let mut frame = frame(key, payload);
+    // What has no place for it in its headers is padded.
+    let most = frame.len().saturating_add(MAX_PAYLOAD);
+    let len = length.map_or(0, |length| length.min(most)).max(frame.len());
+    frame.resize(len, 0);
+    frame
 }
 
 /// The lowest `N` bytes of a value.
@@ -145,7 +150,7 @@ fn upper(key: &Key, payload: Option<usize>, pseudo: &dyn Fn(usize) -> Checksum) 
     let low = |word: u16| word.to_be_bytes()[1];
     let flags = key.get_u16(slot::TCP_FLAGS);
     let usual = if carries(proto, (src, dst), flags) { PAYLOAD } else { 0 };
-    let payload = payload.unwrap_or(usual);
+    let (asked, payload) = (payload.unwrap_or(0), payload.unwrap_or(usual));
     let (mut head, at): (Vec<u8>, usize) = match proto {
         // Header length 5 words, and the flags.
         TCP => ([&ports[..], &[0; 8], &(0x5000 | flags).to_be_bytes(), &[0; 6]].concat(), 16),
@@ -155,7 +160,8 @@ fn upper(key: &Key, payload: Option<usize>, pseudo: &dyn Fn(usize) -> Checksum) 
         }
         ICMP | ICMPV6 => (vec![low(src), low(dst), 0, 0, 0, 0, 0, 0], 2),
         SCTP => ([&ports[..], &[0; 8]].concat(), usize::MAX),
-        _ => return Vec::new(),
+        // Zeroes, as Open vSwitch fills up.
+        _ => return vec![0; asked],
     };
     if is_discovery(key) {
         discovery(key, &mut head);

@@ -19,6 +19,9 @@ use crate::masked::{Masked, letters};
 /// How many flows there are at most, as Open vSwitch begins.
 const LIMIT: usize = 10_000;
 
+/// The number of a VLAN, and that there is a tag: all of it but its priority.
+const VLAN: u16 = TAG_PRESENT | 0x0FFF;
+
 /// How many masks they may have, since each is looked for.
 const MAX_MASKS: usize = 256;
 
@@ -354,9 +357,9 @@ impl Flows {
         if !self.has_masks {
             way.mask = whole(key);
         }
-        // Whether there is a tag counts in a datapath whatever rules say.
+        // Whether there is a tag counts in a datapath whatever rules say, and then so does which VLAN it is of.
         if way.mask.get(slot::VLAN_TCI) == 0 {
-            way.mask.set(slot::VLAN_TCI, slot::VLAN_TCI.ones());
+            way.mask.set(slot::VLAN_TCI, VLAN.into());
         }
         Some(way)
     }
