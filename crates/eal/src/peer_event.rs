@@ -26,15 +26,15 @@ pub struct PeerEvent {
 }
 
 impl PeerEvent {
-    /// A new one, not signalled, for somebody who can be trusted to let it be closed: the kernel,
-    /// or this process.
+    /// A new one, not signalled, for somebody who can be trusted to let it be closed, and signalled
+    /// at once: the kernel, or this process.
     ///
     /// # Errors
     ///
     /// When the process has too many file descriptors open, or the system has no asynchronous I/O
     /// ([`AioError`](crate::AioError)).
     pub fn new() -> io::Result<Self> {
-        static TRUSTED: LazyLock<Closer> = LazyLock::new(Closer::default);
+        static TRUSTED: LazyLock<Closer> = LazyLock::new(Closer::trusting);
         Self::for_peer(&TRUSTED)
     }
 
