@@ -287,13 +287,15 @@ mod tests {
 
     #[test]
     fn mappings_go_with_their_memory() {
-        let memory = crate::SharedMemory::allocate("test", 4096).unwrap();
+        let memory = crate::SharedMemory::allocate("goes", 4096).unwrap();
         let closer = Closer::default();
         let mapping = crate::Mapping::map(memory.fd(), 0, 4096).unwrap().closed_by(&closer);
         let start = mapping.ptr().addr().get();
         let is_mapped = || {
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-            maps.lines().any(|line| line.starts_with(&format!("{start:x}-")))
+            // Other tests may get memory of their own there afterwards.
+            let is_there = |line: &str| line.starts_with(&format!("{start:x}-"));
+            maps.lines().any(|line| is_there(line) && line.contains("memfd:goes"))
         };
         assert!(is_mapped());
         drop(mapping);

@@ -5,12 +5,13 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use eal::{Closer, PeerFd};
 use proptest::prelude::*;
+use testkit::wait_for;
 use vhost::connection::{Connection, Message};
 use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
 use vhost::session::{Device, Session};
@@ -159,13 +160,9 @@ fn open(kind: u8) -> OwnedFd {
     }
 }
 
-/// Open files, and mappings of guest memory, once all that was let go of is closed.
+/// Open files, and mappings of guest memory, when all that was let go of is closed.
 fn held(closer: &Closer) -> (usize, usize) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !closer.is_done() {
-        assert!(Instant::now() < deadline, "{closer:?}");
-        std::thread::yield_now();
-    }
+    wait_for("all is closed", || closer.is_done());
     let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     (files, maps.lines().filter(|line| line.contains("memfd:guest")).count())
@@ -285,11 +282,26 @@ fn no_sequence_of_messages_does_harm() {
     behind.push(negotiated(FrontendRequest::IotlbMsg, &update, &[]));
     assert_eq!(play(&behind, Kind::Translated, &closer), behind.len());
 
-    let before = held(&closer);
+    let least = Cell::new(held(&closer));
     let message = prop_oneof![3 => well_formed(), 1 => anything()];
     let kinds = prop::sample::select(vec![Kind::Usual, Kind::Postcopy, Kind::Translated]);
     let messages = (any::<bool>(), kinds, prop::collection::vec(message, 0..60));
-    let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
+    // An eventfd may be at a thread that signals it, for a moment, also when the least was found.
+    let nothing_is_left = || {
+        wait_for("nothing is left", || {
+            let ((files, maps), before) = (held(&closer), least.get());
+            least.set((files.min(before.0), maps.min(before.1)));
+            files <= before.0 && maps <= before.1
+        });
+    };
+    // What is left for as long as one waits is not waited for again and again.
+    let max_shrink_time = 120_000;
+    let config = ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        max_shrink_time,
+        ..Default::default()
+    };
     proptest!(config, |((prepared, kind, messages) in messages)| {
         let prologue = match (prepared, kind) {
             (false, _) => vec![],
@@ -299,8 +311,8 @@ fn no_sequence_of_messages_does_harm() {
         };
         let all = [prologue, messages].concat();
         play(&all, kind, &closer);
-        prop_assert_eq!(held(&closer), before);
+        nothing_is_left();
         play_over_socket(&all, kind, &closer);
-        prop_assert_eq!(held(&closer), before);
+        nothing_is_left();
     });
 }
