@@ -1,4 +1,7 @@
 //! Network namespaces for tests against the host kernel.
+//!
+//! What a port has closed may be there for a moment longer: a program that another test is just starting
+//! has all descriptors of this process until it runs. So tests wait for that.
 
 use std::fs::File;
 use std::net::UdpSocket;
@@ -42,8 +45,8 @@ pub(crate) fn ip(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Makes a pair of virtual Ethernet interfaces, `rw0` and `rw1`, both switched on. The kernel
-/// sends nothing of its own there.
+/// Makes a pair of virtual Ethernet interfaces, `rw0` and `rw1`, both switched on, with a link. The
+/// kernel sends nothing of its own there.
 pub(crate) fn veth_pair(mtu: u16) {
     veth_pair_of_queues(mtu, 1);
 }
@@ -58,6 +61,10 @@ pub(crate) fn veth_pair_of_queues(mtu: u16, queues: usize) {
         let _ = std::fs::write(path, "1");
         ip(&format!("link set {name} addrgenmode none"));
         ip(&format!("link set {name} up"));
+    }
+    // The kernel notes that they are when it has the time.
+    for name in ["rw0", "rw1"] {
+        wait_for("a link", || ip(&format!("-o link show {name}")).contains("state UP"));
     }
 }
 
@@ -74,6 +81,13 @@ pub(crate) fn open(device: &str) -> Result<OpenPort, Error> {
 
 pub(crate) fn open_port(device: &str) -> OpenPort {
     open(device).unwrap()
+}
+
+/// The same, of an interface that has a link or is about to.
+pub(crate) fn open_port_with_link(device: &str) -> OpenPort {
+    let port = open_port(device);
+    wait_for("a link", || port.port.control().link().up);
+    port
 }
 
 pub(crate) fn refusal(device: &str) -> String {
@@ -194,20 +208,28 @@ pub(crate) fn detail(port: &OpenPort, name: &str) -> String {
 
 /// That a port waits for `rw0`: it carries nothing and wakes nobody.
 fn check_waiting(port: &mut OpenPort) {
-    let shown = detail(port, "interface");
-    assert!(shown.starts_with("waiting for 'rw0': there is no such interface"), "{shown}");
-    for queue in &mut port.rx {
-        queue.disarm();
-        assert!(queue.rx_burst(BURST).frames().is_empty());
-        assert!(queue.arm() && !is_readable_within(queue, Duration::ZERO));
-    }
+    // It may have been seen to be down before it was gone.
+    wait_for("the port waits", || {
+        detail(port, "interface").starts_with("waiting for 'rw0': there is no such interface")
+    });
+    port.rx.iter_mut().for_each(check_quiet);
     assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
     assert!(!port.tx[0].is_ready() && !port.port.control().link().up);
 }
 
+/// That nothing comes, and that whoever sleeps is not woken for ever: once it may be, to see that the
+/// interface has gone.
+pub(crate) fn check_quiet(queue: &mut RxQueue) {
+    wait_for("nobody is woken any more", || {
+        queue.disarm();
+        assert!(queue.rx_burst(BURST).frames().is_empty());
+        queue.arm() && !is_readable_within(queue, Duration::ZERO)
+    });
+}
+
 /// That frames pass between a port on `rw0` and `rw1`; the first one wakes a sleeping worker.
 fn check_passing(port: &mut OpenPort, round: usize) {
-    let mut other = open_port("af-packet:rw1");
+    let mut other = open_port_with_link("af-packet:rw1");
     let bytes = frame(round, 100);
     assert_eq!(other.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
     let woken = port.rx.iter().any(|queue| is_readable_within(queue, PATIENCE));
@@ -232,7 +254,8 @@ pub(crate) fn check_interface_that_comes_and_goes(device: &str) {
         round += 1;
         assert_eq!(detail(port, "interface"), "rw0");
         assert_eq!(port.port.control().mtu(), 1400, "it gets what was asked for");
-        assert!(ip("-d -o link show rw0").contains("promiscuity 1"));
+        let shows = |part| ip("-d -o link show rw0").contains(part);
+        wait_for("it is promiscuous once", || shows("promiscuity 1"));
         check_passing(port, round);
         assert!(port.rx[0].arm());
     };
@@ -251,7 +274,7 @@ pub(crate) fn check_interface_that_comes_and_goes(device: &str) {
     let elsewhere = Elsewhere::new();
     ip(&format!("link set rw0 netns {}", elsewhere.path()));
     goes(&mut port);
-    assert!(!elsewhere.ip("-d -o link show rw0").contains("xdp"), "a program is left over");
+    wait_for("no program is left over", || !elsewhere.ip("-d -o link show rw0").contains("xdp"));
     elsewhere.ip(&format!("link set rw0 netns {}", namespace()));
     ip("link set rw0 addrgenmode none up");
     comes(&mut port);
@@ -286,6 +309,9 @@ pub(crate) fn is_experimental(frame: &Frame<'_>) -> bool {
 
 /// Sends frames of all `lengths`, many times over, and checks that they arrive as they are.
 pub(crate) fn send_and_compare(from: &mut OpenPort, to: &mut OpenPort, lengths: &[usize]) {
+    for port in [&*from, &*to] {
+        wait_for("a link", || port.port.control().link().up);
+    }
     for round in 0..40 {
         let frames: Vec<Vec<u8>> = lengths.iter().map(|len| frame(round + len, *len)).collect();
         for chunk in frames.chunks(8) {

@@ -11,8 +11,8 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::testing::{
     PATIENCE, check_interface_that_comes_and_goes, frame, host_socket, in_namespace, ip,
-    is_experimental, is_readable_within, is_udp, open_port, receive_where, refusal,
-    send_and_compare, veth_pair,
+    is_experimental, is_readable_within, is_udp, open_port, open_port_with_link, receive_where,
+    refusal, send_and_compare, veth_pair,
 };
 
 #[test]
@@ -217,7 +217,7 @@ fn a_link_that_goes_down_wakes_a_sleeper_once() {
         assert_eq!(port.port.stats().tx_total().dropped_for(DropReason::LinkDown), 1);
         ip("link set rw0 up");
         assert_eq!(events.recv_timeout(PATIENCE), Ok(PortEvent::LinkChanged));
-        let mut other = open_port("af-packet:rw1");
+        let mut other = open_port_with_link("af-packet:rw1");
         assert_eq!(other.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
         assert_eq!(receive_where(&mut port.rx[0], 1, is_experimental), [bytes]);
     });

@@ -45,12 +45,13 @@ pub(super) fn attach(
 ) -> Result<Attached, NotOpened> {
     let (map, program) = load(queues)?;
     let put = |hook| {
-        // A process that was killed may not be all gone yet.
+        // A process that was killed may not be all gone yet. Its program at the other hook is one that
+        // exists, and not one that makes this one busy.
         let attempt = || {
             bpf::attach(program.as_fd(), interface.index, hook)
                 .map_err(|cause| cause.raw_os_error().unwrap_or(libc::EIO))
         };
-        patiently(patience, &libc::EBUSY, attempt)
+        patiently(patience, |cause| is_occupied(*cause), attempt)
     };
     let (link, hook) = match (mode, put(first_hook(mode))) {
         (_, Ok(link)) => (link, first_hook(mode)),

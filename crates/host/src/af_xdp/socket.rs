@@ -236,7 +236,7 @@ fn bind_patiently(fd: &OwnedFd, plan: &Plan) -> io::Result<bool> {
     let pieces = SocketAddrXdpFlags::XDP_USE_SG;
     let bind_with = |flags| {
         let address = SocketAddrXdp::new(flags, plan.ifindex, plan.queue);
-        patiently(plan.patience, &Errno::BUSY, || bind(fd, &address))
+        patiently(plan.patience, |cause| *cause == Errno::BUSY, || bind(fd, &address))
     };
     match bind_with(wanted | pieces) {
         Ok(()) => Ok(true),
@@ -246,17 +246,17 @@ fn bind_patiently(fd: &OwnedFd, plan: &Plan) -> io::Result<bool> {
     }
 }
 
-/// Tries again for a while where something is `busy`: what a process that was killed has left
-/// goes away by itself.
-pub(super) fn patiently<T, E: PartialEq>(
+/// Tries again for a while where an error says that something is in use: what a process that was killed
+/// has left goes away by itself.
+pub(super) fn patiently<T, E>(
     patience: Duration,
-    busy: &E,
+    is_busy: impl Fn(&E) -> bool,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let deadline = Instant::now() + patience;
     loop {
         match attempt() {
-            Err(error) if error == *busy && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(PAUSE),
             result => return result,
         }
     }

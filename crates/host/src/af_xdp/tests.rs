@@ -11,7 +11,7 @@ use super::*;
 use crate::testing::{
     PATIENCE, check_interface_that_comes_and_goes, detail, events_of, frame, host_socket,
     in_namespace, ip, is_experimental, is_readable_within, is_udp, open_port, receive_where,
-    refusal, send_and_compare, veth_pair, veth_pair_of_queues, wait_for_link,
+    refusal, send_and_compare, veth_pair, veth_pair_of_queues, wait_for, wait_for_link,
 };
 
 const ORDINARY: [usize; 9] = [14, 60, 64, 65, 128, 999, 1400, 1514, 1518];
@@ -146,6 +146,7 @@ fn the_link_is_followed() {
         assert_eq!(port.port.stats().tx_total().dropped_for(DropReason::LinkDown), 1);
         ip("link set rw1 up");
         assert_eq!(events.recv_timeout(PATIENCE), Ok(PortEvent::LinkChanged));
+        wait_for_link(&port, &events, true);
         let mut other = open_port("af-packet:rw1");
         assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
         assert_eq!(receive_where(&mut other.rx[0], 1, is_experimental), [bytes]);
@@ -177,7 +178,7 @@ fn the_interface_is_as_before_when_the_port_is_closed() {
         control.set_promiscuous(false).unwrap();
         control.set_mtu(1450).unwrap();
         assert_eq!((control.mtu(), control.promiscuous()), (1450, false));
-        assert!(ip("-d -o link show rw0").contains("promiscuity 0"));
+        wait_for("nobody wants all", || ip("-d -o link show rw0").contains("promiscuity 0"));
         let names = control.extended_stats().into_iter().map(|(name, _)| name);
         assert!(names.into_iter().any(|name| name == "rx_q0_xdp_fill_ring_empty"));
 
@@ -186,11 +187,10 @@ fn the_interface_is_as_before_when_the_port_is_closed() {
         assert_eq!(rx[0].rx_burst(BURST).frames().len(), 0);
         assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
         drop((rx, tx));
-        let after = ip("-d -o link show rw0");
         for part in ["mtu 1500", "02:00:00:00:00:07", "promiscuity 0", "state DOWN"] {
-            assert!(after.contains(part), "{part}: {after}");
+            wait_for(part, || ip("-d -o link show rw0").contains(part));
         }
-        assert!(!after.contains("xdp"), "{after}");
+        wait_for("the program is gone", || !ip("-d -o link show rw0").contains("xdp"));
         assert!(strips());
     });
 }
@@ -209,7 +209,7 @@ fn an_interface_that_has_a_program_is_refused() {
         drop(open_port("af-xdp:rw0"));
         let error = refusal("af-xdp:rw0,mode=zero-copy");
         assert!(error.contains("cannot do zero-copy; use mode=copy"), "{error}");
-        assert!(!ip("link show rw0").contains("xdp"), "a program is left over");
+        wait_for("no program is left over", || !ip("link show rw0").contains("xdp"));
     });
 }
 
