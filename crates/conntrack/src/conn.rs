@@ -15,8 +15,9 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::beside::{Beside, Control, Translated};
 use crate::dissect::Seen;
-use crate::nat::NatEnd;
+use crate::helper::Helper;
 use crate::state::{Request, State, Translation};
 use crate::tcp::{self, Scale, Segment, Side, TcpState, Verdict};
 use crate::timeout::{Policy, Stage};
@@ -101,8 +102,8 @@ struct Labels {
 pub(crate) struct Conn {
     /// Of its first packet.
     pub(crate) original: Tuple,
-    /// What its packets are translated to; few have that.
-    nat: Option<Box<Translated>>,
+    /// What its packets are translated to, and whom it has to do with; few have that.
+    beside: Option<Box<Beside>>,
     /// When it ends if nothing more comes, in milliseconds.
     end: AtomicU64,
     /// How long it is kept.
@@ -112,25 +113,6 @@ pub(crate) struct Conn {
     progress: Progress,
     labels: Labels,
     lock: Mutex<()>,
-}
-
-/// What is translated of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Translated {
-    /// Of the packets that come back.
-    pub(crate) reply: Tuple,
-    /// The end that is another one.
-    pub(crate) end: NatEnd,
-}
-
-impl Translated {
-    /// What is said of a packet that was translated.
-    pub(crate) const fn state(&self, is_reply: bool) -> State {
-        match (self.end, is_reply) {
-            (NatEnd::Source, false) | (NatEnd::Destination, true) => State::SOURCE_NAT,
-            (NatEnd::Source, true) | (NatEnd::Destination, false) => State::DESTINATION_NAT,
-        }
-    }
 }
 
 /// What a packet is to a connection.
@@ -157,11 +139,30 @@ pub struct Entry {
     pub label: u128,
     /// The states of both sides, of TCP, that of the first packet first.
     pub tcp: Option<[TcpState; 2]>,
+    /// Who looks at what its packets carry.
+    pub helper: Option<Helper>,
+    /// The first packet of the connection that has announced it, if one has.
+    pub master: Option<Tuple>,
+}
+
+/// What is said of a packet by what few connections have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'c> {
+    pub(crate) state: State,
+    /// The first packet of its connection, or of that which has announced it.
+    pub(crate) original: &'c Tuple,
+    /// Who has to look at it.
+    pub(crate) listener: Option<Helper>,
 }
 
 impl Conn {
     /// One that begins with this packet.
-    pub(crate) fn new(seen: &Seen, nat: Option<Translated>, policy: Arc<Policy>, now: u64) -> Self {
+    pub(crate) fn new(
+        seen: &Seen,
+        beside: Option<Box<Beside>>,
+        policy: Arc<Policy>,
+        now: u64,
+    ) -> Self {
         let (progress, stage) = match (&seen.segment, seen.tuple.is_icmp()) {
             (Some(segment), _) => {
                 let sides = tcp::begin(segment);
@@ -172,7 +173,7 @@ impl Conn {
         };
         Self {
             original: seen.tuple,
-            nat: nat.map(Box::new),
+            beside,
             end: AtomicU64::new(policy.end(stage, now)),
             policy,
             is_over: AtomicBool::new(false),
@@ -182,14 +183,24 @@ impl Conn {
         }
     }
 
+    /// What is translated of it.
+    pub(crate) fn translated(&self) -> Option<&Translated> {
+        self.beside.as_ref()?.nat.as_ref()
+    }
+
+    /// What its packets have announced, if they are looked at.
+    pub(crate) fn control(&self) -> Option<MutexGuard<'_, Control>> {
+        self.beside.as_ref()?.control()
+    }
+
     /// The ends of its packets that come back.
     pub(crate) fn reply(&self) -> Tuple {
-        self.nat.as_ref().map_or_else(|| self.original.reversed(), |nat| nat.reply)
+        self.translated().map_or_else(|| self.original.reversed(), |nat| nat.reply)
     }
 
     /// The same, if it is not found by the ends of those that go there.
     pub(crate) fn other_key(&self) -> Option<Tuple> {
-        let key = self.nat.as_ref()?.reply.canonical();
+        let key = self.translated()?.reply.canonical();
         (key != self.original.canonical()).then_some(key)
     }
 
@@ -200,7 +211,7 @@ impl Conn {
         if self.original == *tuple {
             return Some(false);
         }
-        match &self.nat {
+        match self.translated() {
             None => (self.original == tuple.reversed()).then_some(true),
             Some(nat) => self.translated_way(nat, tuple, is_translated),
         }
@@ -218,13 +229,26 @@ impl Conn {
         }
     }
 
-    /// What is said of a packet that is translated, if it is.
+    /// What is said of a packet that is this to the connection.
     #[inline]
-    pub(crate) fn nat_state(&self, request: &Request, is_reply: bool) -> State {
-        match &self.nat {
-            Some(nat) if request.nat.is_some() || request.is_translated => nat.state(is_reply),
-            _ => State::default(),
+    pub(crate) fn told(&self, state: State, request: &Request, is_reply: bool) -> Told<'_> {
+        match &self.beside {
+            None => Told { state, original: &self.original, listener: None },
+            Some(beside) => Told {
+                state: state | beside.state(state, request, is_reply),
+                original: beside.master.as_deref().unwrap_or(&self.original),
+                listener: beside.listener(state),
+            },
         }
+    }
+
+    /// A packet with its numbers as they were sent, if those of the connection are changed on their way.
+    #[inline]
+    pub(crate) fn as_sent(&self, seen: &Seen, request: &Request, is_reply: bool) -> Option<Seen> {
+        let beside = self.beside.as_ref()?;
+        let (control, segment) = beside.control().zip(seen.segment)?;
+        let segment = control.numbers.as_sent(&segment, is_reply, request.is_translated);
+        Some(Seen { segment: Some(segment), ..*seen })
     }
 
     /// How a packet is translated, if it is to be.
@@ -234,7 +258,7 @@ impl Conn {
         request: &Request,
         is_reply: bool,
     ) -> Option<Translation> {
-        let (nat, _) = self.nat.as_ref().zip(request.nat)?;
+        let (nat, _) = self.translated().zip(request.nat)?;
         let after = if is_reply { self.original.reversed() } else { nat.reply.reversed() };
         let before = seen.tuple;
         (before != after).then_some(Translation { before, after, is_error: seen.is_related })
@@ -359,6 +383,17 @@ impl Conn {
         read()
     }
 
+    /// Takes over mark and label of the one that has announced it.
+    pub(crate) fn inherit(&self, master: &Self) {
+        let (mark, label) = master.labels();
+        let all = Request {
+            mark: Some((mark, u32::MAX)),
+            label: Some((label, u128::MAX)),
+            ..Request::default()
+        };
+        self.write_labels(&all);
+    }
+
     /// Writes what is asked for; returns what mark and label are then.
     pub(crate) fn write_labels(&self, request: &Request) -> (u32, u128) {
         let write = |(mark, label): (u32, u128)| {
@@ -393,7 +428,12 @@ impl Conn {
             Progress::Icmp(_) | Progress::Other(_) => None,
         };
         let left = self.end.load(Relaxed).saturating_sub(now);
-        Entry { original: self.original, reply: self.reply(), left, mark, label, tcp }
+        let (helper, master) = match &self.beside {
+            Some(beside) => (beside.helper, beside.master.as_deref().copied()),
+            None => (None, None),
+        };
+        let (original, reply) = (self.original, self.reply());
+        Entry { original, reply, left, mark, label, tcp, helper, master }
     }
 }
 

@@ -4,6 +4,7 @@
 //! contradicts itself is of no connection.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use packet::headers::tcp::TcpFlags;
 use packet::headers::{Icmp, IpProtocol, Ipv4, Ipv6, Tcp, Udp};
@@ -79,7 +80,22 @@ pub fn dissect(ether_type: u16, bytes: &[u8], len: usize, zone: u16) -> Option<S
     Look { zone }.transport(&network)
 }
 
-/// The same of a packet that came in fragments, of which `bytes` are the first one and `len` is how many
+/// What a packet of TCP or UDP carries, as far as it is among `bytes`: where that begins in them, and where
+/// it ends.
+#[must_use]
+pub fn carried(ether_type: u16, bytes: &[u8]) -> Option<Range<usize>> {
+    let network = Network::parse(ether_type, bytes)?;
+    let header_len = match network.protocol {
+        IpProtocol::TCP => usize::from(*network.payload.get(12)? >> 4) * 4,
+        IpProtocol::UDP => 8,
+        _ => return None,
+    };
+    let start = network.len.checked_sub(network.payload_len)?.checked_add(header_len)?;
+    let end = network.len.min(bytes.len());
+    (start <= end && !network.is_fragment).then_some(start..end)
+}
+
+/// What says which connection a packet is of that came in fragments, of which `bytes` are the first one and `len` is how many
 /// there would be without fragments.
 ///
 /// `None` also where that is a fragment of something else: whose ports these are, only a first one says.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::conn::{Conn, Outcome};
 use crate::dissect::Seen;
+use crate::expect::Expected;
+use crate::helper::{Overheard, overhear};
 use crate::state::{Request, State, Tracked, Translation};
 use crate::table::{Begun, Conntrack};
 
@@ -139,16 +141,18 @@ impl Lane {
         if !seen.can_begin() {
             return invalid;
         }
-        let new = Tracked { state: State::NEW | State::TRACKED, ..invalid };
-        let begun = if request.commit { self.all.begin(hash, seen, request, now) } else { None };
-        match begun {
+        let expected = self.all.expected(seen, now);
+        let new = new(seen, request.zone, expected.as_ref());
+        let begin = || self.all.begin((hash, expected), seen, request, now);
+        match if request.commit { begin() } else { None } {
             None => new,
             Some(Begun::Now(conn)) => {
                 let (mark, label) = conn.write_labels(request);
-                let state = new.state | conn.nat_state(request, false);
+                let told = conn.told(new.state, request, false);
+                let new = Tracked { state: told.state, mark, label, helper: told.listener, ..new };
                 take(&conn, false);
                 self.put(hash, conn);
-                Tracked { state, mark, label, ..new }
+                new
             }
             Some(Begun::Was(conn)) => met(&self.all, &conn).unwrap_or(invalid),
         }
@@ -182,6 +186,17 @@ impl Lane {
         (self.made, self.hand) = (0, 0);
     }
 
+    /// Has a helper look at what a packet carries whose connection is known to have one; `seen`, `request`
+    /// and `now` are those that it was tracked with.
+    #[cold]
+    pub fn overhear(&self, seen: &Seen, request: &Request, carried: &[u8], now: u64) -> Overheard {
+        let hash = seen.tuple.hash(self.all.seed());
+        let found = self.all.find(hash, &seen.tuple, request.is_translated, now);
+        found
+            .and_then(|conn| overhear(&self.all, &conn, (seen, request, carried), now))
+            .unwrap_or_default()
+    }
+
     /// Lets go of connections that are over by `now`, whose memory stays in use as long as they are at
     /// hand. It looks at some of them, and at the others when it is called again.
     pub fn tidy(&mut self, now: u64) {
@@ -195,6 +210,15 @@ impl Lane {
         }
         self.hand = if end < self.sets.len() { end } else { 0 };
     }
+}
+
+/// What is said of a packet that begins a connection, or would.
+pub(crate) fn new(seen: &Seen, zone: u16, expected: Option<&Expected>) -> Tracked {
+    let new = State::NEW | State::TRACKED;
+    let none = Tracked { original: Some(seen.tuple), ..Tracked::invalid(zone) };
+    let Some(Expected { master, .. }) = expected else { return Tracked { state: new, ..none } };
+    let (mark, label) = master.labels();
+    Tracked { state: new | State::RELATED, mark, label, original: Some(master.original), ..none }
 }
 
 #[inline]
@@ -216,12 +240,15 @@ fn meet(
         return None;
     }
     let checks = all.checks_sequences();
+    let sent = conn.as_sent(seen, request, is_reply);
+    let seen = sent.as_ref().unwrap_or(seen);
     let Outcome::State(state) = conn.track(seen, is_reply, checks, now) else { return None };
     let is_written = request.mark.is_some() || request.label.is_some();
     let (mark, label) = match is_written && state != State::INVALID {
         true => conn.write_labels(request),
         false => conn.labels(),
     };
-    let state = state | State::TRACKED | conn.nat_state(request, is_reply);
-    Some(Tracked { state, zone: request.zone, mark, label, original: Some(conn.original) })
+    let told = conn.told(state | State::TRACKED, request, is_reply);
+    let (state, original, helper) = (told.state, Some(*told.original), told.listener);
+    Some(Tracked { state, zone: request.zone, mark, label, original, helper })
 }

@@ -8,6 +8,11 @@
 //! - `fragments`: those that wait until all of their packet are there
 //! - `timeout`: how long connections are kept
 //! - `conn`: a connection
+//! - `beside`: what few connections have
+//! - `helper`: protocols whose connections announce others
+//! - `ftp`: what packets of FTP announce
+//! - `expect`: connections that are announced
+//! - `numbers`: sequence numbers of packets that become longer or shorter
 //! - `shard`: a part of all connections
 //! - `zones`: how many connections zones may have
 //! - `table`: all connections
@@ -43,11 +48,16 @@
 
 #![forbid(unsafe_code)]
 
+mod beside;
 mod conn;
 mod dissect;
+mod expect;
 mod fragments;
+mod ftp;
+mod helper;
 mod lane;
 mod nat;
+mod numbers;
 mod shard;
 mod state;
 mod table;
@@ -57,12 +67,14 @@ mod tuple;
 mod zones;
 
 pub use conn::Entry;
-pub use dissect::{Seen, dissect};
+pub use dissect::{Seen, carried, dissect};
 pub use fragments::{
     Fate, Fragment, FragmentCounts, FragmentStatus, FragmentVersion, Fragments, Refused, Way, Whole,
 };
+pub use helper::{Helper, Overheard};
 pub use lane::Lane;
 pub use nat::{Nat, NatEnd};
+pub use numbers::{Adjustment, Replacement, Skew};
 pub use state::{Request, State, Tracked, Translation};
 pub use table::{Conntrack, DEFAULT_LIMIT};
 pub use tcp::{Segment, TcpState};

@@ -2,6 +2,7 @@
 
 use std::ops::BitOr;
 
+use crate::helper::Helper;
 use crate::nat::Nat;
 use crate::tuple::Tuple;
 
@@ -14,7 +15,8 @@ impl State {
     pub const NEW: Self = Self(0x01);
     /// It is of one that has been seen in both directions.
     pub const ESTABLISHED: Self = Self(0x02);
-    /// It is not of the connection, but came of it: an error that somebody reports.
+    /// It came of another connection: an error that somebody reports, or one of a connection that the other
+    /// one has announced.
     pub const RELATED: Self = Self(0x04);
     /// It goes the way that the first packet did not go.
     pub const REPLY: Self = Self(0x08);
@@ -54,15 +56,17 @@ pub struct Tracked {
     /// The connection's label.
     pub label: u128,
     /// The connection's first packet, or that of one that would begin with this packet; `None` where it
-    /// cannot be of any.
+    /// cannot be of any. Where another connection has announced this one: the first packet of that.
     pub original: Option<Tuple>,
+    /// Who has to look at what it carries, before it goes on ([`Lane::overhear`](crate::Lane::overhear)).
+    pub helper: Option<Helper>,
 }
 
 impl Tracked {
     /// A packet that cannot be of any connection.
     pub(crate) const fn invalid(zone: u16) -> Self {
         let state = State(State::INVALID.0 | State::TRACKED.0);
-        Self { state, zone, mark: 0, label: 0, original: None }
+        Self { state, zone, mark: 0, label: 0, original: None, helper: None }
     }
 }
 
@@ -81,6 +85,8 @@ pub struct Request {
     pub label: Option<(u128, u128)>,
     /// How its addresses are translated.
     pub nat: Option<Nat>,
+    /// Who looks at what packets of one carry that begins.
+    pub helper: Option<Helper>,
     /// The packet was translated in this zone before, and is not again.
     pub is_translated: bool,
 }

@@ -6,13 +6,17 @@ use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::conn::{Conn, Entry, Translated};
+use crate::beside::{Beside, Translated};
+use crate::conn::{Conn, Entry};
 use crate::dissect::Seen;
+use crate::expect::{Expectations, Expected, announced};
 use crate::fragments::Fragments;
+use crate::helper::Helper;
+use crate::lane::new;
 use crate::nat::{Chances, Tries};
 use crate::shard::Shard;
 use crate::state::{Request, State, Tracked, Translation};
-use crate::timeout::{Policies, Timeouts};
+use crate::timeout::{Policies, Policy, Timeouts};
 use crate::tuple::Tuple;
 use crate::zones::{ZoneLimit, Zones};
 
@@ -36,6 +40,7 @@ pub struct Conntrack {
     policies: Policies,
     zones: Zones,
     fragments: Fragments,
+    expectations: Expectations,
     count: AtomicUsize,
     limit: AtomicUsize,
     /// Whether sequence numbers of TCP are checked.
@@ -63,6 +68,7 @@ impl Conntrack {
             policies: Policies::new(timeouts),
             zones: Zones::default(),
             fragments: Fragments::default(),
+            expectations: Expectations::default(),
             count: AtomicUsize::new(0),
             limit: AtomicUsize::new(DEFAULT_LIMIT),
             checks: AtomicBool::new(true),
@@ -106,8 +112,9 @@ impl Conntrack {
             (false, _) => State::ESTABLISHED | reply,
         };
         let (mark, label) = conn.labels();
-        let state = state | State::TRACKED | conn.nat_state(request, is_reply);
-        let tracked = Tracked { state, zone, mark, label, original: Some(conn.original) };
+        let told = conn.told(state | State::TRACKED, request, is_reply);
+        let (state, original) = (told.state, Some(*told.original));
+        let tracked = Tracked { state, zone, mark, label, original, helper: None };
         (tracked, conn.translation(seen, request, is_reply))
     }
 
@@ -117,9 +124,10 @@ impl Conntrack {
         if !seen.can_begin() {
             return (invalid, None);
         }
-        let new = State::NEW | State::TRACKED;
-        let Some((nat, tries)) = self.tries(&seen.tuple, request) else {
-            return (Tracked { state: new, ..invalid }, None);
+        let expected = self.expected(seen, now);
+        let new = new(seen, request.zone, expected.as_ref());
+        let Some((nat, tries)) = self.tries(&seen.tuple, request, expected.as_ref()) else {
+            return (new, None);
         };
         let is_free = |reply: &Tuple| {
             self.shard(reply.hash(self.seed)).is_some_and(|shard| !shard.is_taken(reply, now))
@@ -129,13 +137,18 @@ impl Conntrack {
         let before = seen.tuple;
         let after = after.filter(|after| *after != before);
         let translation = after.map(|after| Translation { before, after, is_error: false });
-        (Tracked { state: new | of_nat, ..invalid }, translation)
+        (Tracked { state: new.state | of_nat, ..new }, translation)
     }
 
     /// Fragments that wait until all of their packet are there.
     #[must_use]
     pub const fn fragments(&self) -> &Fragments {
         &self.fragments
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn expectations(&self) -> &Expectations {
+        &self.expectations
     }
 
     /// How many connections there are. Those that are over count until they are swept.
@@ -218,6 +231,7 @@ impl Conntrack {
     /// goes on from there when it is called again; returns how many have ended.
     pub fn sweep(&self, now: u64, most: usize) -> usize {
         self.fragments.sweep(now);
+        self.expectations.sweep(now);
         let (mut ended, mut looked_at, mut shards) = (0, 0, 0);
         while looked_at < most && shards < SHARDS {
             let at = self.hand.load(Relaxed) % SHARDS;
@@ -370,9 +384,37 @@ impl Conntrack {
         gone.iter().for_each(|conn| self.forget(conn));
     }
 
-    /// What is tried for the ends of a connection that begins, if it is to be translated.
-    fn tries(&self, original: &Tuple, request: &Request) -> Option<(Translated, Tries)> {
-        let nat = request.nat.as_ref()?;
+    /// What is known of a packet of no connection, if it was expected.
+    pub(crate) fn expected(&self, seen: &Seen, now: u64) -> Option<Expected> {
+        self.expectations.find(&seen.tuple, now)
+    }
+
+    /// Has a connection be expected that a packet of this one has announced, as one that goes to a port;
+    /// returns whether that can be.
+    pub(crate) fn expect(
+        &self,
+        master: &Arc<Conn>,
+        (is_reply, port): (bool, Option<u16>),
+        now: u64,
+    ) -> bool {
+        let Some(next) = announced(master, is_reply, port) else { return false };
+        if !self.expectations.add(master, next, now) {
+            return false;
+        }
+        let oldest = master.control().and_then(|mut control| control.expect(next.0));
+        oldest.iter().for_each(|oldest| self.expectations.remove(oldest));
+        true
+    }
+
+    /// What is tried for the ends of a connection that begins, if it is to be translated. One that was
+    /// expected is translated as the one that has announced it.
+    fn tries(
+        &self,
+        original: &Tuple,
+        request: &Request,
+        expected: Option<&Expected>,
+    ) -> Option<(Translated, Tries)> {
+        let nat = &request.nat.map(|nat| expected.map_or(nat, |expected| expected.nat))?;
         let tries = nat.tries(original, self.chances.of(original, nat))?;
         Some((Translated { reply: *original, end: nat.end? }, tries))
     }
@@ -381,27 +423,32 @@ impl Conntrack {
     /// there is no room, or no other ends for it are free.
     pub(crate) fn begin(
         &self,
-        hash: u64,
+        (hash, expected): (u64, Option<Expected>),
         seen: &Seen,
         request: &Request,
         now: u64,
     ) -> Option<Begun> {
         let mut gone = Vec::new();
-        let begun = match self.tries(&seen.tuple, request) {
+        let tries = self.tries(&seen.tuple, request, expected.as_ref());
+        let first = First { seen, helper: request.helper, master: expected.map(|own| own.master) };
+        let begun = match tries {
             None => {
                 let mut shard = self.shard(hash)?;
-                Some(self.begin_in(&mut shard, (seen, None), now, &mut gone))
+                Some(self.begin_in(&mut shard, (&first, None), now, &mut gone))
             }
             Some((nat, mut tries)) => {
                 let begun = tries.find_map(|reply| {
                     let nat = Translated { reply, ..nat };
-                    self.begin_translated(hash, (seen, nat), now, &mut gone)
+                    self.begin_translated(hash, (&first, nat), now, &mut gone)
                 });
                 // The one by which they are taken may be this one, that another worker has begun meanwhile.
                 begun.or_else(|| Some(self.find(hash, &seen.tuple, false, now).map(Begun::Was)))
             }
         };
         gone.iter().for_each(|conn| self.unlink(conn));
+        if first.master.is_some() && matches!(begun, Some(Some(Begun::Now(_)))) {
+            self.expectations.came(&seen.tuple);
+        }
         begun?
     }
 
@@ -409,7 +456,7 @@ impl Conntrack {
     fn begin_translated(
         &self,
         hash: u64,
-        (seen, nat): (&Seen, Translated),
+        (first, nat): (&First<'_>, Translated),
         now: u64,
         gone: &mut Vec<Arc<Conn>>,
     ) -> Option<Option<Begun>> {
@@ -426,7 +473,7 @@ impl Conntrack {
             if is_taken {
                 return None;
             }
-            let begun = self.begin_in(shard, (seen, Some(nat)), now, gone);
+            let begun = self.begin_in(shard, (first, Some(nat)), now, gone);
             if let Some(Begun::Now(conn)) = &begun
                 && let Some(key) = conn.other_key()
             {
@@ -440,10 +487,11 @@ impl Conntrack {
     fn begin_in(
         &self,
         shard: &mut Shard,
-        (seen, nat): (&Seen, Option<Translated>),
+        (first, nat): (&First<'_>, Option<Translated>),
         now: u64,
         gone: &mut Vec<Arc<Conn>>,
     ) -> Option<Begun> {
+        let First { seen, .. } = *first;
         if let Some(conn) = shard.find(&seen.tuple, false, now) {
             return Some(Begun::Was(Arc::clone(conn)));
         }
@@ -471,9 +519,28 @@ impl Conntrack {
             give_up(Some(unanswered));
         }
         self.count.fetch_add(1, Relaxed);
-        let conn = Arc::new(Conn::new(seen, nat, self.policies.of(zone), now));
+        let conn = first.conn(nat, self.policies.of(zone), now);
         shard.insert(Arc::clone(&conn));
         Some(Begun::Now(conn))
+    }
+}
+
+/// A packet that begins a connection, and what few of these have.
+struct First<'f> {
+    seen: &'f Seen,
+    helper: Option<Helper>,
+    /// The one that has announced it.
+    master: Option<Arc<Conn>>,
+}
+
+impl First<'_> {
+    fn conn(&self, nat: Option<Translated>, policy: Arc<Policy>, now: u64) -> Arc<Conn> {
+        let Self { seen, helper, master } = self;
+        let original = master.as_ref().map(|master| master.original);
+        let beside = Beside::new(&seen.tuple, nat, *helper, original);
+        let conn = Conn::new(seen, beside, policy, now);
+        master.iter().for_each(|master| conn.inherit(master));
+        Arc::new(conn)
     }
 }
 

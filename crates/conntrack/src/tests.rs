@@ -24,6 +24,7 @@ const COMMIT: Request = Request {
     mark: None,
     label: None,
     nat: None,
+    helper: None,
     is_translated: false,
 };
 const LOOK: Request = Request { commit: false, ..COMMIT };

@@ -134,6 +134,11 @@ impl Tuple {
         }
     }
 
+    /// The same to this port, from any one; `None` where there are no ports.
+    pub(crate) fn expected(&self, port: u16) -> Option<Self> {
+        (!self.is_icmp()).then_some(Self { from: 0, to: port, ..*self })
+    }
+
     /// What stays the same for all connections of whoever it comes from.
     pub(crate) const fn of_client(&self) -> Self {
         Self { destination: [0; 2], from: 0, to: 0, ..*self }

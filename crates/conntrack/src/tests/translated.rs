@@ -55,7 +55,7 @@ fn who_comes_second_has_what_the_first_has_begun() {
     let (all, _) = lane();
     let first = seen(50, (1, 0), (2, 0), 0);
     let snat = commit(nat(NatEnd::Source, (9, 9)));
-    let begin = || all.begin(first.tuple.hash(all.seed()), &first, &snat, 0);
+    let begin = || all.begin((first.tuple.hash(all.seed()), None), &first, &snat, 0);
     assert!(matches!(begin(), Some(Begun::Now(_))));
     assert!(matches!(begin(), Some(Begun::Was(_))));
     assert_eq!(all.count(), 1);

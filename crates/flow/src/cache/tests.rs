@@ -261,7 +261,7 @@ fn numbers_of_paths_are_given_once() {
 
 fn tracked(state: u8, mark: u32) -> Tracked {
     let state = State(state);
-    Tracked { state, zone: 3, mark, label: 0, original: None }
+    Tracked { state, zone: 3, mark, label: 0, original: None, helper: None }
 }
 
 /// The tables' rules, as `ovs-ofctl` writes them.

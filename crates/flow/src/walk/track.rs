@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conntrack::{Nat, NatEnd, Request, State, Tracked};
+use conntrack::{Helper, Nat, NatEnd, Request, State, Tracked};
 use openflow::action::{Ct, CtZone, NatKind};
 use openflow::{Action, Field, PortNo, Subfield};
 
@@ -44,7 +44,8 @@ impl<'w> Walk<'w> {
         let (commit, force) = (ct.commit, ct.force);
         let nat = ct.actions.iter().find_map(nat);
         let is_translated = self.state.key.is_translated_in(zone);
-        let request = Request { zone, commit, force, mark, label, nat, is_translated };
+        let helper = helper(ct.alg);
+        let request = Request { zone, commit, force, mark, label, nat, helper, is_translated };
         self.state.key.clear_connection();
         let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));
         self.emit(Op::Track(Arc::new(Track { request, next }), 0));
@@ -128,6 +129,15 @@ impl<'w> Walk<'w> {
     }
 }
 
+/// Who looks at what packets carry, by the port of the protocol that an action says.
+pub(crate) const fn helper(port: u16) -> Option<Helper> {
+    match port {
+        21 => Some(Helper::Ftp),
+        69 => Some(Helper::Tftp),
+        _ => None,
+    }
+}
+
 /// How addresses are translated, if an action says that.
 fn nat(action: &Action) -> Option<Nat> {
     let Action::Nat(nat) = action else { return None };
@@ -160,7 +170,7 @@ impl Key {
     /// Puts what is known of the packet's connection beside it.
     pub fn set_connection(&mut self, tracked: &Tracked) {
         self.clear_connection();
-        let Tracked { state, zone, mark, label, original } = *tracked;
+        let Tracked { state, zone, mark, label, original, helper: _ } = *tracked;
         self.set(slot::CT_STATE, state.0.into());
         self.set(slot::CT_ZONE, zone.into());
         self.set(slot::CT_MARK, mark.into());

@@ -106,7 +106,7 @@ impl Tracer<'_> {
 
 /// What is done with a connection, in words of a datapath.
 fn said(request: &Request) -> String {
-    let Request { zone, commit, force, mark, label, nat, is_translated: _ } = *request;
+    let Request { zone, commit, force, mark, label, nat, helper, is_translated: _ } = *request;
     let mut parts = Vec::new();
     match (commit, force) {
         (_, true) => parts.push("force_commit".to_owned()),
@@ -123,6 +123,7 @@ fn said(request: &Request) -> String {
         let masked = if mask == u128::MAX { String::new() } else { format!("/{}", hex(mask)) };
         parts.push(format!("label={}{masked}", hex(label & mask)));
     }
+    parts.extend(helper.map(|helper| format!("helper={}", helper.name())));
     parts.extend(nat.as_ref().map(nat::said));
     if parts.is_empty() { "ct".to_owned() } else { format!("ct({})", parts.join(",")) }
 }

@@ -309,7 +309,8 @@ impl Worker {
         for _ in 0..3 {
             let Some((round, frozen)) = rounds.pop() else { break };
             let state = State(if rounds.len() % 2 == 0 { 0x20 } else { 0x21 });
-            let tracked = Tracked { state, zone: 0, mark: 0, label: 0, original: None };
+            let tracked =
+                Tracked { state, zone: 0, mark: 0, label: 0, original: None, helper: None };
             let mut key = *key;
             key.set_connection(&tracked);
             let id = self.cache.find_tracked(round, &mut key).unwrap();

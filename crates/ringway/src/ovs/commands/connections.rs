@@ -66,7 +66,7 @@ pub fn dump(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 }
 
 fn line(entry: &Entry, is_verbose: bool, counts: bool) -> String {
-    let Entry { original, reply, left, mark, label, tcp } = entry;
+    let Entry { original, reply, left, mark, label, tcp, helper, master } = entry;
     let mut text = format!(
         "{},orig=({}),reply=({})",
         protocol(original.protocol()),
@@ -100,6 +100,12 @@ fn line(entry: &Entry, is_verbose: bool, counts: bool) -> String {
             let _ = write!(text, ",protoinfo=(state={})", state(both(*states)));
         }
         None => {}
+    }
+    if let Some(helper) = helper {
+        let _ = write!(text, ",helper={}", helper.name());
+    }
+    if let Some(master) = master.filter(|_| is_verbose) {
+        let _ = write!(text, ",parent=({})", ends(&master));
     }
     text
 }

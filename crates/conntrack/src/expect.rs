@@ -1,0 +1,167 @@
+//! Connections that are expected, since others have announced them.
+//!
+//! Each is expected by its ends but for the port that it comes from, once, for a time, and as long as the
+//! connection is there that has announced it. How many there are is bounded for each of those, and for all.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::conn::Conn;
+use crate::nat::{Nat, NatEnd};
+use crate::tuple::Tuple;
+
+/// Connections that are expected, at most.
+const MOST: usize = 4096;
+
+/// Those that one connection has announced, at most: beyond that, its oldest goes.
+pub(crate) const MOST_OF_ONE: usize = 8;
+
+/// For how long one is expected, in milliseconds: as in Linux.
+const TIME: u64 = 300_000;
+
+/// One that is expected.
+#[derive(Clone, Debug)]
+struct Expectation {
+    master: Weak<Conn>,
+    nat: Nat,
+    /// Until when.
+    end: u64,
+}
+
+/// What is known of a packet that was expected.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub(crate) master: Arc<Conn>,
+    /// How its connection is translated, if that is asked for.
+    pub(crate) nat: Nat,
+}
+
+/// All that are expected.
+#[derive(Debug, Default)]
+pub(crate) struct Expectations {
+    /// How many there are, so that nobody takes the lock where there are none.
+    count: AtomicUsize,
+    all: Mutex<HashMap<Tuple, Expectation>>,
+}
+
+/// By which ends a connection comes that a packet of `master` has announced, and how it is translated.
+/// `None` for the port: that which it came from.
+pub(crate) fn announced(master: &Conn, is_reply: bool, port: Option<u16>) -> Option<(Tuple, Nat)> {
+    let (original, reply) = (master.original, master.reply());
+    let end = master.translated().map(|nat| nat.end);
+    let (packet, own) = if is_reply { (original, reply) } else { (reply, original) };
+    // A connection comes the other way, to where the packet has come from.
+    let key = packet.expected(port.unwrap_or(packet.ports().1))?;
+    let to_sender = if is_reply { NatEnd::Destination } else { NatEnd::Source };
+    let nat = match end {
+        None => Nat { end: Some(NatEnd::Destination), ..Nat::default() },
+        // Its sender is known to the other one by another address.
+        Some(end) if end == to_sender => Nat {
+            end: Some(NatEnd::Destination),
+            addresses: Some((own.source(), own.source())),
+            ports: port.is_none().then_some((own.ports().0, own.ports().0)),
+            ..Nat::default()
+        },
+        Some(_) => Nat {
+            end: Some(NatEnd::Source),
+            addresses: Some((own.destination(), own.destination())),
+            ..Nat::default()
+        },
+    };
+    Some((key, nat))
+}
+
+impl Expectations {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, Expectation>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether none is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Relaxed) == 0
+    }
+
+    /// Expects a connection by its ends; returns whether that can be: not if another connection has
+    /// announced one with the same ends.
+    pub(crate) fn add(&self, master: &Arc<Conn>, (key, nat): (Tuple, Nat), now: u64) -> bool {
+        let mut all = self.lock();
+        let is_own = |own: &Expectation| std::ptr::eq(own.master.as_ptr(), Arc::as_ptr(master));
+        if all.get(&key).is_some_and(|own| !is_own(own) && own.master(now).is_some()) {
+            return false;
+        }
+        if all.len() >= MOST && !all.contains_key(&key) {
+            make_room(&mut all, now);
+        }
+        let end = now.saturating_add(TIME);
+        all.insert(key, Expectation { master: Arc::downgrade(master), nat, end });
+        self.count.store(all.len(), Relaxed);
+        true
+    }
+
+    /// Expects one no more.
+    pub(crate) fn remove(&self, key: &Tuple) {
+        let mut all = self.lock();
+        all.remove(key);
+        self.count.store(all.len(), Relaxed);
+    }
+
+    /// The same of that with these ends, which is there by now.
+    pub(crate) fn came(&self, tuple: &Tuple) {
+        tuple.expected(tuple.ports().1).iter().for_each(|key| self.remove(key));
+    }
+
+    /// What is known of a packet with these ends that is of no connection, if it is expected at `now`.
+    pub(crate) fn find(&self, tuple: &Tuple, now: u64) -> Option<Expected> {
+        if self.is_empty() {
+            return None;
+        }
+        let key = tuple.expected(tuple.ports().1)?;
+        let all = self.lock();
+        let found = all.get(&key)?;
+        Some(Expected { master: found.master(now)?, nat: found.nat })
+    }
+
+    /// Forgets those of which it is known that they will not come any more.
+    pub(crate) fn sweep(&self, now: u64) {
+        if self.is_empty() {
+            return;
+        }
+        let mut all = self.lock();
+        all.retain(|_, own| own.master(now).is_some());
+        if all.is_empty() {
+            *all = HashMap::new();
+        }
+        self.count.store(all.len(), Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl Expectation {
+    /// Who has announced it, if it is still expected.
+    fn master(&self, now: u64) -> Option<Arc<Conn>> {
+        let master = self.master.upgrade()?;
+        (now < self.end && !master.is_over(now)).then_some(master)
+    }
+}
+
+/// Makes room: those go that will not come any more, or else the older half of the zone that has most. So
+/// whoever announces without end has little work done for each.
+fn make_room(all: &mut HashMap<Tuple, Expectation>, now: u64) {
+    all.retain(|_, own| own.master(now).is_some());
+    if all.len() < MOST {
+        return;
+    }
+    let mut zones = HashMap::<u16, Vec<u64>>::new();
+    all.iter().for_each(|(key, own)| zones.entry(key.zone()).or_default().push(own.end));
+    let Some((zone, mut ends)) = zones.into_iter().max_by_key(|(_, ends)| ends.len()) else {
+        return;
+    };
+    ends.sort_unstable();
+    let middle = ends.get(ends.len() / 2).copied().unwrap_or(u64::MAX);
+    all.retain(|key, own| key.zone() != zone || own.end > middle);
+}
