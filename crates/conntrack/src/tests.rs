@@ -1,5 +1,6 @@
 //! All of it together: what packets are said to be, compared with a simple model.
 
+mod related;
 mod translated;
 
 use std::collections::HashMap;
