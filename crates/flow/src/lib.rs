@@ -96,7 +96,7 @@ pub use meters::{
 pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet, Track, Visit};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{OptionField, Pipeline, Port, Tunnelling, VlanLimit};
-pub use rewrite::{rewrite, translate};
+pub use rewrite::{adjust, rewrite, translate};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{
     Change, Command, DEFAULT_LIMIT, Filter, Fragments, LookUps, Miss, Outcome, Refusal, Selector,

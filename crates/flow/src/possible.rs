@@ -6,8 +6,8 @@ use openflow::{Action, Field, Instructions};
 
 use crate::place::place;
 use crate::tables::Refusal;
-use crate::walk::MAX_NESTING;
 use crate::walk::learn::fields;
+use crate::walk::{MAX_NESTING, helper};
 
 /// Checks all actions of a rule.
 pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
@@ -52,11 +52,11 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
     }
 }
 
-/// Connections have marks and labels that are written and addresses that are translated, but no others
-/// are expected.
+/// Connections have marks and labels that are written, addresses that are translated, and helpers for two
+/// protocols.
 fn check_ct(ct: &Ct) -> Result<(), Refusal> {
-    if ct.alg != 0 {
-        return Err(Refusal::Action("ct(alg)"));
+    if ct.alg != 0 && helper(ct.alg).is_none() {
+        return Err(Refusal::Action("ct(alg) of another protocol"));
     }
     if let CtZone::Field(source) = ct.zone {
         check_field(source.field)?;

@@ -1,7 +1,9 @@
 //! Changes of frames as paths tell them: of their bytes, and of the checksums over these.
 
+mod adjust;
 mod translate;
 
+pub use adjust::adjust;
 pub use translate::translate;
 
 use packet::Open;

@@ -54,6 +54,7 @@ use tags::Tags;
 use trace::Tracer;
 
 pub use mpls::labels;
+pub(crate) use track::helper;
 pub use watch::{Kind, Place, Step, Watch};
 pub use write::holds;
 

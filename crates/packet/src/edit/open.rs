@@ -1,5 +1,7 @@
 //! A frame whose head is changed step by step, and sent in between.
 
+use std::ops::Range;
+
 use super::{Editing, Head, ROOM};
 use crate::frame::{Frame, HEAD_CAPACITY, Segment};
 use crate::offload::Offload;
@@ -111,6 +113,23 @@ impl Open<'_> {
         self.head.copy_within(end..self.len, at);
         self.len -= count;
         self.offload = offload;
+        true
+    }
+
+    /// Puts bytes in place of others of the head, behind the headers that an offload may be about. Returns
+    /// whether those were there, and there was room; otherwise nothing is changed.
+    pub fn replace(&mut self, place: Range<usize>, bytes: &[u8]) -> bool {
+        let Range { start, end } = place;
+        let after = start.saturating_add(bytes.len());
+        let len = after.saturating_add(self.len.saturating_sub(end));
+        if start > end || end > self.len || len > ROOM {
+            return false;
+        }
+        self.head.copy_within(end..self.len, after);
+        if let Some(place) = self.head.get_mut(start..after) {
+            place.copy_from_slice(bytes);
+        }
+        self.len = len;
         true
     }
 

@@ -2,9 +2,9 @@
 //! heads.
 
 use arrayvec::ArrayVec;
-use conntrack::Translation;
+use conntrack::{Adjustment, Translation};
 use ethdev::DropReason;
-use flow::{Edit, rewrite, translate};
+use flow::{Edit, adjust, rewrite, translate};
 use packet::{BURST, Open};
 
 use super::run::bits;
@@ -19,6 +19,8 @@ enum Change {
     Edit(u32, Edit),
     /// Each frame of these translations has one of its own.
     Translate(usize, usize),
+    /// The same of these adjustments.
+    Adjust(usize, usize),
 }
 
 /// Changes, one after the other.
@@ -26,6 +28,8 @@ enum Change {
 pub(super) struct Changes {
     list: ArrayVec<Change, MAX_CHANGES>,
     translations: Vec<(u32, Translation)>,
+    /// Those of frames that a helper has looked at.
+    adjustments: Vec<(u32, Adjustment)>,
     /// More of frames is changed than their heads need have.
     pub(super) is_deep: bool,
 }
@@ -52,11 +56,17 @@ impl Changes {
     /// Forgets those behind the first so many.
     pub(super) fn truncate(&mut self, len: usize) {
         self.list.truncate(len);
-        let last = self.list.iter().rev().find_map(|change| match change {
+        let last = |end_of: fn(&Change) -> Option<usize>| self.list.iter().rev().find_map(end_of);
+        let translated = last(|change| match change {
             Change::Translate(_, end) => Some(*end),
-            Change::Edit(..) => None,
+            _ => None,
         });
-        self.translations.truncate(last.unwrap_or(0));
+        let adjusted = last(|change| match change {
+            Change::Adjust(_, end) => Some(*end),
+            _ => None,
+        });
+        self.translations.truncate(translated.unwrap_or(0));
+        self.adjustments.truncate(adjusted.unwrap_or(0));
     }
 
     /// Adds a change of the frames of these bits; returns whether there is room for it.
@@ -71,6 +81,16 @@ impl Changes {
         self.is_deep |= self.last_from(start).iter().any(|(_, translation)| translation.is_error);
         let end = self.translations.len();
         start == end || self.list.try_push(Change::Translate(start, end)).is_ok()
+    }
+
+    /// The same of adjustments, if there are any.
+    pub(super) fn adjust(&mut self, each: impl Iterator<Item = (u32, Adjustment)>) -> bool {
+        let start = self.adjustments.len();
+        self.adjustments.extend(each.take(BURST));
+        let end = self.adjustments.len();
+        // What packets carry is changed.
+        self.is_deep |= start < end;
+        start == end || self.list.try_push(Change::Adjust(start, end)).is_ok()
     }
 
     fn last_from(&self, start: usize) -> &[(u32, Translation)] {
@@ -95,18 +115,34 @@ impl Changes {
                 }
                 Change::Translate(start, end) => {
                     let all = self.translations.get(start..end).unwrap_or_default();
-                    let mut all = all.iter().peekable();
-                    retain(open, alive, |bit, frame| {
-                        while all.next_if(|(own, _)| *own < bit).is_some() {}
-                        let own = all.next_if(|(own, _)| *own == bit);
-                        own.is_none_or(|(_, translation)| translate(translation, frame))
-                    });
+                    retain_each(open, alive, all, translate);
+                    DropReason::Malformed
+                }
+                Change::Adjust(start, end) => {
+                    let all = self.adjustments.get(start..end).unwrap_or_default();
+                    retain_each(open, alive, all, adjust);
                     DropReason::Malformed
                 }
             };
             source.stats.count_drops(reason, before.saturating_sub(open.len()));
         }
     }
+}
+
+/// Changes some of the frames that are alive, each by a change of its own; those have bits in order. Frames stay
+/// for which that could be done.
+fn retain_each<C>(
+    open: &mut ArrayVec<Open<'_>, BURST>,
+    alive: &mut u32,
+    all: &[(u32, C)],
+    change: impl Fn(&C, &mut Open<'_>) -> bool,
+) {
+    let mut all = all.iter().peekable();
+    retain(open, alive, |bit, frame| {
+        while all.next_if(|(own, _)| *own < bit).is_some() {}
+        let own = all.next_if(|(own, _)| *own == bit);
+        own.is_none_or(|(_, how)| change(how, frame))
+    });
 }
 
 /// Has frames that are alive stay if `keep` says so, which has their bits in order.

@@ -11,6 +11,7 @@
 //! - `run`: what a path says is done
 //! - `changes`: what was changed of frames so far
 //! - `track`: connections
+//! - `overhear`: connections that others announce
 //! - `translate`: connections whose addresses are translated
 //! - `gather`: fragments that wait for the rest of their packet
 
@@ -19,6 +20,7 @@ pub(crate) mod enter;
 mod gather;
 mod inlet;
 pub(crate) mod meter;
+mod overhear;
 mod packet_out;
 mod run;
 mod track;

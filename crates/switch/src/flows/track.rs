@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use conntrack::{Conntrack, Seen, Tracked, Translation, dissect};
+use conntrack::{Adjustment, Conntrack, Seen, State, Tracked, Translation, dissect};
 use ethdev::DropReason;
 use flow::{Depth, Key, Track, extract, slot, unpadded};
 use packet::frame::HEAD_CAPACITY;
@@ -43,6 +43,8 @@ pub(super) struct Met {
     left: u32,
     /// Those that are fragments, and wait for others.
     pub(super) fragments: u32,
+    /// How those are to be changed that a helper has looked at, by their places among the frames.
+    adjustments: Vec<(usize, Adjustment)>,
 }
 
 impl Entry<'_> {
@@ -120,6 +122,14 @@ impl Flows {
                 }
                 _ => inner.translated_as(seen.as_ref(), track, manner),
             };
+            let tracked = match tracked.helper {
+                None => tracked,
+                Some(_) => {
+                    let (tracked, how) = inner.overheard(frame, (seen, tracked), track, manner);
+                    met.adjustments.extend(how.map(|how| (met.frames.len(), how)));
+                    tracked
+                }
+            };
             if round != 0 && translation.is_none() {
                 inner.group(&mut met.groups, round, (index, frame), (key, &tracked));
             } else {
@@ -175,6 +185,10 @@ impl Flows {
                 }
                 _ => inner.tracked_as(seen.as_ref(), track, manner),
             };
+            let tracked = match tracked.helper {
+                None => tracked,
+                Some(_) => inner.overheard(frame, (seen, tracked), track, manner).0,
+            };
             if round == 0 {
                 continue;
             }
@@ -194,7 +208,11 @@ impl Flows {
         track: &Track,
         manner: Manner,
     ) -> Option<(Tracked, Option<Translation>)> {
-        Some(self.0.try_borrow_mut().ok()?.translated_as(seen, track, manner))
+        let (tracked, translation) =
+            self.0.try_borrow_mut().ok()?.translated_as(seen, track, manner);
+        // No helper looks at what comes in pieces.
+        let state = tracked.helper.map_or(tracked.state, |_| tracked.state | State::INVALID);
+        Some((Tracked { state, helper: None, ..tracked }, translation))
     }
 
     /// All connections, with the fragments that wait.
@@ -204,6 +222,12 @@ impl Flows {
 }
 
 impl Met {
+    /// How the frame at this place is to be changed, if a helper says so.
+    pub(super) fn adjusted(&self, place: usize) -> Option<Adjustment> {
+        let own = self.adjustments.iter().find(|(own, _)| *own == place);
+        own.map(|(_, how)| how.clone())
+    }
+
     /// Those that have stayed of frames of these bits, where any have not. All paths are found anew then:
     /// others have their numbers.
     pub(super) fn keep(&mut self, before: u32, alive: u32) {

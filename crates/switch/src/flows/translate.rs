@@ -43,7 +43,10 @@ impl<'f> Run<'_, 'f> {
         };
         let first = self.changes.len();
         let each = bits(before).zip(&met.frames).filter_map(|(bit, (_, how))| Some((bit, (*how)?)));
-        if !self.changes.translate(each) {
+        let is_translated = self.changes.translate(each);
+        let adjusted =
+            bits(before).enumerate().filter_map(|(at, bit)| Some((bit, met.adjusted(at)?)));
+        if !is_translated || !self.changes.adjust(adjusted) {
             self.drop_open(before, DropReason::FlowTooDeep, open.as_mut(), source);
             return fragments;
         }

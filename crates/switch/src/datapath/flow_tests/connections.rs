@@ -10,6 +10,7 @@ use super::*;
 use crate::record::Recorded;
 
 mod fragments;
+mod helpers;
 
 const ONE: [u8; 4] = [10, 0, 0, 1];
 const OTHER: [u8; 4] = [10, 0, 0, 2];
