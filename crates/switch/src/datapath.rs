@@ -23,7 +23,7 @@ use crate::flows::PacketOut;
 use crate::flows::enter::{Manner, Onward, enter};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
-use crate::mirror::Copies;
+use crate::mirror::{Copies, Taps};
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
@@ -389,7 +389,7 @@ impl Datapath {
         if self.guards.of(source.port).is_some() {
             return self.forward_guarded(frames, source, gives);
         }
-        self.forward_admitted(frames, source, gives)
+        self.forward_admitted::<true>(frames, source, gives)
     }
 
     /// As `forward_apart`, from a port with a guard.
@@ -410,14 +410,15 @@ impl Datapath {
             let gives = gives && std::ptr::eq(admitted, frames);
             // What was noted of bursts that nobody guards.
             self.outputs.take_notes();
-            self.forward_admitted(admitted, source, gives)
+            self.forward_admitted::<true>(admitted, source, gives)
         };
         self.guards.give_room(room);
         whole
     }
 
-    /// As `forward_apart`, of frames that limits and guards let in.
-    fn forward_admitted(
+    /// As `forward_apart`, of frames that limits and guards let in; `STOPS` where it is still to be looked whether
+    /// they are sampled.
+    fn forward_admitted<const STOPS: bool>(
         &mut self,
         frames: &[Frame<'_>],
         source: &Source<'_>,
@@ -430,9 +431,8 @@ impl Datapath {
             source.stats.count_drops(DropReason::LinkDown, frames.len());
             return None;
         };
-        if bridge.taps().is_some_and(|taps| taps.keeps(source.port)) {
-            source.stats.count_drops(DropReason::MirrorPort, frames.len());
-            return None;
+        if STOPS && bridge.taps().is_some_and(|taps| taps.stops(source.port)) {
+            return self.forward_stopped(frames, source, gives);
         }
         if bridge.flows().is_some() {
             self.forward_flows(frames, source);
@@ -462,6 +462,70 @@ impl Datapath {
             self.mirror(frames, source, &copies);
         }
         None
+    }
+
+    /// As `forward_apart`, from a port of a bridge whose frames are sampled, or that is for copies alone.
+    #[inline(never)]
+    fn forward_stopped(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let mut rest = 0..frames.len();
+        while let Some(taps) = self.taps(source) {
+            if taps.keeps(source.port) {
+                source.stats.count_drops(DropReason::MirrorPort, rest.len());
+                return None;
+            }
+            let Some(place) = taps.samplers().next(rest.len()) else { break };
+            let at = rest.start.saturating_add(place);
+            let sampled = frames.get(at..=at).unwrap_or_default();
+            self.forward_part(frames, rest.start..at, source);
+            self.forward_sampled(sampled, source);
+            rest.start = at.saturating_add(1);
+        }
+        if rest.start == 0 {
+            return self.forward_through(frames, source, gives);
+        }
+        self.forward_part(frames, rest, source);
+        None
+    }
+
+    /// What looks at frames of a bridge.
+    fn taps(&self, source: &Source<'_>) -> Option<&Taps> {
+        self.apart.get(usize::from(source.bridge.0))?.as_ref()?.taps()
+    }
+
+    fn forward_part(&mut self, frames: &[Frame<'_>], part: Range<usize>, source: &Source<'_>) {
+        let part = frames.get(part).unwrap_or_default();
+        if !part.is_empty() {
+            self.forward_through(part, source, false);
+        }
+    }
+
+    /// Sends one frame where it belongs, of which a sample is taken.
+    fn forward_sampled(&mut self, frame: &[Frame<'_>], source: &Source<'_>) {
+        let first = frame.first();
+        let draft =
+            first.and_then(|first| Some(self.taps(source)?.samplers().begin(source.inlet, first)));
+        self.outputs.begin_sample();
+        self.forward_through(frame, source, false);
+        let onward = self.outputs.end_sample();
+        if let (Some(draft), Some(taps)) = (draft, self.taps(source)) {
+            taps.samplers().end(&draft, onward);
+        }
+    }
+
+    /// As `forward_apart`, of frames of which samples were taken.
+    #[inline(never)]
+    fn forward_through(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        self.forward_admitted::<false>(frames, source, gives)
     }
 
     /// As `forward_apart`, by the flows of a bridge.

@@ -216,6 +216,12 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// Frames cannot be sampled as it was asked for.
+    #[error("sampling: {reason}")]
+    Sampling {
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// All workers have ended, by panics.
     #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
     NoWorker,

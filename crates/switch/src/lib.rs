@@ -28,6 +28,7 @@
 //! - [`mirror`]: copies for somebody who watches
 //! - [`record`]: which packets have come in
 //! - [`report`]: what the switch tells about itself
+//! - [`sample`]: of so many frames one, with where it goes
 //! - `share`: a worker's share of a port's transmit queues
 //! - [`sight`]: a view of a switch for threads of others
 //! - [`snoop`]: which ports have members of which groups of IGMP and MLD
@@ -84,6 +85,7 @@ mod port_set;
 mod ports;
 pub mod record;
 pub mod report;
+pub mod sample;
 mod share;
 pub mod sight;
 pub mod snoop;
@@ -127,6 +129,7 @@ pub use report::{
     MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced,
     WorkerReport,
 };
+pub use sample::{MAX_SAMPLE, MAX_SAMPLINGS, Onward, Sample, SampleReader, Sampling};
 pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;

@@ -12,6 +12,7 @@ use crate::datapath::Source;
 use crate::datapath::trace::Verdict as TraceVerdict;
 use crate::marks::Marks;
 use crate::output::Output;
+use crate::sample::{Onward, Seen};
 
 /// The ways to all ports.
 ///
@@ -42,6 +43,8 @@ pub(crate) struct Outputs {
     room: EditRoom,
     /// What is captured of them.
     captures: Option<Box<Captures>>,
+    /// What takes its place for a frame that is sampled, where nothing is captured.
+    no_captures: Option<Box<Captures>>,
     /// The tunnel that frames go into which rules send to one.
     tunnel: TunnelWords,
 }
@@ -406,6 +409,25 @@ impl Outputs {
         self.captures = captures;
     }
 
+    /// Notes from now on where the one frame at hand goes, which is sampled.
+    pub(crate) fn begin_sample(&mut self) {
+        if self.captures.is_none() {
+            // Made for the first one.
+            let made = || Box::new(Captures::none());
+            self.captures = Some(self.no_captures.take().unwrap_or_else(made));
+        }
+        if let Some(captures) = &mut self.captures {
+            captures.set_seen(Some(Seen::default()));
+        }
+    }
+
+    /// Where it has gone.
+    pub(crate) fn end_sample(&mut self) -> Onward {
+        let seen = self.captures.as_mut().and_then(|captures| captures.set_seen(None));
+        self.no_captures = self.captures.take_if(|captures| captures.is_none());
+        seen.unwrap_or_default().onward()
+    }
+
     /// Whether anything is captured.
     pub(crate) const fn is_watched(&self) -> bool {
         self.captures.is_some()
@@ -541,6 +563,7 @@ fn send_captured(
     let mut drops = Drops::new(output.drops());
     let mut bit = 1_u32;
     for frame in &edited {
+        captures.see(frame, port);
         match captures.begin(frame, port, Direction::Out) {
             None => others |= bit,
             Some(handle) => {

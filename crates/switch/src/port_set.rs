@@ -7,6 +7,9 @@ use crate::config::MAX_PORTS;
 pub(crate) struct PortSet([u64; MAX_PORTS.div_ceil(64)]);
 
 impl PortSet {
+    /// All ports.
+    pub(crate) const ALL: Self = Self([u64::MAX; MAX_PORTS.div_ceil(64)]);
+
     /// Takes `port` in.
     pub(crate) fn insert(&mut self, port: u16) {
         if let Some(word) = self.0.get_mut(usize::from(port / 64)) {

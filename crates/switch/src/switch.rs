@@ -37,6 +37,7 @@ use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
 use crate::report::{PortReport, ShutdownReport, WorkerReport};
+use crate::sample::Wanted as Samplings;
 use crate::tunnel::device::tunnel_settings;
 use crate::worker::{Idle, Mailbox, Message};
 use crew::{Seat, wanted_cores};
@@ -60,6 +61,7 @@ mod orders;
 pub(crate) mod patches;
 mod recording;
 mod rstp;
+mod samplings;
 mod traps;
 pub(crate) mod tunnels;
 mod watches;
@@ -105,6 +107,7 @@ pub(crate) struct Control {
     ports: Ports,
     mirrors: Mirrors,
     captures: Wanted,
+    samplings: Samplings,
     /// Whether packets are recorded.
     records: bool,
     bridges: Bridges,
@@ -345,6 +348,7 @@ impl Control {
             ports: Ports::default(),
             mirrors: Mirrors::default(),
             captures: Wanted::default(),
+            samplings: Samplings::default(),
             records: false,
             bridges: Bridges::new(&config.bridge())?,
             connections: Arc::default(),

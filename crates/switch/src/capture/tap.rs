@@ -12,6 +12,7 @@ use super::room::{Draft, Room, append, records, set_reason, withdraw};
 use super::{Capture, Direction, MAX_CAPTURES};
 use crate::marks::{Marks, bits};
 use crate::port_set::PortSet;
+use crate::sample::Seen;
 
 /// Bytes that a worker writes before it hands them over: a burst of large segments and more of all
 /// else.
@@ -62,6 +63,8 @@ pub(crate) struct Captures {
     open: usize,
     /// When the present burst began.
     cycles: Option<u64>,
+    /// Where the one frame at hand goes, while it is sampled.
+    seen: Option<Seen>,
 }
 
 impl Tap {
@@ -117,7 +120,30 @@ impl Captures {
         let ports = |direction| taps.iter().flat_map(move |tap| tap.ports(direction)).collect();
         let (ports_in, ports_out) = (ports(Direction::In), ports(Direction::Out));
         let copy = vec![1; MAX_FRAME_LEN].into_boxed_slice();
-        Self { taps, ports_in, ports_out, copy, open: 0, cycles: None }
+        Self { taps, ports_in, ports_out, copy, open: 0, cycles: None, seen: None }
+    }
+
+    /// None, to see where a frame goes that is sampled.
+    pub(crate) fn none() -> Self {
+        let (taps, ports_in, ports_out, copy) = Default::default();
+        Self { taps, ports_in, ports_out, copy, open: 0, cycles: None, seen: None }
+    }
+
+    /// Whether nothing is captured.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.taps.is_empty()
+    }
+
+    /// Notes from now on where the one frame at hand goes, or no more; returns what was noted before.
+    pub(crate) const fn set_seen(&mut self, seen: Option<Seen>) -> Option<Seen> {
+        std::mem::replace(&mut self.seen, seen)
+    }
+
+    /// Notes a frame that goes out on `port`, where that is to be known.
+    pub(crate) fn see(&mut self, frame: &Frame<'_>, port: u16) {
+        if let Some(seen) = &mut self.seen {
+            seen.note(port, frame);
+        }
     }
 
     /// Whether something that comes in on `port` may be captured.
@@ -129,7 +155,7 @@ impl Captures {
     /// Whether something that goes out on `port` may be captured.
     #[inline]
     pub(crate) fn watch_out(&self, port: u16) -> bool {
-        self.ports_out.contains(port)
+        self.ports_out.contains(port) || self.seen.is_some()
     }
 
     /// Writes a frame down where it is wanted; `None` where it is not, or there is no room.
@@ -139,6 +165,9 @@ impl Captures {
         port: u16,
         direction: Direction,
     ) -> Option<Handle> {
+        if self.taps.is_empty() {
+            return None;
+        }
         let cycles = *self.cycles.get_or_insert_with(clock::now);
         let mut handle = Handle(ArrayVec::new());
         let mut copied = None;

@@ -18,6 +18,7 @@ use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
 use crate::port_set::PortSet;
+use crate::sample::Samplers;
 use crate::stage::{Stage as _, Vlans};
 use crate::vlan::VlanSet;
 use crate::vlan::tags::{Meta, Tags, with_vid};
@@ -67,22 +68,41 @@ struct Part {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copies([u32; MAX_MIRRORS]);
 
-/// The mirrors of a bridge, as one worker knows them.
+/// The mirrors of a bridge, as one worker knows them, and its samplings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Taps {
     all: Vec<Tap>,
     /// Ports that are for copies alone.
     outputs: PortSet,
+    samplers: Samplers,
+    /// Ports of which what comes in is not forwarded at once: those for copies, or all where it is sampled.
+    stops: PortSet,
 }
 
 impl Taps {
     /// These mirrors, [`MAX_MIRRORS`] at most; the ports in `outputs` are for copies alone.
-    pub(crate) const fn new(all: Vec<Tap>, outputs: PortSet) -> Self {
-        Self { all, outputs }
+    pub(crate) fn new(all: Vec<Tap>, outputs: PortSet) -> Self {
+        Self { all, outputs, samplers: Samplers::default(), stops: outputs }
+    }
+
+    /// The same with these samplings.
+    pub(crate) fn with_samplers(self, samplers: Samplers) -> Self {
+        let stops = if samplers.is_empty() { self.outputs } else { PortSet::ALL };
+        Self { samplers, stops, ..self }
+    }
+
+    /// The samplings.
+    pub(crate) const fn samplers(&self) -> &Samplers {
+        &self.samplers
+    }
+
+    /// Whether frames that come in on `port` may be sampled, or go nowhere.
+    #[inline]
+    pub(crate) fn stops(&self, port: u16) -> bool {
+        self.stops.contains(port)
     }
 
     /// Whether `port` is for copies alone.
-    #[inline]
     pub(crate) fn keeps(&self, port: u16) -> bool {
         self.outputs.contains(port)
     }

@@ -26,6 +26,7 @@ impl Switch {
     pub fn add_bridge(&self, name: &str, options: &BridgeOptions) -> Result<(), Error> {
         let control = &mut *self.control();
         control.bridges.add(name, options, &control.mailboxes)?;
+        control.update_mirrors(name, None);
         control.update_rstp();
         control.update_groups();
         tracing::info!(bridge = name, "bridge added");

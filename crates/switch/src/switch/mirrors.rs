@@ -1,5 +1,6 @@
 //! Mirrors of a running switch.
 
+use eal::clock;
 use litemap::LiteMap;
 use ordered::Gather as _;
 
@@ -73,16 +74,17 @@ impl Switch {
 }
 
 impl Control {
-    /// As [`tell_mirrors`](Self::tell_mirrors), if the bridge has mirrors.
+    /// As [`tell_mirrors`](Self::tell_mirrors), if the bridge has mirrors or samplings.
     pub(super) fn update_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
-        if self.mirrors.concern(bridge) {
+        if self.mirrors.concern(bridge) || self.samplings.concern(bridge) {
             self.tell_mirrors(bridge, more);
         }
     }
 
-    /// Tells workers of whom some are new all mirrors.
+    /// Tells workers of whom some are new all mirrors and samplings.
     pub(super) fn restart_mirrors(&mut self) {
         self.mirrors.restart(self.mailboxes.len());
+        self.samplings.restart(self.mailboxes.len());
         let names: Vec<String> = self.bridges.iter().map(|(name, _)| name.to_owned()).collect();
         names.iter().for_each(|name| self.update_mirrors(name, None));
     }
@@ -104,14 +106,20 @@ impl Control {
         Some((id, self.mirrors.place(mirror, &ports.collect())?))
     }
 
-    /// Tells the workers the mirrors of a bridge, given its ports and `more`; what was learnt on
-    /// their output ports is forgotten.
-    fn tell_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
+    /// Tells the workers the mirrors of a bridge, given its ports and `more`, and its samplings; what was
+    /// learnt on output ports of mirrors is forgotten.
+    pub(super) fn tell_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
         let Ok(entry) = self.bridges.get(bridge) else { return };
         let ports = self.ports.of_bridge(entry.id()).map(|(name, port)| (name, port.number()));
         let ports: LiteMap<&str, u16> = ports.chain(more).gather();
         for (index, worker) in self.mailboxes.iter().enumerate() {
-            let taps = self.mirrors.taps(bridge, &ports, index).map(Box::new);
+            let taps = self.mirrors.taps(bridge, &ports, index);
+            let samplers = self.samplings.samplers(bridge, index, clock::now());
+            let taps = match samplers.is_empty() {
+                true => taps,
+                false => Some(taps.unwrap_or_default().with_samplers(samplers)),
+            };
+            let taps = taps.map(Box::new);
             let change = Box::new(BridgeChange::Mirror(taps));
             worker.ask(|done| Message::Bridge(entry.id(), change, done));
         }

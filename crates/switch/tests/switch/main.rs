@@ -14,6 +14,7 @@ mod limit;
 mod mirror;
 mod patch;
 mod rstp;
+mod sample;
 mod trace;
 mod vlan;
 mod watch;

@@ -1,0 +1,140 @@
+//! How often frames are sampled, and what finds no room.
+
+use std::sync::Arc;
+
+use packet::Frame;
+
+use super::room::{Onward, Room, Sample};
+use super::sampler::{Sampler, Samplers, Seen};
+use super::{MAX_SAMPLE, Sampling};
+
+fn sampler(rate: u32, bytes: usize) -> (Sampler, Arc<Room>) {
+    let room = Arc::new(Room::new());
+    let sampling = Sampling { bridge: String::new(), rate, bytes };
+    (Sampler::new(&sampling, Arc::clone(&room), 7), room)
+}
+
+fn taken(room: &Room) -> Vec<Sample> {
+    let (mut all, mut spare) = (Vec::new(), Vec::new());
+    room.take(&mut spare, |sample| all.push(*sample));
+    all
+}
+
+/// Has so many frames come in bursts of these lengths in turns; returns how many were sampled.
+fn come(samplers: &Samplers, bursts: &[usize], frames: usize) -> usize {
+    let (mut left, mut sampled) = (frames, 0);
+    let bytes = [0; 60];
+    for burst in bursts.iter().cycle() {
+        let mut rest = left.min(*burst);
+        left -= rest;
+        while let Some(place) = samplers.next(rest) {
+            rest -= place + 1;
+            samplers.end(&samplers.begin(1, &Frame::from_bytes(&bytes)), Onward::default());
+            sampled += 1;
+        }
+        if left == 0 {
+            return sampled;
+        }
+    }
+    sampled
+}
+
+#[test]
+fn one_of_so_many_frames_is_sampled_however_bursts_are() {
+    for rate in [1, 2, 3, 10, 100, 1_000] {
+        let mut counts = Vec::new();
+        for bursts in [&[1][..], &[32], &[3, 32, 1, 17]] {
+            let (sampler, room) = sampler(rate, 60);
+            let samplers = Samplers::new([sampler].into_iter());
+            let frames = rate as usize * 500;
+            let sampled = come(&samplers, bursts, frames);
+            let all = taken(&room);
+            assert_eq!((all.len(), room.lost()), (sampled, 0));
+            let stand_for: usize = all.iter().map(|sample| sample.stands_for as usize).sum();
+            assert!((frames - 2 * rate as usize..=frames).contains(&stand_for), "{rate}");
+            assert!(all.iter().all(|sample| (1..=2 * rate - 1).contains(&sample.stands_for)));
+            counts.push(sampled);
+        }
+        // The same numbers are drawn each time, and what is drawn is about the rate.
+        assert_eq!(counts, [counts[0]; 3]);
+        assert!((450..=550).contains(&counts[0]), "{rate}: {}", counts[0]);
+    }
+}
+
+#[test]
+fn all_numbers_up_to_twice_the_rate_are_drawn_alike() {
+    let (sampler, room) = sampler(5, 1);
+    let samplers = Samplers::new([sampler].into_iter());
+    let mut drawn = [0_u32; 10];
+    for _ in 0..20 {
+        come(&samplers, &[32], 2_500);
+        taken(&room).iter().for_each(|sample| drawn[sample.stands_for as usize] += 1);
+    }
+    assert_eq!(drawn[0], 0);
+    let each = drawn.iter().sum::<u32>() / 9;
+    assert!(drawn[1..].iter().all(|count| count.abs_diff(each) < each / 5), "{drawn:?}");
+}
+
+#[test]
+fn samplings_of_a_bridge_do_not_know_of_each_other() {
+    let ((all, of_all), (some, of_some)) = (sampler(1, 60), sampler(3, 8));
+    let samplers = Samplers::new([all, some].into_iter());
+    assert_eq!(come(&samplers, &[5], 3_000 / 4), 750);
+    let (all, some) = (taken(&of_all), taken(&of_some));
+    assert!(
+        all.len() == 750
+            && all.iter().all(|sample| (sample.stands_for, sample.bytes().len()) == (1, 60))
+    );
+    assert!((200..300).contains(&some.len()), "{}", some.len());
+    assert!(some.iter().all(|sample| sample.stands_for <= 5 && sample.bytes() == [0; 8]));
+}
+
+#[test]
+fn what_finds_no_room_is_lost_and_counted() {
+    let (sampler, room) = sampler(1, 60);
+    let samplers = Samplers::new([sampler].into_iter());
+    assert_eq!(come(&samplers, &[32], 2_000), 2_000);
+    let count = taken(&room).len();
+    assert_eq!((count, room.lost()), (1_024, 2_000 - 1_024));
+    // There is room again, as often as it is read.
+    for _ in 0..3 {
+        assert_eq!(come(&samplers, &[32], 1_000), 1_000);
+        assert_eq!(taken(&room).len(), 1_000);
+    }
+    assert_eq!(room.lost(), 2_000 - 1_024);
+}
+
+#[test]
+fn a_sample_has_the_first_bytes_of_its_frame() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(1_514).collect();
+    let sample = Sample::new(3, &Frame::from_bytes(&bytes), 1_000);
+    assert_eq!((sample.port, sample.len, sample.bytes()), (3, 1_514, &bytes[..MAX_SAMPLE]));
+    let told = sample.told(9, Onward { count: 2, port: 5, tci: 7 }, 20);
+    assert_eq!((told.stands_for, told.onward.port, told.bytes()), (9, 5, &bytes[..20]));
+    let short = Sample::new(3, &Frame::from_bytes(&bytes[..14]), 128);
+    assert_eq!((short.len, short.bytes()), (14, &bytes[..14]));
+}
+
+#[test]
+fn of_several_ports_the_first_one_is_told() {
+    let mut bytes = [0; 60];
+    let mut seen = Seen::default();
+    assert_eq!(seen.onward(), Onward::default());
+    bytes[12..16].copy_from_slice(&[0x81, 0, 0xa0, 5]);
+    seen.note(4, &Frame::from_bytes(&bytes));
+    seen.note(5, &Frame::from_bytes(&[0; 9]));
+    assert_eq!(seen.onward(), Onward { count: 2, port: 4, tci: 0xa005 });
+    let mut untagged = Seen::default();
+    untagged.note(5, &Frame::from_bytes(&[0x81; 13]));
+    assert_eq!(untagged.onward(), Onward { count: 1, port: 5, tci: 0 });
+}
+
+#[test]
+fn numbers_have_limits() {
+    let sampling = |rate, bytes| Sampling { bridge: String::new(), rate, bytes }.check();
+    assert_eq!((sampling(1, 1), sampling(u32::MAX / 2, 256)), (Ok(()), Ok(())));
+    for (rate, bytes) in [(0, 128), (u32::MAX, 128), (1, 0), (1, 257)] {
+        let reason = sampling(rate, bytes).unwrap_err();
+        assert!(reason.contains("expected 1 to"), "{reason}");
+    }
+}
