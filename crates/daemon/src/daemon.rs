@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use eal::time::Time;
+use export::Told;
 use switch::{Identity, ShutdownReport, Switch, SwitchConfig};
 
 use crate::address::Address;
@@ -81,6 +83,8 @@ pub struct Daemon {
     version: u64,
     waiting: Waiting,
     options: Options,
+    /// What has become of what collectors are told.
+    told: Mutex<Vec<Told>>,
 }
 
 impl Daemon {
@@ -103,7 +107,8 @@ impl Daemon {
             ..state.clone()
         };
         let waiting = Waiting::default();
-        let mut daemon = Self { hub, switch, state: bare, version: 0, waiting, options };
+        let told = Mutex::default();
+        let mut daemon = Self { hub, switch, state: bare, version: 0, waiting, options, told };
         daemon.apply(state, Missing::Retry)?;
         Ok(daemon)
     }
@@ -135,6 +140,17 @@ impl Daemon {
     /// What cannot be opened yet, and why: names and reasons.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
         self.waiting.iter()
+    }
+
+    /// Has what becomes of what collectors are told be known to whoever asks, in place of what was known.
+    pub fn set_told(&self, told: Vec<Told>) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    /// What has become of what collectors are told.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has `edit` change the state and makes that true.

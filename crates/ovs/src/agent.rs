@@ -25,6 +25,7 @@ use crate::content::{Content, decide, wanted};
 use crate::controller::link::Link;
 use crate::desired::{Desired, Problems, RESERVED};
 use crate::device::{Dummies, Places};
+use crate::export::{Exports, View};
 use crate::features;
 use crate::numbers::{Applicant, Numbers, PathNumbers};
 use crate::refused::Refused;
@@ -98,6 +99,8 @@ pub struct Agent {
     trees: Trees,
     /// Controllers of bridges.
     controllers: Link,
+    /// What collectors are told.
+    exports: Exports,
     /// Whether clients wait to be told what has come of their change.
     is_awaited: bool,
     /// The transaction under way: there is one at a time.
@@ -133,6 +136,7 @@ impl Agent {
             mirrors: LiteMap::new(),
             trees: Trees::default(),
             controllers: Link::default(),
+            exports: Exports::default(),
             is_awaited: false,
             under_way: None,
             refused: Refused::default(),
@@ -173,8 +177,9 @@ impl Agent {
     pub fn due(&self) -> Option<Duration> {
         let look = self.is_in_charge().then(|| later(self.looked, LOOK));
         let look = look.and_then(|due| self.settings.time.until(due));
+        let exports = self.exports.due().and_then(|due| self.settings.time.until(due));
         let client = self.client.due().and_then(|due| CLOCK.until(due));
-        look.into_iter().chain(client).min()
+        look.into_iter().chain(exports).chain(client).min()
     }
 
     /// Whether whoever waits for the start may go on: the switch is as the database says, or it says
@@ -258,6 +263,8 @@ impl Agent {
             self.take(&event);
         }
         self.is_awaited |= self.controllers.serve(daemon);
+        // Whether the database is there or not.
+        self.export(daemon, now);
         if !self.is_in_charge() {
             return self.tell_who_is();
         }
@@ -281,6 +288,15 @@ impl Agent {
                 self.counted = now;
             }
             self.report(daemon, counts);
+        }
+    }
+
+    /// Tells collectors what there is to tell.
+    fn export(&mut self, daemon: &Daemon, now: Instant) {
+        let Self { exports, content, numbers, settings, .. } = self;
+        if let Some(content) = content {
+            let has_dummies = settings.dummies != Dummies::None;
+            exports.run(&View { daemon, content, numbers, has_dummies, now });
         }
     }
 
@@ -363,6 +379,15 @@ impl Agent {
         let before = self.content.as_ref().map(|content| &content.zones);
         content.zones.apply(before, &daemon.switch().connections());
         self.tell_news(&content, &desired);
+        let has_dummies = self.settings.dummies != Dummies::None;
+        let now = self.settings.time.now();
+        self.exports.update(&View {
+            daemon,
+            content: &content,
+            numbers: &self.numbers,
+            has_dummies,
+            now,
+        });
         self.mirrors = desired.mirrors;
         self.problems = desired.problems;
         self.absent = desired.absent;

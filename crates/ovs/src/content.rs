@@ -8,6 +8,7 @@ use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
+use crate::export::settings::SflowRow;
 use crate::zones::Zones;
 
 /// Texts by key, as in `options` and `other_config`.
@@ -15,7 +16,7 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 12] = [
+const TABLES: [(&str, &[&str], &[&str]); 13] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config", "datapaths"],
@@ -36,6 +37,7 @@ const TABLES: [(&str, &[&str], &[&str]); 12] = [
             "protocols",
             "fail_mode",
             "flow_tables",
+            "sflow",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -131,6 +133,7 @@ const TABLES: [(&str, &[&str], &[&str]); 12] = [
         ],
         &["statistics"],
     ),
+    ("sFlow", &["targets", "sampling", "polling", "header", "agent"], &[]),
 ];
 
 /// What is watched of the database, by whoever is to be its switch.
@@ -203,6 +206,8 @@ pub struct Bridge {
     pub fail_mode: Option<String>,
     /// How its tables of rules are set, by number.
     pub flow_tables: LiteMap<i64, FlowTable>,
+    /// What collectors are told by sFlow.
+    pub sflow: Option<SflowRow>,
 }
 
 /// A row of `Controller`.
@@ -388,6 +393,7 @@ impl Bridge {
             controllers,
             fail_mode: None,
             flow_tables,
+            sflow: None,
         }
     }
 }
@@ -482,6 +488,10 @@ impl Bridge {
                 .filter_map(|row| Some((row, Controller::read(cache.row("Controller", row)?))))
                 .gather(),
             flow_tables: FlowTable::all(cache, bridge),
+            sflow: {
+                let row = bridge.get("sflow").uuid();
+                row.and_then(|row| cache.row("sFlow", row)).map(SflowRow::read)
+            },
         }
     }
 }

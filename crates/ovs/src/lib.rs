@@ -23,6 +23,7 @@
 //! - [`desired`]: what the switch is to be by that
 //! - [`device`]: types of interfaces
 //! - [`bond`]: settings of bonds
+//! - [`mod@export`]: what collectors are told
 //! - [`import`]: a configuration file from the database of a switch that is left
 //! - [`vlan`]: VLAN settings of ports
 //! - [`mirror`]: mirrors of bridges
@@ -44,6 +45,7 @@ pub mod content;
 pub mod controller;
 pub mod desired;
 pub mod device;
+pub mod export;
 pub mod features;
 pub mod import;
 pub mod mirror;

@@ -164,6 +164,9 @@ families! {
     MIRROR_MISSED: Counter "ringway_mirror_missed_frames" ["mirror"]
         "Those of the frames that are not in the mirror's file: the disk was too slow, or full.";
 
+    EXPORT_RECORDS: Counter "ringway_export_records" ["bridge", "protocol", "outcome"]
+        "What collectors are told of a bridge (sFlow's samples), each for each collector: sent, or lost.";
+
     RSTP: Info "ringway_rstp" ["bridge", "bridge_id", "root_id", "root_port", "version"]
         "What a bridge with spanning tree knows of its tree; root_port is empty where it is the root.";
     RSTP_IS_ROOT: Gauge "ringway_rstp_is_root" ["bridge"]
@@ -324,6 +327,7 @@ mod tests {
             ("ringway_queue_", "Queues"),
             ("ringway_bridge_", "Bridges"),
             ("ringway_mirror_", "Mirrors"),
+            ("ringway_export_", "Collectors"),
             ("ringway_rstp_", "Spanning tree"),
             ("ringway_lldp_", "Neighbours"),
             ("ringway_mcast_", "Groups of multicast"),

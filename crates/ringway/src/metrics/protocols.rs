@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use daemon::Daemon;
+use export::Told;
 use switch::{
     BondReport, GroupTotals, LldpReport, MemberReport, RstpPort, RstpReport, RstpRole, RstpState,
 };
@@ -27,6 +28,7 @@ pub struct Protocols {
     neighbours: Vec<LldpReport>,
     groups: Vec<GroupTotals>,
     bonds: Vec<BondReport>,
+    told: Vec<Told>,
 }
 
 impl Protocols {
@@ -38,11 +40,13 @@ impl Protocols {
             neighbours: switch.neighbours(),
             groups: switch.group_totals(),
             bonds: switch.bonds(),
+            told: daemon.told(),
         }
     }
 
     /// Writes all of it.
     pub fn write(&self, text: &mut Text) {
+        self.write_told(text);
         self.write_trees(text);
         self.write_tree_ports(text);
         self.write_neighbours(text);
@@ -50,6 +54,14 @@ impl Protocols {
         self.write_bonds(text);
         self.write_members(text);
         self.write_lacp(text);
+    }
+
+    fn write_told(&self, text: &mut Text) {
+        let mut samples = text.family(&family::EXPORT_RECORDS);
+        for Told { bridge, protocol, tally } in &self.told {
+            let outcomes = [("sent", tally.sent()), ("lost", tally.lost())];
+            samples.add_each(&[bridge, protocol.name()], outcomes.into_iter());
+        }
     }
 
     fn write_trees(&self, text: &mut Text) {
@@ -215,6 +227,8 @@ mod tests {
     use std::time::Duration;
 
     use daemon::{Options, file};
+    use export::Tally;
+    use export::tally::Protocol;
     use switch::{LldpMode, Neighbour};
 
     use super::*;
@@ -304,7 +318,8 @@ mod tests {
         };
         let neighbours = vec![report];
         let (trees, groups, bonds) = (Vec::new(), Vec::new(), Vec::new());
-        let page = page(&Protocols { trees, neighbours, groups, bonds });
+        let told = Vec::new();
+        let page = page(&Protocols { trees, neighbours, groups, bonds, told });
         let expected = [
             "ringway_lldp_neighbour_info{port=\"a\",chassis_id_type=\"local\",\
              chassis_id=\"a\\\"} 9\\nringway_x 1\",port_id_type=\"interface\",port_id=\"eth0\",\
@@ -317,5 +332,21 @@ mod tests {
             "ringway_lldp_frames_total{port=\"a\",direction=\"tx\"} 0",
         ];
         assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn what_has_become_of_what_collectors_are_told_is_told() {
+        let tally = Tally::default();
+        tally.add_sent(5);
+        tally.add_lost(2);
+        let told = vec![Told { bridge: "br0".to_owned(), protocol: Protocol::Sflow, tally }];
+        let (trees, neighbours, groups, bonds) = Default::default();
+        let page = page(&Protocols { trees, neighbours, groups, bonds, told });
+        let line = |outcome: &str, count: u64| {
+            format!(
+                "ringway_export_records_total{{bridge=\"br0\",protocol=\"sflow\",outcome=\"{outcome}\"}} {count}"
+            )
+        };
+        assert_eq!(page, [line("sent", 5), line("lost", 2)]);
     }
 }

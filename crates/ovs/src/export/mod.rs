@@ -1,0 +1,134 @@
+//! What collectors are told of the traffic of bridges, as the database says.
+//!
+//! Nobody waits for a collector: what its socket does not take at once is lost, and counted. Targets are addresses,
+//! since a name would have to be looked up.
+//!
+//! - `agent`: by which address collectors know the switch
+//! - `collectors`: the sockets
+//! - `index`: numbers of interfaces
+//! - `sflow`: one bridge by sFlow
+//! - [`settings`]: what rows mean
+
+mod agent;
+mod collectors;
+mod index;
+pub mod settings;
+mod sflow;
+
+use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+use eal::time::later;
+use export::Told;
+use export::tally::Protocol;
+use litemap::LiteMap;
+
+use self::sflow::Sflow;
+use crate::content::{Bridge, Content};
+use crate::numbers::Numbers;
+
+/// How often samples are taken from the switch: they are sent at once, since collectors are to have them within
+/// a second.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// All that collectors are told.
+#[derive(Debug, Default)]
+pub struct Exports {
+    /// By their bridges.
+    sflow: LiteMap<String, Sflow>,
+    /// What is wrong with rows, by bridges: told once.
+    wrong: LiteMap<String, Vec<String>>,
+    due: Option<Instant>,
+    started: Option<Instant>,
+}
+
+/// What is known of a switch, to tell collectors.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'v> {
+    /// The switch.
+    pub daemon: &'v Daemon,
+    /// What the database says.
+    pub content: &'v Content,
+    /// Numbers of ports, by bridges.
+    pub numbers: &'v LiteMap<String, Numbers>,
+    /// Whether there are dummy ports, which are for tests.
+    pub has_dummies: bool,
+    /// The time.
+    pub now: Instant,
+}
+
+impl Exports {
+    /// When there is something to do; `None`: never.
+    #[must_use]
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Tells what the database says from now on.
+    pub fn update(&mut self, view: &View<'_>) {
+        self.started.get_or_insert(view.now);
+        self.complain(view.content);
+        self.sflow.retain(|name, _| {
+            view.content.bridges.get(name).is_some_and(|bridge| bridge.sflow.is_some())
+        });
+        // Numbered as Open vSwitch does, in the order of names.
+        let rows = view.content.bridges.iter().filter(|(_, bridge)| bridge.sflow.is_some());
+        for (sub_id, (name, bridge)) in (0..).zip(rows) {
+            self.update_sflow((name, bridge), sub_id, view);
+        }
+        self.due = (!self.sflow.is_empty()).then_some(view.now);
+        let told = self.sflow.iter().map(|(bridge, sflow)| Told {
+            bridge: bridge.clone(),
+            protocol: Protocol::Sflow,
+            tally: sflow.tally().clone(),
+        });
+        view.daemon.set_told(told.collect());
+    }
+
+    fn update_sflow(&mut self, (name, bridge): (&String, &Bridge), sub_id: u32, view: &View<'_>) {
+        let settings = bridge.sflow.as_ref().and_then(|row| settings::sflow(row).ok());
+        let Some(settings) = settings else {
+            self.sflow.remove(name);
+            return;
+        };
+        if self.sflow.get(name).is_some_and(|sflow| sflow.is(&settings, sub_id)) {
+            return;
+        }
+        // The old sampling ends first.
+        self.sflow.remove(name);
+        let sflow = Sflow::start(name, settings, sub_id, view);
+        self.sflow.insert(name.clone(), sflow);
+    }
+
+    /// Tells the log what is wrong with rows, once.
+    fn complain(&mut self, content: &Content) {
+        let wrong = content.bridges.iter().filter_map(|(name, bridge)| {
+            let problem = settings::sflow(bridge.sflow.as_ref()?).err()?;
+            Some((name.clone(), vec![problem]))
+        });
+        let wrong: LiteMap<String, Vec<String>> = wrong.collect();
+        for (name, problems) in &wrong {
+            if self.wrong.get(name) != Some(problems) {
+                for problem in problems {
+                    tracing::warn!("bridge {name}: {problem}");
+                }
+            }
+        }
+        self.wrong = wrong;
+    }
+
+    /// Sends what there is to be sent, where it is time for that.
+    pub fn run(&mut self, view: &View<'_>) {
+        if self.due.is_none_or(|due| view.now < due) {
+            return;
+        }
+        self.due = Some(later(view.now, PERIOD));
+        let started = self.started.unwrap_or(view.now);
+        let uptime = view.now.saturating_duration_since(started).as_millis();
+        // It goes round after 49 days.
+        let uptime = u32::try_from(uptime & u128::from(u32::MAX)).unwrap_or(0);
+        for (name, sflow) in &mut self.sflow {
+            sflow.run(name, view, uptime);
+        }
+    }
+}
