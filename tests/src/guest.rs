@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::ping;
 use crate::process::{Process, tail};
 
 /// What a command in a guest gave.
@@ -243,14 +244,12 @@ impl Guest {
         text.trim().parse().with_context(|| format!("{interface} {name}: {text:?}"))
     }
 
-    /// Pings `address` and demands every answer; gives the last lines that ping prints.
+    /// Pings `address` and demands every answer, as [`ping::line`] does; gives what ping prints.
     ///
     /// # Errors
     /// When an answer is missing.
     pub fn ping(&mut self, address: &str, options: &str) -> Result<String> {
-        let text = self.sh(&format!("ping -q {options} {address}"))?;
-        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
-        Ok(text)
+        self.sh_within(&ping::line("ping", address, options)?, 2 * COMMAND)
     }
 
     /// Ends the machine at once, as if its program had crashed.

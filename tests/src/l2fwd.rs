@@ -12,7 +12,7 @@ use crate::ringway::binary;
 use crate::wait;
 use crate::wire::Wire;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where frames for a guest come from, and a station that is not there.
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -74,7 +74,7 @@ impl L2fwd {
     /// Waits until the links of all ports are up.
     ///
     /// # Errors
-    /// When one is not within half a minute.
+    /// When one is not within a minute.
     pub fn wait_links(&self) -> Result<()> {
         self.wait("links", |now| {
             let mut ports = now["ports"].as_array().into_iter().flatten();
@@ -86,7 +86,7 @@ impl L2fwd {
     /// Waits until its statistics satisfy `enough`.
     ///
     /// # Errors
-    /// When they do not within half a minute; the message has the last ones.
+    /// When they do not within a minute; the message has the last ones.
     pub fn wait(&self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         wait::until(what, LIMIT, Duration::ZERO, || {

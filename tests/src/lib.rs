@@ -48,6 +48,8 @@ mod part;
 pub mod pci;
 /// Which peers this machine has, and tests skipped for the lack of one.
 pub mod peers;
+/// Pings of which each is to be answered.
+pub mod ping;
 /// A child process whose output can be waited for.
 pub mod process;
 /// A QEMU virtual machine.

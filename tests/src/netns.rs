@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::ping;
 use crate::process::{Process, run};
 
 /// A network namespace of its own, removed when dropped.
@@ -55,18 +56,12 @@ impl Netns {
         run(self.command("sh").args(["-c", line]))
     }
 
-    /// Pings `address` and demands every answer; gives the last lines that ping prints.
-    ///
-    /// For the last answer the ping of busybox waits a second at least. That of iputils waits for
-    /// the interval, or twice as long as an answer took before, whichever is more: a few
-    /// milliseconds, for which a process may have to wait for its core.
+    /// Pings `address` and demands every answer, as [`ping::line`] does; gives what ping prints.
     ///
     /// # Errors
     /// When an answer is missing.
     pub fn ping(&self, address: &str, options: &str) -> Result<String> {
-        let text = self.sh(&format!("busybox ping -q {options} {address}"))?;
-        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
-        Ok(text)
+        self.sh(&ping::line("busybox ping", address, options)?)
     }
 
     /// Calls `make` inside, for sockets that are to be there: they stay.

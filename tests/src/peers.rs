@@ -333,7 +333,7 @@ fn no_huge_pages() -> Option<String> {
     };
     // Whoever had some may just be ending.
     let enough = || Ok((free() >= HUGE_PAGES).then_some(()));
-    let all = wait::until("huge pages", Duration::from_secs(20), Duration::from_millis(50), enough);
+    let all = wait::until("huge pages", Duration::from_secs(60), Duration::from_millis(50), enough);
     let missing = || format!("{} of {HUGE_PAGES} huge pages of 2 MiB are free", free());
     all.is_err().then(missing)
 }

@@ -330,11 +330,18 @@ pub fn sh(line: &str) -> Result<String> {
     run(Command::new("sh").arg("-c").arg(line))
 }
 
-/// The CPU time that a process has used, in ticks of 10 ms (`/proc/PID/stat`, fields 14 and 15).
+/// The CPU time that a process uses in a second, in ticks of 10 ms.
 ///
 /// # Errors
 /// When there is no such process.
-pub fn cpu_ticks(pid: u32) -> Result<u64> {
+pub fn ticks_in_a_second(pid: u32) -> Result<u64> {
+    let before = cpu_ticks(pid)?;
+    thread::sleep(Duration::from_secs(1)); // an interval to measure over
+    Ok(cpu_ticks(pid)? - before)
+}
+
+/// The CPU time that a process has used, in ticks of 10 ms (`/proc/PID/stat`, fields 14 and 15).
+fn cpu_ticks(pid: u32) -> Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, field 2, is in parentheses and may hold spaces.
     let fields = stat.rsplit_once(") ").context("no name in stat")?.1.split(' ');

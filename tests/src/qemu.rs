@@ -250,7 +250,7 @@ impl Qemu {
         command.args(nics.iter().flat_map(Part::arguments));
         command.args(&self.arguments).args(more);
         let process = Process::start_with(format!("QEMU {name}"), command, &[memory.as_fd()])?;
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let connect = || -> Result<_> {
             let agent = Agent::new(accept(&agent, limit).context("agent")?);
             Ok((agent, Qmp::new(accept(&qmp, limit).context("QMP")?)?))
@@ -439,7 +439,7 @@ impl Vm {
     pub fn reset(&mut self) -> Result<()> {
         self.plugged = None;
         self.qmp("system_reset", &json!({}))?;
-        self.qmp.wait_event("RESET", Duration::from_secs(20))?;
+        self.qmp.wait_event("RESET", Duration::from_secs(60))?;
         Ok(())
     }
 

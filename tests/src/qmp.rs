@@ -16,9 +16,9 @@ impl Qmp {
     /// Takes the greeting and leaves negotiation mode.
     ///
     /// # Errors
-    /// When QEMU does not answer within 10 seconds.
+    /// When QEMU does not answer within a minute.
     pub fn new(stream: UnixStream) -> Result<Self> {
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut qmp = Self { stream: BufReader::new(stream), events: Vec::new() };
         let greeting = qmp.read()?;
         ensure!(greeting.get("QMP").is_some(), "not a QMP greeting: {greeting}");

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use crate::frames::{difference, frame, read_pcap, write_pcap};
 use crate::testpmd::{RunningTestpmd, Testpmd};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Frames from pcap files sent through something and back into pcap files, both ways at once:
 ///

@@ -15,7 +15,7 @@ use crate::peers::workspace;
 use crate::process::{Process, run};
 use crate::wait;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The variable that names the binary to test; `cargo xtask test` sets it.
 pub const BINARY: &str = "RINGWAY_BIN";
@@ -217,7 +217,7 @@ impl Ringway {
     /// Waits until the links of all the ports named are up.
     ///
     /// # Errors
-    /// When one is not within half a minute.
+    /// When one is not within a minute.
     pub fn wait_links(&self, names: &[&str]) -> Result<()> {
         let up = |ports: &Value, name: &str| {
             let mut ports = ports["ports"].as_array().into_iter().flatten();
@@ -238,7 +238,7 @@ impl Ringway {
     /// after the first pair, and what goes to a ring that is not enabled yet is lost.
     ///
     /// # Errors
-    /// When one does not within half a minute.
+    /// When one does not within a minute.
     pub fn wait_rings(&self, names: &[&str], rings: usize) -> Result<()> {
         let running = format!("{rings} of ");
         let ready = |ports: &Value, name: &str| {

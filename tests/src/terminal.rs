@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::process::run;
 use crate::wait;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// A program in a terminal of its own, which is tmux's.

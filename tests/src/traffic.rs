@@ -140,7 +140,7 @@ pub fn transfer(
         "{mib} MiB to {address}: digest {sent:?} sent, {arrived:?} arrived"
     );
     if let Some(server) = &mut server {
-        server.wait(Duration::from_secs(10))?;
+        server.wait(Duration::from_secs(60))?;
     }
     Ok(time)
 }

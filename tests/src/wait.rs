@@ -1,3 +1,4 @@
+use std::fmt::Debug;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -66,6 +67,27 @@ pub fn until<T>(
     }
 }
 
+/// Takes a measure again and again until it is good enough, `tries` times at most: for what a machine
+/// with other work may spoil now and then, and a fault always does. Gives all that it took.
+///
+/// # Errors
+/// When none was good enough; the message has all of them.
+pub fn until_good<T: Debug>(
+    what: &str,
+    tries: usize,
+    mut measure: impl FnMut() -> T,
+    is_good: impl Fn(&T) -> bool,
+) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    while all.len() < tries {
+        all.push(measure());
+        if all.last().is_some_and(&is_good) {
+            return Ok(all);
+        }
+    }
+    bail!("{what}: {all:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +101,14 @@ mod tests {
             fs::write(&path, "").unwrap();
         });
         assert!(for_path(&dir.path().join("never"), None, Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn a_measure_is_taken_until_it_is_good() {
+        let mut numbers = 5..;
+        let all = until_good("small", 4, || numbers.next().unwrap(), |number| *number > 6);
+        assert_eq!(all.unwrap(), [5, 6, 7]);
+        let error = until_good("small", 2, || numbers.next().unwrap(), |number| *number < 6);
+        assert_eq!(error.unwrap_err().to_string(), "small: [8, 9]");
     }
 }

@@ -44,9 +44,9 @@ impl Wire {
     /// Sends a frame, without FCS, to the device.
     ///
     /// # Errors
-    /// When QEMU does not take it within 10 seconds, or is not there.
+    /// When QEMU does not take it within a minute, or is not there.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        self.socket.set_write_timeout(Some(Duration::from_secs(10)))?;
+        self.socket.set_write_timeout(Some(Duration::from_secs(60)))?;
         let sent = self.socket.send_to(frame, &self.theirs);
         sent.with_context(|| format!("{} takes no frame", self.theirs.display())).map(drop)
     }

@@ -9,7 +9,7 @@ use e2e::ovs::BRIDGE;
 use e2e::{GuestImage, Netns, Ovs, Peer, Ringway, Uml, process, require_shared, wait};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 const BOND: &str = r#"
@@ -139,7 +139,7 @@ fn an_uplink_that_leads_nowhere_is_given_up_though_its_link_is_up() {
     let shown = ringway.client(&["show", "bonds"]).unwrap();
     assert!(shown.lines().any(|line| line.contains("up0") && line.contains("silent")), "{shown}");
     let ping = || {
-        let answered = || Ok(host.ping("10.1.0.2", "-c 5 -i 0.01").ok());
+        let answered = || Ok(host.ping("10.1.0.2", "-c 5 -i 0.01 -W 2").ok());
         wait::until("pings are answered", LIMIT, PAUSE, answered).unwrap();
     };
     ping();
@@ -182,10 +182,13 @@ fn wait_agreed(ringway: &Ringway, count: usize) -> Value {
     .unwrap()
 }
 
-/// Pings from 32 addresses, each of which is a flow of its own.
+/// Pings from 32 addresses, each of which is a flow of its own, as soon as the other side has come to
+/// the same: until then it may send answers where nobody takes them.
 fn ping_from_many(from: &Netns, to: &str) {
-    from.sh(&format!("for n in $(seq 16 47); do busybox ping -q -c 1 -I 10.1.0.$n {to}; done"))
-        .unwrap();
+    let line = format!(
+        "for n in $(seq 16 47); do busybox ping -q -c 1 -W 2 -I 10.1.0.$n {to} || exit 1; done"
+    );
+    wait::until("all pings are answered", LIMIT, PAUSE, || Ok(from.sh(&line).ok())).unwrap();
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn open_vswitch_agrees_on_a_bond_by_lacp() {
     wait_agreed(&ringway, 2);
     // The other side has to come to the same, and may move flows until then.
     wait::until("all pings are answered", LIMIT, PAUSE, || {
-        Ok(outside.ping("10.1.0.1", "-c 20 -i 0.01").ok())
+        Ok(outside.ping("10.1.0.1", "-c 20 -i 0.01 -W 2").ok())
     })
     .unwrap();
     let text = ringway.client(&["show", "bonds"]).unwrap();

@@ -168,7 +168,7 @@ fn a_testpmd_that_dies_is_replaced() {
     let port = |n: u8| format!("p{n}=vhost-user:{}", socket(dir.path(), n));
     let mut ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
     let front = |n: u8| format!("net_virtio_user{n},path={}", socket(dir.path(), n));
-    let limit = std::time::Duration::from_secs(30);
+    let limit = std::time::Duration::from_secs(60);
     for _ in 0..3 {
         let pair = Testpmd::new().cpu(1).vdev(front(0)).vdev(front(1));
         let mut pair = pair.start().unwrap();

@@ -69,6 +69,7 @@ fn guests_of(dir: &Path, count: usize, packed: usize, mtu: u16, cpus: u16) -> Ve
 fn pair(dir: &Path) -> (Ringway, [Vm; 2]) {
     let ringway = switch(dir, 2, "");
     let mut vms: [Vm; 2] = guests(dir, 2, 1, 1500).try_into().unwrap();
+    ringway.wait_rings(&["vm0", "vm1"], 2).unwrap();
     vms[0].ping(&address(1), "-c 5 -i 0.05").unwrap();
     (ringway, vms)
 }
@@ -100,7 +101,7 @@ fn two_guests_ping_without_loss_and_counters_agree() {
     let dir = tempfile::tempdir().unwrap();
     let mut ringway = switch(dir.path(), 2, "");
     let mut vms = guests_of(dir.path(), 2, 1, 1500, 2);
-    ringway.wait_links(&["vm0", "vm1"]).unwrap();
+    ringway.wait_rings(&["vm0", "vm1"], 4).unwrap();
     let [a, b] = vms.as_mut_slice() else { unreachable!() };
     assert_eq!(a.sh("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").unwrap(), "2\n");
     a.ping(&address(1), "-c 100 -i 0.02").unwrap();
@@ -130,6 +131,7 @@ fn tcp_transfers_arrive_whole(mtu: u16) {
     let ringway = switch(dir.path(), 2, &options);
     let mut vms = guests(dir.path(), 2, 1, mtu);
     let [a, b] = vms.as_mut_slice() else { unreachable!() };
+    ringway.wait_rings(&["vm0", "vm1"], 2).unwrap();
     assert_eq!(a.sh("cat /sys/class/net/eth0/mtu").unwrap().trim(), mtu.to_string());
     // 28 bytes of IPv4 and ICMP headers: a frame as large as may be.
     a.ping(&address(1), &format!("-c 10 -i 0.05 -s {}", mtu - 28)).unwrap();
@@ -156,6 +158,7 @@ fn a_guest_reboots_and_comes_back() {
         a.reset().unwrap();
         drop(flood);
         configure(&mut a, 0, 1500);
+        ringway.wait_rings(&["vm0"], 2).unwrap();
         a.ping(&address(1), "-c 20 -i 0.02").unwrap();
         b.ping(&address(0), "-c 20 -i 0.02").unwrap();
     }
@@ -195,7 +198,7 @@ fn guests_outlive_restarts_of_the_switch() {
         ringway.signal(Signal::KILL).unwrap();
         drop(ringway);
         ringway = switch(dir.path(), 2, "");
-        ringway.wait_links(&["vm0", "vm1"]).unwrap();
+        ringway.wait_rings(&["vm0", "vm1"], 2).unwrap();
         a.finish(&flood, LIMIT).unwrap();
         for (vm, other) in [(&mut a, address(1)), (&mut b, address(0))] {
             let answered = vm.ping(&other, "-c 20 -i 0.05");

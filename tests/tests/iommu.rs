@@ -106,7 +106,7 @@ fn without_the_option_the_log_says_what_to_set() {
     let ringway = switch(dir.path(), "");
     // QEMU sees that the feature is not offered, and ends.
     drop(qemu(dir.path(), 0).start(dir.path()));
-    wait::until("a word", Duration::from_secs(20), Duration::from_millis(50), || {
+    wait::until("a word", Duration::from_secs(60), Duration::from_millis(50), || {
         Ok(ringway.log().contains("iommu=on").then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", ringway.log()));

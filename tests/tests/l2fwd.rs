@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use e2e::{L2fwd, Netns, Peer, Relay, require_shared, traffic};
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn port(dir: &Path, n: u8) -> String {
     format!("vhost-user:{},mtu=9000", dir.join(format!("s{n}")).display())

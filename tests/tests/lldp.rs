@@ -113,5 +113,5 @@ fn lldpd_and_the_switch_know_each_other() {
     wait_known(&ringway, 1);
     lldpd.process.stop(LIMIT).unwrap();
     wait_known(&ringway, 0);
-    assert!(ringway.stop(Duration::from_secs(10)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(Duration::from_secs(60)).unwrap().success(), "{}", ringway.log());
 }

@@ -73,6 +73,7 @@ fn transfer(properties: [&str; 2], options: [&str; 2], check: impl FnOnce(&Ringw
     let mut two = guest(dir.path(), 2, properties[1]);
     configure(&mut one, 1);
     configure(&mut two, 2);
+    ringway.wait_links(&["vm1", "vm2"]).unwrap();
     one.ping("10.0.0.2", "-c 10 -i 0.02 -s 1472").unwrap();
     let there = traffic::transfer(&mut one, &mut two, "10.0.0.2", MIB).unwrap();
     let back = traffic::transfer(&mut two, &mut one, "10.0.0.1", MIB).unwrap();
@@ -141,6 +142,7 @@ fn a_guest_and_the_host_exchange_large_segments_over_tap() {
     let mut vm = guest(dir.path(), 1, "");
     host.sh("ip address add 10.0.0.9/24 dev rwa").unwrap();
     configure(&mut vm, 1);
+    ringway.wait_links(&["vm1", "up"]).unwrap();
     vm.ping("10.0.0.9", "-c 10 -i 0.02 -s 1472").unwrap();
     traffic::transfer(&host, &mut vm, "10.0.0.1", MIB).unwrap();
     traffic::transfer(&mut vm, &host, "10.0.0.9", MIB).unwrap();

@@ -42,7 +42,7 @@ struct Session {
 impl Session {
     fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self { stream: BufReader::new(stream), said: Vec::new() }
     }
 
@@ -224,7 +224,7 @@ fn what_is_said_is_as_the_schema_has_it() {
     let wrong = [("event".to_owned(), json!({"event": "link", "uptime_ms": 1, "port": "a"}))];
     assert!(validate(&wrong).contains("not valid under any"), "{}", validate(&wrong));
     ringway.signal(Signal::TERM).unwrap();
-    assert!(ringway.wait(Duration::from_secs(10)).unwrap().success());
+    assert!(ringway.wait(Duration::from_secs(60)).unwrap().success());
 }
 
 impl Session {

@@ -54,7 +54,7 @@ fn wait_port(ringway: &Ringway, port: &str, role: &str, state: &str) -> Value {
 
 /// That pings are answered, as soon as the other side has come to the same.
 fn reaches(from: &Netns, address: &str) {
-    let answered = || Ok(from.ping(address, "-c 5 -i 0.01").ok());
+    let answered = || Ok(from.ping(address, "-c 5 -i 0.01 -W 2").ok());
     wait::until("all pings are answered", LIMIT, PAUSE, answered).unwrap();
 }
 
@@ -126,7 +126,7 @@ fn open_vswitch_and_the_switch_use_one_of_two_links_and_the_other_when_it_fails(
     .unwrap();
     reaches(&host, "10.1.0.2");
     assert_no_storm(&host, &ringway);
-    assert!(ringway.stop(Duration::from_secs(10)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(Duration::from_secs(60)).unwrap().success(), "{}", ringway.log());
     ovs.stop().unwrap();
 }
 
@@ -155,5 +155,5 @@ fn a_linux_bridge_is_spoken_to_in_the_old_protocol() {
     .unwrap();
     reaches(&host, "10.1.0.2");
     assert_no_storm(&host, &ringway);
-    assert!(ringway.stop(Duration::from_secs(10)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(Duration::from_secs(60)).unwrap().success(), "{}", ringway.log());
 }

@@ -8,7 +8,7 @@ use e2e::{Netns, Peer, Ringway, require_shared, traffic, wait};
 
 /// Mebibytes of a transfer, which go round rings dozens of times.
 const MIB: u32 = 16;
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn configure(ns: &Netns, interface: &str, address: &str) {

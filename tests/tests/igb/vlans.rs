@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use anyhow::Result;
 use e2e::traffic::{self, Station};
-use e2e::{Process, Vm};
+use e2e::{Process, Vm, ping};
 
 use crate::{Bench, STATIONS, frame};
 
@@ -54,8 +54,7 @@ struct End<'a> {
 
 impl End<'_> {
     fn ping(&self, address: &str) {
-        let text = self.run(&format!("ping -q -c 5 -i 0.05 -s 1472 {address}")).unwrap();
-        assert!(text.contains(" 0% packet loss"), "{text}");
+        self.run(&ping::line("ping", address, "-c 5 -i 0.05 -s 1472").unwrap()).unwrap();
     }
 
     fn run(&self, line: &str) -> Result<String> {

@@ -60,7 +60,7 @@ impl Lab {
     }
 
     fn ping(&self) {
-        self.host.ping("192.0.2.2", "-c 3 -i 0.05 -W 5").unwrap();
+        self.host.ping("192.0.2.2", "-c 3 -i 0.05").unwrap();
     }
 }
 

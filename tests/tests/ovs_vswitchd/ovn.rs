@@ -192,7 +192,7 @@ impl Cloud {
         wait::until("an answer", LIMIT, Duration::from_millis(20), answered)
             .with_context(|| format!("{number} to {address}: {}", self.ovn.log()))
             .unwrap();
-        guest.ping(address, "-c 3 -i 0.05 -W 5").unwrap();
+        guest.ping(address, "-c 3 -i 0.05").unwrap();
     }
 
     fn cannot_reach(&self, number: usize, address: &str) {

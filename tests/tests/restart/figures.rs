@@ -5,7 +5,7 @@ use drivers::Drivers;
 use e2e::Vswitch;
 use e2e::vswitch::Kind;
 
-use super::stream::Stream;
+use super::stream::{Loss, Stream};
 use super::{front, kills, summary};
 
 /// The worker's core; frames are sent and received on the other.
@@ -52,7 +52,7 @@ fn measure(kind: Kind) -> Figures {
         add(&switch, path, n..n + 1);
     }
     let ports = [0, 1].map(|n| front(path, n, &drivers, "ctrl_vq=off,packed=on,server=on"));
-    let stream = Stream::start(ports.into());
+    let stream = Stream::start(ports.into(), Loss::Some);
     let flows = |switch: &Vswitch| {
         let gap = stream.flows(2000);
         assert!(gap.is_ok(), "{kind}: {gap:?}\n{}", switch.log());

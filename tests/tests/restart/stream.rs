@@ -10,10 +10,22 @@ use packet::{BURST, Frame};
 /// Frames that are on their way at most, fewer than a ring holds: nobody has to drop one.
 const WINDOW: u64 = 128;
 
-/// How long a frame may be missing before others are sent after it.
+/// How long a frame may be missing, where some get lost, before others are sent after it.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// For how long none may come in the end, where some get lost, before the others are.
+const QUIET: Duration = Duration::from_millis(500);
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What may become of frames that a ring has taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// All of them come, if late: no more are sent than fit into a ring, however long that takes.
+    None,
+    /// Some are missing: others are sent after them.
+    Some,
+}
 
 /// Numbered frames out of one port and into another, or into the same one, on a thread.
 pub struct Stream {
@@ -40,10 +52,13 @@ pub struct Outcome {
 
 /// The thread's side.
 struct Pump {
+    loss: Loss,
     ports: Vec<OpenPort>,
     shared: Arc<Shared>,
     /// How often each frame has come.
     seen: Vec<u8>,
+    /// How many frames have come, each counted once.
+    distinct: u64,
     next: u64,
     sent_at: Instant,
     received_at: Instant,
@@ -51,14 +66,16 @@ struct Pump {
 
 impl Stream {
     /// Starts it: out of the first of these ports, into the last of them.
-    pub fn start(ports: Vec<OpenPort>) -> Self {
+    pub fn start(ports: Vec<OpenPort>, loss: Loss) -> Self {
         let shared = Arc::new(Shared::default());
         let now = Instant::now();
         let theirs = Arc::clone(&shared);
         let mut pump = Pump {
+            loss,
             ports,
             shared: theirs,
             seen: Vec::new(),
+            distinct: 0,
             next: 0,
             sent_at: now,
             received_at: now,
@@ -86,14 +103,12 @@ impl Stream {
 impl Pump {
     fn run(&mut self) -> Outcome {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            if self.next.saturating_sub(self.seen.len() as u64) < WINDOW
-                || self.sent_at.elapsed() > PATIENCE
-            {
+            if self.has_room() {
                 self.send();
             }
             self.receive();
         }
-        while self.received_at.elapsed() < Duration::from_millis(500) {
+        while self.expects_more() {
             self.receive();
         }
         self.seen.resize(usize::try_from(self.next).unwrap(), 0);
@@ -102,6 +117,27 @@ impl Pump {
             sent: self.next,
             missing: self.seen.iter().filter(|count| **count == 0).count() as u64,
             doubled: self.seen.iter().map(more).sum(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let is_late = || self.loss == Loss::Some && self.sent_at.elapsed() > PATIENCE;
+        self.next.saturating_sub(self.arrived()) < WINDOW || is_late()
+    }
+
+    /// Where none may be lost, as many as came; where some may, those up to the last that came.
+    fn arrived(&self) -> u64 {
+        match self.loss {
+            Loss::None => self.distinct,
+            Loss::Some => self.seen.len() as u64,
+        }
+    }
+
+    /// Whether frames may be on their way when nothing is sent any more.
+    fn expects_more(&self) -> bool {
+        match self.loss {
+            Loss::None => self.distinct < self.next && self.received_at.elapsed() < LIMIT,
+            Loss::Some => self.received_at.elapsed() < QUIET,
         }
     }
 
@@ -137,6 +173,7 @@ impl Pump {
             if place >= self.seen.len() {
                 self.seen.resize(place + 1, 0);
             }
+            self.distinct += u64::from(self.seen[place] == 0);
             self.seen[place] += 1;
             count += 1;
         }
