@@ -187,8 +187,16 @@ pub mod slot {
     pub const TUN_IPV6_SRC: Slot = Slot::new(19, 0, 128);
     /// Its destination.
     pub const TUN_IPV6_DST: Slot = Slot::new(21, 0, 128);
-    /// Flags of the tunnel's header.
-    pub const TUN_FLAGS: Slot = Slot::new(23, 0, 16);
+    /// The flag of the tunnel's header that rules can see: the packet is for the end of the tunnel itself.
+    pub const TUN_FLAGS: Slot = Slot::new(23, 0, 1);
+    /// Flags beside it: the outer packet must not be fragmented, has a checksum, has a key.
+    pub const TUN_HEADER: Slot = Slot::new(23, 1, 3);
+    /// See [`TUN_HEADER`].
+    pub const TUN_DONT_FRAGMENT: Slot = Slot::new(23, 1, 1);
+    /// See [`TUN_HEADER`].
+    pub const TUN_CHECKSUM: Slot = Slot::new(23, 2, 1);
+    /// See [`TUN_HEADER`].
+    pub const TUN_HAS_KEY: Slot = Slot::new(23, 3, 1);
     /// Type of service of the tunnel's header.
     pub const TUN_TOS: Slot = Slot::new(23, 16, 8);
     /// Its time to live.

@@ -24,7 +24,7 @@ use self::trees::Trees;
 use crate::content::{Content, decide, wanted};
 use crate::controller::link::Link;
 use crate::desired::{Desired, Problems, RESERVED};
-use crate::device::{Dummies, Places};
+use crate::device::{self, Dummies, Places};
 use crate::export::{Exports, View};
 use crate::features;
 use crate::numbers::{Applicant, Numbers, PathNumbers};
@@ -373,7 +373,7 @@ impl Agent {
             self.reconfigurations = self.reconfigurations.saturating_add(1);
         }
         let devices = content.interfaces().filter(|(.., row)| row.kind != "patch");
-        let devices = devices.map(|(_, _, name, _)| name);
+        let devices = devices.map(|(_, _, name, row)| (name, device::path_name(row)));
         self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
         self.controllers.update(&content, &self.numbers, daemon, &self.settings);
         let before = self.content.as_ref().map(|content| &content.zones);

@@ -173,6 +173,24 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
     Ok(device)
 }
 
+/// The ports of UDP that tunnels of a kind go to where nothing else is said, and what the data path calls
+/// their ports; of what is not over UDP, all is one port.
+const PATH_NAMES: [(&str, &str, Option<u16>); 4] = [
+    ("geneve", "genev_sys", Some(6_081)),
+    ("gre", "gre_sys", None),
+    ("ip6gre", "ip6gre_sys", None),
+    ("vxlan", "vxlan_sys", Some(4_789)),
+];
+
+/// What Open vSwitch's data path calls an interface, if that is not its name.
+#[must_use]
+pub fn path_name(interface: &Interface) -> Option<String> {
+    let (_, name, usual) = PATH_NAMES.iter().find(|(kind, ..)| *kind == interface.kind)?;
+    let Some(usual) = usual else { return Some((*name).to_owned()) };
+    let port = option(interface, "dst_port").and_then(|port| port.parse().ok());
+    Some(format!("{name}_{}", port.unwrap_or(*usual)))
+}
+
 /// An interface that the system has already. By default it stays one of the system's, too: it may
 /// be a TAP interface that a VMM has open.
 fn system(name: &str, interface: &Interface) -> Result<String, String> {

@@ -107,36 +107,65 @@ impl Numbers {
     }
 }
 
-/// Numbers of a data path's ports, which all bridges share.
+/// Numbers of a data path's ports, which all bridges share. Tunnels of a kind that come in at one port of UDP
+/// are one port there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PathNumbers(LiteMap<String, u32>);
+pub struct PathNumbers {
+    /// By their names in the data path.
+    numbers: LiteMap<String, u32>,
+    /// Those names, of interfaces that have other ones.
+    tunnels: LiteMap<String, String>,
+}
 
 impl PathNumbers {
-    /// Gives numbers to these ports, and takes those of others back.
+    /// Gives numbers to these ports, and takes those of others back: each is an interface, and what the data
+    /// path calls it where that is something else.
     /// If `speaks`, a name with a number in it gets that if it is free, counted from 100 for names that
     /// begin with `br`, as in Open vSwitch's data path for tests.
-    pub fn assign<'n>(&mut self, names: impl IntoIterator<Item = &'n str>, speaks: bool) {
-        let names: BTreeSet<&str> = names.into_iter().gather();
-        self.0.retain(|name, _| names.contains(name.as_str()));
+    pub fn assign<'n>(
+        &mut self,
+        interfaces: impl IntoIterator<Item = (&'n str, Option<String>)>,
+        speaks: bool,
+    ) {
+        let mut plain = Vec::new();
+        self.tunnels.clear();
+        for (name, of_path) in interfaces {
+            match of_path {
+                Some(of_path) => drop(self.tunnels.insert(name.to_owned(), of_path)),
+                None => plain.push(name),
+            }
+        }
+        let tunnels = self.tunnels.values().map(String::as_str);
+        let names: BTreeSet<&str> = plain.into_iter().chain(tunnels).gather();
+        self.numbers.retain(|name, _| names.contains(name.as_str()));
         let (spoken, others): (Vec<&str>, Vec<&str>) =
             names.into_iter().partition(|name| speaks && spoken_number(name).is_some());
         for name in spoken.into_iter().chain(others) {
-            if self.0.contains_key(name) {
+            if self.numbers.contains_key(name) {
                 continue;
             }
-            let is_free = |number: &u32| self.0.values().all(|taken| taken != number);
+            let is_free = |number: &u32| self.numbers.values().all(|taken| taken != number);
             let asked = if speaks { spoken_number(name) } else { None };
             let number = asked.filter(is_free).or_else(|| (1..=u32::from(u16::MAX)).find(is_free));
             if let Some(number) = number {
-                self.0.insert(name.to_owned(), number);
+                self.numbers.insert(name.to_owned(), number);
             }
         }
     }
 
-    /// The number of port `name`.
+    /// The number of port `name`, an interface.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<u32> {
-        self.0.get(name).copied()
+        let name = self.tunnels.get(name).map_or(name, String::as_str);
+        self.numbers.get(name).copied()
+    }
+
+    /// One of the interfaces that the data path has as this port of tunnels.
+    #[must_use]
+    pub fn tunnel(&self, number: u32) -> Option<&str> {
+        let name = self.name(number)?;
+        let own = self.tunnels.iter().find(|(_, of_path)| *of_path == name);
+        own.map(|(interface, _)| interface.as_str())
     }
 
     /// Gives a port another number.
@@ -147,14 +176,14 @@ impl PathNumbers {
         if self.name(number).is_some() {
             return Err("port number already in use");
         }
-        *self.0.get_mut(name).ok_or("unknown port")? = number;
+        *self.numbers.get_mut(name).ok_or("unknown port")? = number;
         Ok(())
     }
 
-    /// The port of this number.
+    /// The port of this number, as the data path calls it.
     #[must_use]
     pub fn name(&self, number: u32) -> Option<&str> {
-        self.0.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
+        self.numbers.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
     }
 }
 
@@ -220,7 +249,8 @@ mod tests {
     #[test]
     fn a_data_path_for_tests_goes_by_names() {
         let mut numbers = PathNumbers::default();
-        numbers.assign(["br0", "p1", "p12", "bond", "br1", "x1", "p0"], true);
+        let plain = |name| (name, None);
+        numbers.assign(["br0", "p1", "p12", "bond", "br1", "x1", "p0"].map(plain), true);
         let of = |numbers: &PathNumbers| {
             ["br0", "br1", "p1", "p12", "x1", "p0", "bond"].map(|name| numbers.of(name).unwrap())
         };
@@ -231,11 +261,33 @@ mod tests {
         assert_eq!(numbers.renumber("p12", 77), Ok(()));
         assert_eq!(numbers.name(77), Some("p12"));
         assert_eq!(numbers.renumber("p12", 12), Ok(()));
-        numbers.assign(["p12", "x1"], true);
+        numbers.assign(["p12", "x1"].map(plain), true);
         assert_eq!((numbers.of("x1"), numbers.of("p1")), (Some(2), None));
         let mut numbers = PathNumbers::default();
-        numbers.assign(["p5", "br0"], false);
+        numbers.assign(["p5", "br0"].map(plain), false);
         assert_eq!((numbers.of("br0"), numbers.of("p5")), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn tunnels_that_come_in_together_are_one_port() {
+        let mut numbers = PathNumbers::default();
+        let tunnel = |name, of_path: &str| (name, Some(of_path.to_owned()));
+        let all = [
+            ("p1", None),
+            tunnel("t1", "gre_sys"),
+            tunnel("t2", "vxlan_sys_4789"),
+            tunnel("t3", "vxlan_sys_4789"),
+        ];
+        numbers.assign(all, true);
+        let of = ["p1", "t1", "t2", "t3"].map(|name| numbers.of(name).unwrap());
+        assert_eq!(of, [1, 2, 4_789, 4_789]);
+        assert_eq!(
+            (numbers.name(4_789), numbers.tunnel(4_789)),
+            (Some("vxlan_sys_4789"), Some("t2"))
+        );
+        assert_eq!((numbers.tunnel(1), numbers.of("gre_sys")), (None, Some(2)));
+        numbers.assign([tunnel("t3", "vxlan_sys_4790")], true);
+        assert_eq!((numbers.of("t2"), numbers.of("t3")), (None, Some(4_790)));
     }
 
     #[test]

@@ -134,6 +134,7 @@ pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
+pub use switch::through::{IntoTunnel, NoTunnelWay, TunnelWay, tunnel_meta, tunnel_words};
 pub use switch::tunnels::TunnelNeighbour;
 pub use tunnel::device::tunnel_settings;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

@@ -62,6 +62,7 @@ pub(crate) mod patches;
 mod recording;
 mod rstp;
 mod samplings;
+pub(crate) mod through;
 mod traps;
 pub(crate) mod tunnels;
 mod watches;
@@ -595,6 +596,7 @@ impl Control {
         let report = self.report(name, self.ports.get(name)?);
         self.ports.get_mut(name)?.drop_limits(&self.mailboxes);
         self.ports.remove(name);
+        self.forget_neighbours(name);
         self.remove_bond(name);
         self.update_protocols();
         self.update_mirrors(&bridge, None);

@@ -44,8 +44,8 @@ impl Neighbours {
         self.0.iter().map(|((bridge, address), own)| (bridge.as_str(), *address, own))
     }
 
-    /// What a neighbour has said of itself, or an operator of it. Returns whether anything is other than
-    /// before; where there is no room, it is not noted.
+    /// What a neighbour has said of itself, or an operator of it, who has the last word. Returns whether anything
+    /// is other than before; where there is no room, it is not noted.
     pub fn learn(
         &mut self,
         (bridge, address): (&str, IpAddr),
@@ -53,7 +53,9 @@ impl Neighbours {
         heard: Option<Duration>,
     ) -> bool {
         let key = (bridge.to_owned(), address);
-        if self.0.len() >= MAX_NEIGHBOURS && !self.0.contains_key(&key) {
+        let known = self.0.get(&key);
+        let is_said = known.is_some_and(|own| own.heard.is_none());
+        if is_said && heard.is_some() || known.is_none() && self.0.len() >= MAX_NEIGHBOURS {
             return false;
         }
         let before = self.0.insert(key, Neighbour { mac, heard });
@@ -170,6 +172,20 @@ mod tests {
         assert_eq!(neighbours.iter().count(), 1);
         neighbours.flush(None);
         assert_eq!(neighbours.iter().count(), 0);
+    }
+
+    #[test]
+    fn who_answers_does_not_take_away_what_an_operator_has_said() {
+        let mut neighbours = Neighbours::default();
+        let (own, other) = (("br", address(1)), MacAddr([2; 6]));
+        assert!(neighbours.learn(own, MAC, None));
+        assert!(!neighbours.learn(own, other, Some(Duration::ZERO)));
+        let known = |neighbours: &Neighbours| neighbours.iter().map(|(.., own)| *own).next();
+        assert_eq!(known(&neighbours), Some(Neighbour { mac: MAC, heard: None }));
+        // The operator may say something else, and is forgotten where that is asked for.
+        assert!(neighbours.learn(own, other, None));
+        neighbours.flush(Some("br"));
+        assert!(neighbours.learn(own, MAC, Some(Duration::ZERO)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use packet::MacAddr;
 use packet::checksum::Checksum;
-use packet::headers::{EtherType, ethernet, ipv4, ipv6, udp};
+use packet::headers::{EtherType, IpProtocol, ethernet, ipv4, ipv6, udp};
 
 use crate::envelope::pseudo;
 use crate::kind::Kind;
@@ -48,7 +48,10 @@ impl Outer {
             ends: (meta.source, meta.destination),
             at: 0,
             sum: Checksum::new(),
-            has_checksum: meta.checksum,
+            // UDP over IPv6 has one (RFC 8200, section 8.1): who gets none drops the packet, unless it was told
+            // to expect that.
+            has_checksum: meta.checksum
+                || kind.protocol() == IpProtocol::UDP && meta.destination.is_ipv6(),
         };
         outer.put(&link.destination.0)?;
         outer.put(&link.source.0)?;

@@ -38,6 +38,16 @@ pub(crate) struct Tube {
 }
 
 impl Tube {
+    /// What it is set to.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared_settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
+    }
+
     /// What has gone through, all workers together.
     pub(crate) fn stats(&self) -> PortStats {
         self.counts.stats()
@@ -151,7 +161,8 @@ impl Switch {
     /// The neighbours that tunnels go by, as far as they are known.
     #[must_use]
     pub fn tunnel_neighbours(&self) -> Vec<TunnelNeighbour> {
-        let control = self.control();
+        let mut control = self.control();
+        control.hear_neighbours();
         let all = control.underlay.neighbours.iter();
         all.map(|(bridge, address, own)| TunnelNeighbour {
             bridge: bridge.to_owned(),
@@ -162,7 +173,7 @@ impl Switch {
         .collect()
     }
 
-    /// Says where a neighbour is; until it says something else.
+    /// Says where a neighbour is, whatever it says itself.
     pub fn set_tunnel_neighbour(&self, bridge: &str, address: IpAddr, mac: MacAddr) {
         let mut control = self.control();
         control.underlay.neighbours.learn((bridge, address), mac, None);
@@ -219,8 +230,38 @@ impl Control {
         }
     }
 
-    /// Notes what neighbours have said, and forgets those that were not heard for long.
+    /// Notes what neighbours have said, and forgets those that were not heard for long. Workers get to know of
+    /// it, but not without end.
     pub(super) fn run_tunnels(&mut self) {
+        if self.underlay.inlet.is_none() {
+            return;
+        }
+        self.note_neighbours();
+        let may_look = self.underlay.looks.may_look(self.time.now());
+        if may_look && self.ways() != *self.underlay.told {
+            self.update_tunnels();
+        }
+    }
+
+    /// The same at once, for who asks.
+    pub(super) fn hear_neighbours(&mut self) {
+        self.note_neighbours();
+        if std::mem::take(&mut self.underlay.looks.is_news) {
+            self.update_tunnels();
+        }
+    }
+
+    /// Forgets who was known behind a port that is gone.
+    pub(super) fn forget_neighbours(&mut self, port: &str) {
+        self.underlay.neighbours.flush(Some(port));
+    }
+
+    /// The ways that workers know.
+    pub(super) fn told_ways(&self) -> &Ways {
+        &self.underlay.told
+    }
+
+    fn note_neighbours(&mut self) {
         let Some((_, heard)) = &self.underlay.inlet else { return };
         let now = self.underlay_time();
         let answers: Vec<_> = heard.try_iter().take(ANSWERS).collect();
@@ -237,9 +278,6 @@ impl Control {
         }
         let Underlay { neighbours, looks, .. } = &mut self.underlay;
         looks.is_news |= neighbours.expire(now);
-        if looks.may_look(self.time.now()) && self.ways() != *self.underlay.told {
-            self.update_tunnels();
-        }
     }
 
     /// Who is a next hop whatever rules say: gateways, and the other ends that settings name.
@@ -261,7 +299,7 @@ impl Control {
         self.time.now().saturating_duration_since(self.underlay.began)
     }
 
-    fn tubes(&self) -> impl Iterator<Item = (&Entry, &Arc<Tube>)> {
+    pub(super) fn tubes(&self) -> impl Iterator<Item = (&Entry, &Arc<Tube>)> {
         let all = self.ports.iter().filter_map(|(_, entry)| Some((entry, entry.tube()?)));
         all.filter(|(entry, _)| entry.is_in_service())
     }

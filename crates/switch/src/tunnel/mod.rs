@@ -30,7 +30,7 @@ use hop::{Asked, End, Ways};
 
 pub(crate) use pop::Popped;
 pub(crate) use push::{Pushed, inner};
-pub(crate) use words::words;
+pub(crate) use words::{meta_of, wish, words};
 
 /// The most bytes of an answer of a neighbour that matter: those of an advertisement of IPv6 with an
 /// option.
@@ -119,29 +119,50 @@ impl Tunnels {
 
     /// Whether a frame is of a tunnel that ends here; what else it says is looked at later.
     fn is_of_tunnel(&self, frame: &Frame<'_>, end: &End) -> bool {
-        let head = frame.head();
-        let mut plain = [0; packet::HEAD_LEN];
-        // The tag may still have to be taken off.
-        let (head, len) = match without_tag(head, &mut plain) {
-            Some(head) => (head, frame.len().saturating_sub(TAG)),
-            None => (head, frame.len()),
-        };
-        let Ok(envelope) = Envelope::parse(head, len) else { return false };
-        let is_here = end.addresses.contains(&envelope.destination);
-        is_here && self.kind_of(&envelope, head).is_some()
+        ended(self.settings(), end, (frame.head(), frame.len())).is_some()
+    }
+
+    fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.ports.iter().map(|port| &*port.settings)
     }
 
     /// Which kind of tunnel a packet is of, and the port of UDP that it has come to.
     fn kind_of(&self, envelope: &Envelope, head: &[u8]) -> Option<(Kind, u16)> {
-        let to = head.get(envelope.at.checked_add(2)?..).and_then(|rest| rest.first_chunk());
-        let to = to.map_or(0, |bytes| u16::from_be_bytes(*bytes));
-        let is_it = |port: &&TunnelPort| {
-            let Settings { kind, port, .. } = *port.settings;
-            kind.protocol() == envelope.protocol && (kind == Kind::Gre || port == to)
-        };
-        let found = self.ports.iter().find(is_it)?;
-        Some((found.settings.kind, found.settings.port))
+        kind_of(self.settings(), envelope, head)
     }
+}
+
+/// Which tunnel of some a frame is of that ends here: its kind, and its port of UDP. The frame is how it begins,
+/// and how long it is.
+pub(crate) fn ended<'s>(
+    all: impl Iterator<Item = &'s Settings>,
+    end: &End,
+    (head, len): (&[u8], usize),
+) -> Option<(Kind, u16)> {
+    let mut plain = [0; packet::HEAD_LEN];
+    // The tag may still have to be taken off.
+    let (head, len) = match without_tag(head, &mut plain) {
+        Some(head) => (head, len.saturating_sub(TAG)),
+        None => (head, len),
+    };
+    let envelope = Envelope::parse(head, len).ok()?;
+    let is_here = end.addresses.contains(&envelope.destination);
+    kind_of(all, &envelope, head).filter(|_| is_here)
+}
+
+fn kind_of<'s>(
+    mut all: impl Iterator<Item = &'s Settings>,
+    envelope: &Envelope,
+    head: &[u8],
+) -> Option<(Kind, u16)> {
+    let to = head.get(envelope.at.checked_add(2)?..).and_then(|rest| rest.first_chunk());
+    let to = to.map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    let is_it = |settings: &&Settings| {
+        let Settings { kind, port, .. } = **settings;
+        kind.protocol() == envelope.protocol && (kind == Kind::Gre || port == to)
+    };
+    let found = all.find(is_it)?;
+    Some((found.kind, found.port))
 }
 
 /// The first bytes of a frame without the tag that it has, if it has one.

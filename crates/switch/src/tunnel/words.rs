@@ -5,9 +5,6 @@ use std::net::IpAddr;
 use flow::{Key, OptionField, TunnelWords, slot};
 use tunnel::{Meta, Options, Wish};
 
-/// The flag of tunnels that rules can see: the packet is for the end of the tunnel itself.
-const OAM: u128 = 1;
-
 /// The words of a packet that has come with this outer header; `None` if it has an option that must not be
 /// passed over and that no field stands for.
 pub(crate) fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
@@ -24,7 +21,10 @@ pub(crate) fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> 
     }
     key.set(slot::TUN_TOS, meta.tos.into());
     key.set(slot::TUN_TTL, meta.ttl.into());
-    key.set(slot::TUN_FLAGS, if meta.oam { OAM } else { 0 });
+    key.set(slot::TUN_FLAGS, meta.oam.into());
+    key.set(slot::TUN_DONT_FRAGMENT, meta.dont_fragment.into());
+    key.set(slot::TUN_CHECKSUM, meta.checksum.into());
+    key.set(slot::TUN_HAS_KEY, meta.key.is_some().into());
     for option in meta.options.iter() {
         let is_it = |field: &&OptionField| {
             (field.class, field.kind) == (option.class, option.kind)
@@ -66,7 +66,14 @@ pub(crate) fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Option
         let own = own.filter(|own| own.iter().any(|byte| *byte != 0));
         own.map(|own| options.push(field.class, field.kind, own));
     }
-    (wish, options, key.get(slot::TUN_FLAGS) & OAM != 0)
+    (wish, options, key.get(slot::TUN_FLAGS) != 0)
+}
+
+/// As much of the outer header that a packet with these words has come with as tells which port it is for.
+pub(crate) fn meta_of(words: &TunnelWords) -> Option<Meta> {
+    let (wish, ..) = wish(words, &[]);
+    let meta = Meta::new(wish.source?, wish.destination?);
+    Some(Meta { key: Some(wish.key), ..meta })
 }
 
 #[cfg(test)]
