@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
 
+use crate::tunnel::Push;
 use flow::{Frozen, HashKind, Key, PlaceHash, WORDS, slot};
 
 /// What a datapath does with a packet.
@@ -18,6 +19,10 @@ pub enum Action {
     ByLen(u16, [Vec<Self>; 2]),
     /// It goes round, and comes again, to take what its hash has: the member of a bond, or a bucket.
     Balance(Box<Balance>),
+    /// It goes into a tunnel.
+    Push(Box<Push>),
+    /// It comes out of one, at this port.
+    Pop(u32),
     /// What is said here.
     Said(String),
 }
@@ -89,7 +94,7 @@ impl Action {
                 all.extend(Self::balances(others));
                 all
             }
-            Self::Output(_) | Self::Said(_) => Vec::new(),
+            Self::Output(_) | Self::Push(_) | Self::Pop(_) | Self::Said(_) => Vec::new(),
         };
         actions.iter().flat_map(of).collect()
     }
@@ -119,6 +124,13 @@ impl fmt::Debug for Actions<'_> {
     }
 }
 
+impl Actions<'_> {
+    /// What a port is called.
+    fn port(&self, number: u32) -> String {
+        self.names.and_then(|names| names(number)).unwrap_or_else(|| number.to_string())
+    }
+}
+
 impl fmt::Display for Actions<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.actions.is_empty() {
@@ -129,10 +141,12 @@ impl fmt::Display for Actions<'_> {
             f.write_str(comma)?;
             comma = ",";
             match action {
-                Action::Output(port) => match self.names.and_then(|names| names(*port)) {
-                    Some(name) => f.write_str(&name)?,
-                    None => write!(f, "{port}")?,
-                },
+                Action::Output(port) => f.write_str(&self.port(*port))?,
+                Action::Pop(port) => write!(f, "tnl_pop({})", self.port(*port))?,
+                Action::Push(push) => {
+                    let [to, out] = push.ports.map(|port| self.port(port));
+                    write!(f, "tnl_push(tnl_port({to}),{},out_port({out}))", push.header)?;
+                }
                 Action::Clone(actions) => {
                     let nested = Self { actions, names: self.names };
                     write!(f, "clone({nested})")?;

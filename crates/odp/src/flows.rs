@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use flow::{Key, TAG_PRESENT, WORDS, slot};
+use flow::{Key, OptionField, TAG_PRESENT, WORDS, slot};
 
 use crate::action::{Action, Actions, Balance, Names, Onward};
 use crate::kind::{Kind, is_icmp};
@@ -42,6 +42,8 @@ pub struct Way {
     pub mask: Key,
     /// What a datapath does with them.
     pub actions: Vec<Action>,
+    /// The fields of the bridge for options of tunnels.
+    pub options: Vec<OptionField>,
 }
 
 /// Packets of one kind.
@@ -152,7 +154,8 @@ impl Flow {
         let name = look.names.and_then(|names| names(number));
         let port = name.unwrap_or_else(|| number.to_string());
         let (key, mask) = (&self.key, Some(&self.way.mask));
-        Masked { key, mask, port: &port, is_full: look.is_full }.to_string()
+        Masked { key, mask, port: &port, options: &self.way.options, is_full: look.is_full }
+            .to_string()
     }
 
     /// What it has counted.

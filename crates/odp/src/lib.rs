@@ -29,6 +29,7 @@
 //! - `seen`: which bits all of a way depends on
 //! - [`told`]: packets in the words of `ofproto/trace`
 //! - [`mod@trace`]: a packet's way, told
+//! - `tunnel`: tunnels in the words of a datapath
 //! - `value`: values of fields
 
 #![forbid(unsafe_code)]
@@ -46,6 +47,7 @@ pub mod parse;
 mod seen;
 pub mod told;
 pub mod trace;
+mod tunnel;
 mod value;
 
 pub use action::{Action, Actions};
@@ -54,3 +56,4 @@ pub use flows::{Flow, Flows};
 pub use masked::Masked;
 pub use parse::{Parsed, parse, parse_hex};
 pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, resume, trace};
+pub use tunnel::{IntoTunnel, Push, TunnelWay};

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Formatter, Write as _};
 
-use flow::{Key, Slot, TAG_PRESENT, slot};
+use flow::{Key, OptionField, Slot, TAG_PRESENT, slot};
 
 use crate::header::label;
 use crate::kind::{Kind, is_discovery, is_later, is_tagged};
@@ -17,6 +17,8 @@ pub struct Masked<'m> {
     pub mask: Option<&'m Key>,
     /// The port where it comes in, as it is to be called.
     pub port: &'m str,
+    /// The fields of its bridge for options of tunnels.
+    pub options: &'m [OptionField],
     /// Whether headers are told of which no bits count.
     pub is_full: bool,
 }
@@ -104,6 +106,9 @@ impl Masked<'_> {
     /// What is known beside what is in the frame.
     fn beside(&self, parts: &mut Vec<String>) {
         self.number("skb_priority", slot::SKB_PRIORITY, parts);
+        if crate::tunnel::is_tunnelled(self.key) {
+            parts.push(crate::tunnel::masked(self.key, self.mask, self.options, self.is_full));
+        }
         self.number("skb_mark", slot::PKT_MARK, parts);
         self.connection(parts);
         let words = [
@@ -274,7 +279,7 @@ impl Masked<'_> {
 }
 
 /// Flags of which some count: with a sign before each of those.
-fn signed(flags: u128, bits: u128, names: &[&str]) -> String {
+pub(crate) fn signed(flags: u128, bits: u128, names: &[&str]) -> String {
     let mut text = String::new();
     for (at, name) in names.iter().enumerate().filter(|(at, _)| bits >> at & 1 != 0) {
         let sign = if flags >> at & 1 != 0 { '+' } else { '-' };

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flow::{Key, Slot, TAG_PRESENT, slot};
 use packet::MacAddr;
+use tunnel::Meta;
 
 /// The most tags of a frame that are understood.
 const MAX_TAGS: usize = 2;
@@ -14,6 +15,8 @@ const MAX_TAGS: usize = 2;
 pub struct Parsed {
     /// Where it comes in, as it is written: a number of the datapath, or a name.
     pub in_port: Option<String>,
+    /// The tunnel that it has come by.
+    pub tunnel: Option<Meta>,
     /// All else.
     pub key: Key,
 }
@@ -192,7 +195,7 @@ impl Parsed {
         match name {
             "in_port" => self.in_port = Some(text.split('/').next()?.trim().to_owned()),
             "vlan" => return self.tag(text, level),
-            "tunnel" => return self.tunnel(text),
+            "tunnel" => self.tunnel = Some(crate::tunnel::parse(text)?),
             "ufid" => {}
             _ => {
                 if let Some((_, slot, read)) = SINGLE.iter().find(|(known, ..)| *known == name) {
@@ -246,29 +249,6 @@ impl Parsed {
         self.key.set(slot::ETH_TYPE, 0);
         self.key.set(tpid_slot, if tpid == 0 { 0x8100 } else { tpid });
         self.key.set(tci_slot, tci.into());
-        Some(())
-    }
-
-    fn tunnel(&mut self, text: &str) -> Option<()> {
-        let lines: Lines = &[
-            ("tun_id", slot::TUN_ID, number),
-            ("src", slot::TUN_SRC, v4),
-            ("dst", slot::TUN_DST, v4),
-            ("ipv6_src", slot::TUN_IPV6_SRC, v6),
-            ("ipv6_dst", slot::TUN_IPV6_DST, v6),
-            ("tos", slot::TUN_TOS, number),
-            ("ttl", slot::TUN_TTL, number),
-        ];
-        // Ports and flags of the header are not looked at.
-        let text = text.split("flags(").next()?.trim_end_matches(',');
-        for pair in pairs(text) {
-            let (field, value) = pair?;
-            if matches!(field, "tp_src" | "tp_dst") {
-                continue;
-            }
-            let (_, slot, read) = lines.iter().find(|(known, ..)| *known == field)?;
-            self.put(*slot, read(value)?)?;
-        }
         Some(())
     }
 }

@@ -5,12 +5,14 @@
 
 use flow::place::place;
 use flow::walk::{Step, holds, labels};
-use flow::{Choice, Key, Slot, TAG_PRESENT, WORDS, slot};
+use flow::{Choice, Key, Slot, TAG_PRESENT, TunnelWords, WORDS, slot};
 use openflow::action::{Algorithm, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
 
 use crate::kind::{Kind, is_later, is_tagged};
+use crate::tunnel::is_tunnelled;
+use tunnel::{Inherited, Settings};
 
 /// What has been seen of a packet.
 #[derive(Clone, Debug)]
@@ -29,7 +31,49 @@ impl Seen {
         if Kind::of(key).is_ip() {
             seen.0.set(slot::IP_FRAG, 3);
         }
+        if is_tunnelled(key) {
+            seen.tunnel(key);
+        }
         seen
+    }
+
+    /// What tells tunnels apart.
+    fn tunnel(&mut self, key: &Key) {
+        let ends = match key.get(slot::TUN_DST) {
+            0 => [slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST],
+            _ => [slot::TUN_SRC, slot::TUN_DST],
+        };
+        ends.into_iter().for_each(|slot| self.whole(slot));
+        for slot in [slot::TUN_ID, slot::TUN_HEADER, slot::TUN_TOS] {
+            self.whole(slot);
+        }
+        if Kind::of(key).is_ip() && key.get(slot::TUN_TOS) & 3 == 3 {
+            self.whole(slot::IP_ECN);
+        }
+    }
+
+    /// What of a packet goes into the header of a tunnel with these settings.
+    pub(crate) fn enter_tunnel(&mut self, key: &Key, settings: &Settings) {
+        if !Kind::of(key).is_ip() {
+            return;
+        }
+        self.whole(slot::IP_ECN);
+        if settings.tos == Inherited::Inner {
+            self.whole(slot::IP_DSCP);
+        }
+        if settings.ttl == Inherited::Inner {
+            self.whole(slot::IP_TTL);
+        }
+    }
+
+    /// What has been seen of the tunnel.
+    pub(crate) fn of_tunnel(&self) -> TunnelWords {
+        self.0.tunnel()
+    }
+
+    /// Has it be known that nothing else was seen of the tunnel.
+    pub(crate) fn set_of_tunnel(&mut self, words: &TunnelWords) {
+        self.0.set_tunnel(words);
     }
 
     pub(crate) fn whole(&mut self, slot: Slot) {
@@ -343,18 +387,8 @@ impl Seen {
         if Kind::of(first) != Kind::Mpls {
             self.0.set(slot::MPLS_LSE, 0);
         }
-        // None has come by a tunnel.
-        for slot in [slot::TUN_ID, slot::TUN_FLAGS, slot::TUN_TOS, slot::TUN_TTL] {
-            self.0.set(slot, 0);
-        }
-        for slot in [slot::TUN_SRC, slot::TUN_DST, slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST] {
-            self.0.set(slot, 0);
-        }
-        for index in 0..4 {
-            self.0.set(slot::tun_metadata(index), 0);
-        }
-        for slot in [slot::TUN_GBP_ID, slot::TUN_GBP_FLAGS] {
-            self.0.set(slot, 0);
+        if !is_tunnelled(first) {
+            self.0.set_tunnel(&TunnelWords::default());
         }
         self.0
     }

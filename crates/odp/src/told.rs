@@ -6,6 +6,8 @@ use openflow::matching::home;
 use openflow::{Field, Match, PortNo};
 
 use crate::kind::{Kind, is_discovery, is_later};
+use crate::masked::signed;
+use crate::tunnel::{FLAGS, flags_of, is_tunnelled, named_flags};
 
 /// The bit of a label that says that no other follows (RFC 3032, section 2.1).
 const LAST_LABEL: u32 = 1 << 8;
@@ -34,9 +36,6 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
         Field::CtMark,
         Field::CtLabel,
         Field::Metadata,
-        Field::TunId,
-        Field::TunSrc,
-        Field::TunDst,
     ];
     let registers = (0..slot::REGS).filter_map(Field::reg);
     beside.into_iter().chain(registers).filter(is_not_zero).for_each(&mut set);
@@ -44,10 +43,81 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
         .into_iter()
         .for_each(&mut set);
     of_network(key).iter().copied().for_each(&mut set);
+    of_tunnel(key, &mut all);
     let text = with_inner_labels(with_inner_tag(all.to_string(), key, None), key);
+    let text = with_tunnel_flags(text, key, None);
     match names {
         Some(names) => named(&text, names),
         None => text,
+    }
+}
+
+/// Adds what is known of the tunnel that a packet has come by.
+fn of_tunnel(key: &Key, all: &mut Match) {
+    if !is_tunnelled(key) {
+        return;
+    }
+    if key.get(slot::TUN_HAS_KEY) != 0 {
+        all.set(Field::TunId, key.get(slot::TUN_ID));
+    }
+    let fields = [
+        Field::TunSrc,
+        Field::TunDst,
+        Field::TunIpv6Src,
+        Field::TunIpv6Dst,
+        Field::TunGbpId,
+        Field::TunGbpFlags,
+        Field::TunTos,
+        Field::TunTtl,
+        Field::TunErspanVer,
+        Field::TunGtpuFlags,
+        Field::TunGtpuMsgtype,
+    ];
+    // No packet has come with what there is no place for.
+    fields.into_iter().for_each(|field| {
+        all.set(field, place(field).map_or(0, |slot| key.get(slot)));
+    });
+    let options = (0..4).filter_map(|index| Some((Field::tun_metadata(index)?, index)));
+    for (field, index) in options {
+        let value = key.get(slot::tun_metadata(index));
+        if value != 0 {
+            all.set_masked(field, value, slot::tun_metadata(index).ones());
+        }
+    }
+}
+
+/// Adds flags of the tunnel, of which a match of OpenFlow has only one; and says so where it counts that an
+/// option is not there.
+fn with_tunnel_flags(text: String, key: &Key, mask: Option<&Key>) -> String {
+    let counted = mask.map_or(0, flags_of);
+    if !is_tunnelled(key) || mask.is_some() && counted == 0 {
+        return text;
+    }
+    let flags = match mask {
+        Some(_) => signed(flags_of(key), counted, &FLAGS),
+        None if flags_of(key) == 0 => "0".to_owned(),
+        None => named_flags(flags_of(key)),
+    };
+    let flags = format!("tun_flags={flags}");
+    let is_option = |part: &&str| part.starts_with("tun_metadata");
+    let is_other =
+        |part: &&str| (part.starts_with("tun_") || part.starts_with("gtpu_")) && !is_option(part);
+    let kept = text.split(',').filter(|part| !part.starts_with("tun_flags="));
+    let mut parts: Vec<String> = kept.map(|part| absent(part, key)).collect();
+    let at = parts.iter().rposition(|part| is_other(&part.as_str())).map_or(0, |at| at + 1);
+    parts.insert(at, flags);
+    parts.join(",")
+}
+
+/// A part of a text; of an option that the packet does not have, that it does not.
+fn absent(part: &str, key: &Key) -> String {
+    let number = part.strip_prefix("tun_metadata").and_then(|rest| rest.split('=').next());
+    let slot = number.and_then(|number| number.parse().ok()).map(slot::tun_metadata);
+    match slot {
+        Some(slot) if key.get(slot) == 0 => {
+            format!("{}=NP", part.split('=').next().unwrap_or_default())
+        }
+        _ => part.to_owned(),
     }
 }
 
@@ -108,6 +178,7 @@ pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
         }
     }
     let text = with_inner_tag(all.to_string(), key, Some(mask));
+    let text = with_tunnel_flags(text, key, Some(mask));
     match names {
         Some(names) => named(&text, names),
         None => text,

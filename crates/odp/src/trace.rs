@@ -3,11 +3,13 @@
 //! - `follow`: what is heard of a walk
 //! - `onward`: where a packet is handed on to
 //! - `rounds`: packets that are tracked, and looked up again
+//! - `tunnels`: into tunnels, and out of them
 
 mod follow;
 mod nat;
 mod onward;
 mod rounds;
+mod tunnels;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::look::MAX_RULES;
 use crate::node::{Tree, What};
 use crate::seen::Seen;
 use crate::told;
+use crate::tunnel::IntoTunnel;
 use rounds::Round;
 
 /// What lies behind a port.
@@ -30,6 +33,8 @@ pub enum Outlet {
     Port(u32),
     /// Another bridge, where the packet comes in on this port.
     Patch(String, PortNo),
+    /// A tunnel, by the name of its port.
+    Tunnel(String),
     /// A bond that divides traffic by flow: the packet comes again by this number.
     Balanced(u32),
     /// The same, where the datapath has the bond's table, by this number.
@@ -76,6 +81,18 @@ pub trait World {
 
     /// What switching as usual does with a packet on this bridge.
     fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal;
+
+    /// What becomes of a packet that goes to a port of a tunnel; `None`: nobody says where it leads.
+    fn enter_tunnel(&mut self, bridge: &str, port: &str, key: &Key) -> Option<IntoTunnel> {
+        let _ = (bridge, port, key);
+        None
+    }
+
+    /// The port of tunnels where a packet comes out that is to go out on a port of the datapath.
+    fn out_of_tunnel(&mut self, port: u32, key: &Key) -> Option<u32> {
+        let _ = (port, key);
+        None
+    }
 
     /// What mirrors of a bridge copy of a packet that came in on a port, or is to go out on one.
     fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
@@ -220,6 +237,7 @@ pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
 #[derive(Debug)]
 struct Fork {
     base: Key,
+    tunnel: Option<String>,
     /// How deep lines were.
     depth: usize,
     /// Whether what is done belongs to a clone of the datapath's.
@@ -232,6 +250,7 @@ struct Fork {
 struct ByLen {
     len: u16,
     base: Key,
+    tunnel: Option<String>,
     /// What is done with a longer packet, once it is told.
     longer: Option<Vec<Action>>,
 }
@@ -247,6 +266,8 @@ struct Tracer<'w> {
     /// What the packet was, and what the datapath has it for by now.
     first: Key,
     base: Key,
+    /// What the datapath was told of the tunnel that it is to go into.
+    tunnel: Option<String>,
     seen: Seen,
     /// Actions, and those of clones that are not at their end, the innermost last.
     actions: Vec<Vec<Action>>,
@@ -285,6 +306,7 @@ impl<'w> Tracer<'w> {
             tree: Tree::new(),
             first: *key,
             base: *key,
+            tunnel: None,
             seen: Seen::new(key),
             actions: vec![Vec::new()],
             is_last: true,
@@ -318,7 +340,7 @@ impl<'w> Tracer<'w> {
             if let Start::Frozen(frozen) = start {
                 self.thaw(frozen);
             }
-            if port.is_none_or(|port| !port.no_receive) {
+            if port.is_none_or(|port| !port.no_receive) && self.admits(key) {
                 // What comes again was copied where it came in.
                 if !matches!(start, Start::Frozen(_)) {
                     self.copies(key, None);

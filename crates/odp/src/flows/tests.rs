@@ -41,7 +41,7 @@ impl Host for Rules {
             mask.set(slot::DP_HASH, 0xFF);
             actions = vec![Action::Output(10 + key.get_u32(slot::DP_HASH) % 2)];
         }
-        (!self.is_gone).then_some(Way { mask, actions })
+        (!self.is_gone).then_some(Way { mask, actions, options: Vec::new() })
     }
 
     fn hash(&mut self, key: &Key) -> u32 {
@@ -286,7 +286,7 @@ impl Host for Rounds {
             (None, 7) => Action::Output(2),
             other => panic!("{other:?}"),
         };
-        Some(Way { mask, actions: vec![action] })
+        Some(Way { mask, actions: vec![action], options: Vec::new() })
     }
 
     fn hash(&mut self, _: &Key) -> u32 {

@@ -49,7 +49,7 @@ fn frames_are_as_open_vswitch_makes_them() {
 #[test]
 fn a_length_is_had_where_a_payload_can_have_it() {
     let text = format!("{ETH},eth_type(0x0800),ipv4(proto=17,ttl=64),udp(src=1,dst=2)");
-    let Parsed { in_port, key } = parse(&text).unwrap();
+    let Parsed { in_port, key, .. } = parse(&text).unwrap();
     assert_eq!(in_port.as_deref(), Some("1"));
     assert_eq!(compose(&key, Some(300)).len(), 300);
     assert_eq!(compose(&key, Some(3)).len(), 42);
@@ -84,11 +84,12 @@ fn frames_have_the_keys_that_they_are_made_of() {
 fn what_travels_beside_a_packet_is_understood() {
     let text = "recirc_id(0x5),ct_state(+trk+est-new),ct_zone(0xff),skb_mark(2/0x3),in_port(p1),\
                 packet_type(ns=0,id=0),tunnel(tun_id=0x7,src=1.1.1.1,dst=2.2.2.2,ttl=64,flags(df|key))";
-    let Parsed { in_port, key } = parse(text).unwrap();
+    let Parsed { in_port, key, tunnel } = parse(text).unwrap();
     assert_eq!(in_port.as_deref(), Some("p1"));
     let of = |slot| key.get(slot);
     assert_eq!((of(slot::RECIRC_ID), of(slot::CT_STATE), of(slot::CT_ZONE)), (5, 0x22, 0xFF));
-    assert_eq!((of(slot::PKT_MARK), of(slot::TUN_ID), of(slot::TUN_TTL)), (2, 7, 64));
+    let tunnel = tunnel.unwrap();
+    assert_eq!((of(slot::PKT_MARK), tunnel.key, tunnel.ttl), (2, Some(7), 64));
 }
 
 #[test]

@@ -152,7 +152,8 @@ impl Watch for Tracer<'_> {
 
     fn by_len(&mut self, key: &Key, len: u16) {
         self.commit(key);
-        self.by_len.push(ByLen { len, base: self.base, longer: None });
+        let tunnel = self.tunnel.clone();
+        self.by_len.push(ByLen { len, base: self.base, tunnel, longer: None });
         self.lasts.push((self.is_last, usize::MAX));
         self.is_last = true;
         self.actions.push(Vec::new());
@@ -160,7 +161,7 @@ impl Watch for Tracer<'_> {
 
     fn end_by_len(&mut self) {
         let (Some(own), Some(done)) = (self.by_len.last_mut(), self.actions.pop()) else { return };
-        self.base = own.base;
+        (self.base, self.tunnel) = (own.base, own.tunnel.clone());
         match own.longer.take() {
             None => {
                 own.longer = Some(done);
@@ -318,6 +319,7 @@ impl Tracer<'_> {
         }
         self.forks.push(Fork {
             base: self.base,
+            tunnel: self.tunnel.clone(),
             depth: self.tree.depth(),
             is_clone,
             was_last: self.is_last,
@@ -333,7 +335,7 @@ impl Tracer<'_> {
             return;
         }
         let inner = self.actions.pop().unwrap_or_default();
-        self.base = fork.base;
+        (self.base, self.tunnel) = (fork.base, fork.tunnel);
         if !inner.is_empty() {
             self.push(Action::Clone(inner));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::walk::Start;
-use flow::{Frozen, Key, Op, PacketIn, PlaceHash, slot};
+use flow::{Frozen, Key, Op, PacketIn, PlaceHash, TunnelWords, slot};
 use openflow::PortNo;
 
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
@@ -67,8 +67,13 @@ impl Tracer<'_> {
         match outlet {
             Outlet::Port(number) => {
                 self.commit(key);
-                self.push(Action::Output(*number));
+                let action = match self.world.out_of_tunnel(*number, key) {
+                    Some(tunnel) => Action::Pop(tunnel),
+                    None => Action::Output(*number),
+                };
+                self.push(action);
             }
+            Outlet::Tunnel(port) => self.enter_tunnel(key, port),
             Outlet::Balanced(number) => {
                 self.commit(key);
                 let balance = Balance::new(*number, &self.first, &self.base);
@@ -105,13 +110,15 @@ impl Tracer<'_> {
     }
 
     /// Goes on in another bridge, by a patch port.
-    fn cross(&mut self, key: &Key, bridge: &str, port: PortNo) {
+    pub(super) fn cross(&mut self, key: &Key, bridge: &str, port: PortNo) {
         if self.tree.depth() >= MAX_DEPTH || self.tree.is_full() {
             let note = "over max translation depth 64".to_owned();
             return self.tree.add(What::Error, note);
         }
         let mut key = *key;
         key.set(slot::IN_PORT, port.0.into());
+        key.set_tunnel(&TunnelWords::default());
+        let tunnel = self.seen.of_tunnel();
         for slot in [slot::METADATA, slot::CT_STATE, slot::CT_ZONE, slot::CT_MARK, slot::CT_LABEL] {
             key.set(slot, 0);
         }
@@ -124,6 +131,7 @@ impl Tracer<'_> {
         self.is_new_bridge = true;
         self.bridge(bridge, &mut key, &Start::Table);
         self.is_new_bridge = false;
+        self.seen.set_of_tunnel(&tunnel);
         while self.forks.len() > forks {
             self.join_last();
         }

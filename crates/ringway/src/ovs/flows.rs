@@ -19,7 +19,7 @@ use switch::Recorded;
 use tracing::Level;
 
 use super::commands::dpif::{PATHS, path_of};
-use super::commands::trace::{again, round, way};
+use super::commands::trace::{again, round, tunnels, way};
 use super::commands::{self, Appctl};
 
 /// How often what was recorded is taken, as Open vSwitch looks at its flows.
@@ -267,7 +267,7 @@ impl Path<'_, '_> {
             self.trace = Some(told.text);
         }
         self.trouble = told.errors;
-        Way { mask: told.mask, actions: told.actions }
+        Way { mask: told.mask, actions: told.actions, options: Vec::new() }
     }
 
     /// Tells what is wrong with rules, since there is a flow that they are for.
@@ -299,8 +299,7 @@ impl Host for Path<'_, '_> {
         if key.get_u32(slot::RECIRC_ID) != 0 {
             return round::way(self.appctl, key);
         }
-        let numbers = self.appctl.agent.path_numbers();
-        let port = numbers.name(key.get_u32(slot::IN_PORT))?.to_owned();
+        let port = tunnels::port_of(self.appctl, key)?;
         let mut interfaces = self.appctl.agent.content()?.interfaces();
         let bridge = interfaces.find(|(_, _, name, _)| **name == port)?.0.to_owned();
         drop(interfaces);
@@ -308,7 +307,8 @@ impl Host for Path<'_, '_> {
         let mut key = *key;
         key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
         let told = way(self.appctl, &bridge, key);
-        Some(self.heed(told))
+        let options = tunnels::options(self.appctl, &bridge);
+        Some(Way { options, ..self.heed(told) })
     }
 
     fn told(&mut self, event: Event<'_>) {
@@ -329,7 +329,8 @@ fn log(path: &str, event: Event<'_>, now: u64) {
         Event::Missed(key) => {
             if tracing::enabled!(target: "dpif_netdev", Level::DEBUG) {
                 let port = key.get_u32(slot::IN_PORT).to_string();
-                let shown = odp::Masked { key, mask: None, port: &port, is_full: true };
+                let shown =
+                    odp::Masked { key, mask: None, port: &port, options: &[], is_full: true };
                 let name = path.split('@').next_back().unwrap_or_default();
                 let packet = odp::told::packet(key, None);
                 tracing::debug!(target: "dpif_netdev", "{name}: miss upcall:\n{shown}\n{packet}");

@@ -36,6 +36,8 @@ pub struct Underlay {
     told: (LiteMap<String, Vec<IpAddr>>, Routes),
     /// What the host has could not be read, which was told.
     has_failed: bool,
+    /// For tests: packets go to no tunnel, as if a datapath had to see to that.
+    is_off: bool,
 }
 
 /// What the host has by bridges' own ports.
@@ -52,6 +54,16 @@ impl Underlay {
             return None;
         }
         self.looked.map_or(Some(Duration::ZERO), |looked| time.until(later(looked, LOOK)))
+    }
+
+    /// Whether we put packets into tunnels, and take them out.
+    pub const fn pushes(&self) -> bool {
+        !self.is_off
+    }
+
+    /// Says whether.
+    pub const fn set_pushes(&mut self, pushes: bool) {
+        self.is_off = !pushes;
     }
 
     /// All routes.
@@ -132,7 +144,9 @@ impl Underlay {
             (bridge.clone(), own)
         });
         let addresses = addresses.filter(|(_, own)| !own.is_empty()).collect();
-        let next = (addresses, self.all_routes(bridges));
+        let routes = self.all_routes(bridges);
+        // Without addresses of the host, tunnels end nowhere, and no route leads by a bridge.
+        let next = if self.is_off { (LiteMap::new(), routes) } else { (addresses, routes) };
         let is_news = next != self.told;
         self.told = next;
         is_news.then_some(&self.told)

@@ -1,11 +1,13 @@
 //! The data path.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ordered::Order as _;
 use ovs::content::{Content, Interface};
 pub use ovs::features::{PATHS, path_of};
 use ovs::unixctl::Answer;
+use switch::tunnels::{Address, Inherited, Settings, TunnelKey};
 
 use super::super::flows::collect;
 use super::Appctl;
@@ -24,6 +26,50 @@ pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str)
         ("patch", Some(peer)) => format!("patch: peer={peer}"),
         (kind, _) => kind.to_owned(),
     }
+}
+
+/// What is shown of a tunnel: its type, and what it is set to, but for what is usual.
+fn tunnel(kind: &str, settings: &Settings) -> String {
+    let mut all: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, end) in [("remote_ip", settings.remote), ("local_ip", settings.local)] {
+        match end {
+            Address::Is(address) => drop(all.insert(name, address.to_string())),
+            Address::Flow => drop(all.insert(name, "flow".to_owned())),
+            Address::Any => {}
+        }
+    }
+    let Settings { in_key, out_key, .. } = settings;
+    let keys = match in_key == out_key {
+        true => vec![("key", in_key)],
+        false => vec![("in_key", in_key), ("out_key", out_key)],
+    };
+    for (name, key) in keys {
+        match key {
+            TunnelKey::Is(key) => drop(all.insert(name, key.to_string())),
+            TunnelKey::Flow => drop(all.insert(name, "flow".to_owned())),
+            TunnelKey::None => {}
+        }
+    }
+    let usual = Settings::new(settings.kind, settings.remote);
+    for (name, own, usual) in [("ttl", settings.ttl, usual.ttl), ("tos", settings.tos, usual.tos)] {
+        match own {
+            Inherited::Inner => drop(all.insert(name, "inherit".to_owned())),
+            Inherited::Is(own) if Inherited::Is(own) == usual => {}
+            Inherited::Is(own) if name == "tos" => drop(all.insert(name, format!("{own:#x}"))),
+            Inherited::Is(own) => drop(all.insert(name, own.to_string())),
+        }
+    }
+    if settings.port != usual.port {
+        all.insert("dst_port", settings.port.to_string());
+    }
+    if settings.checksum {
+        all.insert("csum", "true".to_owned());
+    }
+    if !settings.dont_fragment {
+        all.insert("df_default", "false".to_owned());
+    }
+    let all: Vec<String> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{kind}: {}", all.join(", "))
 }
 
 /// Bridges and their ports: OpenFlow number, number in the data path, type.
@@ -65,7 +111,10 @@ fn show_bridge(appctl: &Appctl<'_>, content: &Content, name: &str, text: &mut St
         };
         let place = appctl.agent.path_numbers().of(interface);
         let place = place.map_or_else(|| "none".to_owned(), |place| place.to_string());
-        let kind = kind_of(appctl, row, &bridge.datapath_type);
+        let kind = match appctl.tunnel_settings(interface) {
+            Some(settings) => tunnel(&row.kind, &settings),
+            None => kind_of(appctl, row, &bridge.datapath_type),
+        };
         let _ = writeln!(text, "    {interface} {number}/{place}: ({kind})");
     }
 }

@@ -6,6 +6,9 @@ use openflow::message::flow_mod::DEFAULT_PRIORITY;
 use ovs::features::{FEATURES, Feature};
 use ovs::unixctl::Answer;
 
+use ovs::device::Dummies;
+
+use super::super::underlay;
 use super::Appctl;
 
 /// What the data path of a bridge can.
@@ -18,6 +21,25 @@ pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         Feature::Count(count) => format!("{name}: {count}\n"),
     };
     Ok(FEATURES.iter().map(line).collect())
+}
+
+/// Has the data path of a bridge be unable to do something: for tests.
+pub fn set(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [bridge, rest @ ..] = arguments else { return Ok(String::new()) };
+    appctl.check_bridge(bridge)?;
+    if appctl.agent.dummies() == Dummies::None {
+        return Err("only there with --enable-dummy, for tests".to_owned());
+    }
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let pushes = match words.as_slice() {
+        ["tnl_push_pop", "true"] => true,
+        ["tnl_push_pop", "false"] => false,
+        ["tnl_push_pop", value] => return Err(format!("Boolean value expected, got {value}")),
+        _ => return Err("expected tnl_push_pop, and true or false".to_owned()),
+    };
+    appctl.underlay.set_pushes(pushes);
+    underlay::update(appctl);
+    Ok(String::new())
 }
 
 /// All rules of a bridge, with those that no controller made.

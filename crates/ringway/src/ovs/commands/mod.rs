@@ -49,6 +49,8 @@ use flow::VlanLimit;
 use ovs::Agent;
 use ovs::numbers::LOCAL;
 use ovs::unixctl::Answer;
+use switch::tunnel_settings;
+use switch::tunnels::Settings;
 
 pub use self::pmd::Baseline;
 use super::flows::PathFlows;
@@ -129,6 +131,7 @@ const COMMANDS: &[Command] = &[
     command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
     command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", (1, 4), dump::dump_bridge),
     command("dpif/show", "", (0, 0), dpif::show),
+    command("dpif/set-dp-features", "bridge", (1, 3), features::set),
     command("dpif/show-dp-features", "bridge", (1, 1), features::show),
     command("exit", "[--cleanup]", (0, 1), exit),
     command("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
@@ -264,6 +267,11 @@ impl Appctl<'_> {
     pub fn vlan_limit(&self, bridge: &str) -> VlanLimit {
         let flows = self.daemon.switch().flows(bridge).ok().flatten();
         flows.map(|flows| flows.pipeline.vlans).unwrap_or_default()
+    }
+
+    /// What a tunnel's port is set to; `None` if it is none.
+    pub fn tunnel_settings(&self, port: &str) -> Option<Settings> {
+        tunnel_settings(&self.daemon.state().ports.get(port)?.device)?.ok()
     }
 
     fn check_bridge(&self, name: &str) -> Result<(), String> {

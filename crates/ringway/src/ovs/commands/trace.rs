@@ -2,10 +2,12 @@
 //!
 //! - `question`: what is asked
 //! - `round`: packets that come again for a bond
+//! - `tunnels`: into tunnels, and out of them
 //! - `world`: what a trace has to know of the switch
 
 mod question;
 pub mod round;
+pub mod tunnels;
 mod world;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use ovs::device::Dummies;
 use ovs::unixctl::Answer;
 use packet::MacAddr;
 use switch::tunnel_settings;
-use switch::tunnels::{Kind, Prefix, Route};
+use switch::tunnels::{Prefix, Route};
 
 use super::Appctl;
 use crate::ovs::underlay::update;
@@ -114,26 +114,18 @@ pub fn flush_neighbours(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
 
 /// Shows the ports of UDP that tunnels come in at, and how many tunnels there are at each.
 pub fn show_ports(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
-    let ports = appctl.daemon.state().ports.values();
-    let mut all: BTreeMap<(&str, u16), u32> = BTreeMap::new();
-    for settings in ports.filter_map(|port| tunnel_settings(&port.device)?.ok()) {
-        let name = match settings.kind {
-            Kind::Vxlan => "vxlan_sys",
-            Kind::Geneve => "genev_sys",
-            Kind::Gre => "gre_sys",
-        };
-        let count = all.entry((name, settings.port)).or_default();
+    let numbers = appctl.agent.path_numbers();
+    let ports = appctl.daemon.state().ports.iter();
+    let tunnels = ports.filter(|(_, port)| tunnel_settings(&port.device).is_some());
+    let mut all: BTreeMap<(&str, u32), u32> = BTreeMap::new();
+    for (port, _) in tunnels {
+        let Some(number) = numbers.of(port) else { continue };
+        let Some(name) = numbers.name(number) else { continue };
+        let count = all.entry((name, number)).or_default();
         *count = count.saturating_add(1);
     }
-    let mut text = "Listening ports:\n".to_owned();
-    for ((name, port), count) in all {
-        let _ = match port {
-            // As Open vSwitch numbers what has none.
-            0 => writeln!(text, "{name} (3) ref_cnt={count}"),
-            port => writeln!(text, "{name}_{port} ({port}) ref_cnt={count}"),
-        };
-    }
-    Ok(text)
+    let line = |((name, number), count)| format!("{name} ({number}) ref_cnt={count}\n");
+    Ok("Listening ports:\n".to_owned() + &all.into_iter().map(line).collect::<String>())
 }
 
 /// Gives a dummy port an address.

@@ -9,6 +9,7 @@ use ovs::numbers::LOCAL;
 
 use super::super::Appctl;
 use super::super::dpif::{PATHS, path_of};
+use super::tunnels;
 
 /// The most bytes behind headers.
 const MAX_PAYLOAD: usize = 64_000;
@@ -189,6 +190,9 @@ fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<(String, Key), String
     }
     let asked = parsed.in_port.as_deref().unwrap_or("0");
     let unknown = || format!("no OpenFlow port for datapath port {asked}");
+    if let Some(meta) = &parsed.tunnel {
+        return tunnels::arrive(appctl, parsed, meta);
+    }
     let numbers = appctl.agent.path_numbers();
     let port = match asked.parse() {
         Ok(number) => numbers.name(number).ok_or_else(unknown)?,
@@ -203,7 +207,7 @@ fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<(String, Key), String
 }
 
 /// The bridge of a port.
-fn bridge_of(appctl: &Appctl<'_>, port: &str) -> Option<String> {
+pub(super) fn bridge_of(appctl: &Appctl<'_>, port: &str) -> Option<String> {
     let mut interfaces = appctl.agent.content()?.interfaces();
     let found = interfaces.find(|(_, _, name, _)| *name == port);
     found.map(|(bridge, ..)| bridge.to_owned())

@@ -63,5 +63,9 @@ pub fn way(appctl: &Appctl<'_>, key: &Key) -> Option<Way> {
     if matches!(key.get_u16(slot::ETH_TYPE), 0x0800 | 0x86DD) {
         mask.set(slot::IP_FRAG, 3);
     }
-    Some(Way { mask, actions: number.map(Action::Output).into_iter().collect() })
+    Some(Way {
+        options: Vec::new(),
+        mask,
+        actions: number.map(Action::Output).into_iter().collect(),
+    })
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ethdev::DropReason;
 use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
-use odp::{MirrorCopy, Normal, Outlet, World, compose};
+use odp::{IntoTunnel, MirrorCopy, Normal, Outlet, World, compose};
 use openflow::PortNo;
 use ordered::Order as _;
 use ovs::numbers::LOCAL;
 use switch::{DEFAULT_BRIDGE, Decided, Mirror};
 
 use super::super::Appctl;
-use super::round;
+use super::{round, tunnels};
 
 /// Tags of a frame that is told about.
 const VLANS: u8 = 2;
@@ -48,6 +48,9 @@ impl<'s, 'a> Sight<'s, 'a> {
     fn behind(&self, port: &str) -> Outlet {
         if let Some((bridge, port)) = self.peer_of(port) {
             return Outlet::Patch(bridge, port);
+        }
+        if self.appctl.tunnel_settings(port).is_some() {
+            return Outlet::Tunnel(port.to_owned());
         }
         let number = self.appctl.agent.path_numbers().of(port);
         number.map_or(Outlet::Nowhere, Outlet::Port)
@@ -221,6 +224,14 @@ impl World for Sight<'_, '_> {
         // First those that have it as it is, and then what is alike together.
         outputs.order_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
         Normal { notes, outputs, copies }
+    }
+
+    fn enter_tunnel(&mut self, bridge: &str, port: &str, key: &Key) -> Option<IntoTunnel> {
+        tunnels::into(self.appctl, bridge, port, key)
+    }
+
+    fn out_of_tunnel(&mut self, port: u32, key: &Key) -> Option<u32> {
+        tunnels::out_of(self.appctl, port, key)
     }
 
     fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
