@@ -209,6 +209,11 @@ impl Frame<'_> {
         let tos = self.tos();
         self.put::<1>(tos);
         self.put::<4>(0x1234);
+        let protocol = self.get(Field::IpProto);
+        if protocol == 1 && self.get(Field::IpFrag) & 2 != 0 {
+            // In later fragments Open vSwitch takes payload for what kind of message it is, and writes to it.
+            self.values.insert(Field::IpFrag, 1);
+        }
         let fragment = match self.get(Field::IpFrag) {
             0 => usual(self.random, Field::MplsBos) << 14,
             1 => 0x2000,
@@ -216,7 +221,6 @@ impl Frame<'_> {
         };
         self.put::<2>(fragment);
         self.field::<1>(Field::NwTtl);
-        let protocol = self.get(Field::IpProto);
         self.put::<1>(protocol);
         self.put::<2>(0);
         let addresses = self.bytes.len();

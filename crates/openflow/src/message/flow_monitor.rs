@@ -403,11 +403,15 @@ pub fn encode_pause(is_paused: bool, version: Version) -> Vec<u8> {
         return Message::new(version, kind, 0).finish();
     }
     let mut message = Message::new(version, Kind::FlowMonitorReply, 0);
-    let out = message.body();
+    encode_plain(is_paused, message.body());
+    message.finish()
+}
+
+/// Writes the same as an entry of an answer, as from OpenFlow 1.4.
+pub(super) fn encode_plain(is_paused: bool, out: &mut Vec<u8>) {
     out.u16(8);
     out.u16(if is_paused { PAUSED } else { RESUMED });
     out.zeroes(4);
-    message.finish()
 }
 
 #[cfg(test)]

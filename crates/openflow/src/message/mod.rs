@@ -24,6 +24,7 @@
 //! - [`flow_removed`]: that a flow has ended
 //! - [`flow_stats`]: flows and their statistics
 //! - `flow_text`: flows and changes of them as ovs-ofctl shows them
+//! - [`flow_update`]: what such a controller is told, as he reads it
 //! - [`group`]: groups: changes of them, what they are, and what they have done
 //! - [`hello`]: the first message of both
 //! - [`meter`]: meters: the same
@@ -49,6 +50,7 @@ pub mod flow_monitor;
 pub mod flow_removed;
 pub mod flow_stats;
 pub(crate) mod flow_text;
+pub mod flow_update;
 pub mod group;
 pub mod hello;
 mod kind;

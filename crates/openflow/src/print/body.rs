@@ -12,11 +12,12 @@ use crate::message::config::{Config, Fragments, INVALID_TTL_TO_CONTROLLER};
 use crate::message::ct_flush::CtFlush;
 use crate::message::flow_mod::{ALL_TABLES, FlowFlags, FlowMod};
 use crate::message::flow_monitor::{
-    FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
+    FlowEvent, FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
 };
 use crate::message::flow_removed::{FlowRemoved, RemovedReason};
 use crate::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
 use crate::message::flow_text::{Ranked, Seconds};
+use crate::message::flow_update::{ToldByMonitor, ToldFlow};
 use crate::message::hello::Hello;
 use crate::message::nicira::{
     FlowFormat, PacketInFormat, decode_controller_id, decode_flow_mod_table_id,
@@ -26,6 +27,7 @@ use crate::message::packet_out::PacketOut;
 use crate::message::role::{Role, RoleRequest};
 use crate::message::stats::desc::Desc;
 use crate::message::stats::port::decode_request;
+use crate::message::stats::table::TableDesc;
 use crate::message::tlv_table::{TlvTable, TlvTableMod};
 use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
@@ -157,6 +159,12 @@ fn setting(text: &mut String, raw: &Raw<'_>) -> Shown {
         Kind::FlowMonitorCancel => put(text, format_args!(" id={}", decode_cancel(raw.body)?)),
         Kind::FlowMonitorRequest => {
             FlowMonitorRequest::decode_all(raw)?.iter().for_each(|one| monitor(text, one));
+        }
+        Kind::FlowMonitorReply => {
+            ToldByMonitor::decode_all(raw)?.iter().for_each(|told| told_by_monitor(text, told));
+        }
+        Kind::TableDescReply => {
+            TableDesc::decode_all(raw.body)?.iter().for_each(|table| table_desc(text, table));
         }
         _ if raw.body.is_empty() => {}
         // What is not read here is shown byte by byte.
@@ -309,6 +317,71 @@ fn role(text: &mut String, request: RoleRequest) {
     if let Some(generation) = request.generation {
         put(text, format_args!(" generation_id={generation}"));
     }
+}
+
+fn told_by_monitor(text: &mut String, told: &ToldByMonitor) {
+    match told {
+        ToldByMonitor::Flow(flow) => told_flow(text, flow),
+        ToldByMonitor::Own(xid) => put(text, format_args!("\n event=ABBREV xid=0x{xid:x}")),
+        ToldByMonitor::Paused => put(text, "\n event=PAUSED"),
+        ToldByMonitor::Resumed => put(text, "\n event=RESUMED"),
+    }
+}
+
+fn told_flow(text: &mut String, flow: &ToldFlow) {
+    put(
+        text,
+        match flow.event {
+            FlowEvent::Initial => "\n event=INITIAL".to_owned(),
+            FlowEvent::Added => "\n event=ADDED".to_owned(),
+            FlowEvent::Removed(why) => format!("\n event=DELETED reason={}", reason(why)),
+            FlowEvent::Modified => "\n event=MODIFIED".to_owned(),
+        },
+    );
+    put(text, format_args!(" table={}", flow.table));
+    for (name, seconds) in
+        [("idle_timeout", flow.idle_timeout), ("hard_timeout", flow.hard_timeout)]
+    {
+        if seconds != 0 {
+            put(text, format_args!(" {name}={seconds}"));
+        }
+    }
+    let cookie = Hex(flow.cookie.into());
+    // Its priority is not told.
+    put(text, format_args!(" cookie={cookie} {}", flow.matching));
+    if let Some(instructions) = &flow.instructions {
+        let space = if text.ends_with(' ') { "" } else { " " };
+        put(text, format_args!("{space}actions={instructions}"));
+    }
+}
+
+fn table_desc(text: &mut String, desc: &TableDesc) {
+    let word = |is_on: bool| if is_on { "on" } else { "off" };
+    put(text, format_args!("\n  table {}:\n", desc.table));
+    let (eviction, vacancy) = (word(desc.eviction), word(desc.vacancy.is_some()));
+    let flags = eviction_flags(desc.eviction_flags);
+    put(text, format_args!("   eviction={eviction} eviction_flags={flags}\n"));
+    put(text, format_args!("   vacancy={vacancy}"));
+    if let Some((down, up, free)) = desc.vacancy {
+        put(text, format_args!(" vacancy_down={down}% vacancy_up={up}% vacancy={free}%"));
+    }
+    put(text, "\n");
+}
+
+/// By what it is chosen which rules are removed.
+fn eviction_flags(flags: u32) -> String {
+    match flags {
+        u32::MAX => return "(default)".to_owned(),
+        0 => return "0".to_owned(),
+        _ => {}
+    }
+    let names = ["OTHER", "IMPORTANCE", "LIFETIME"];
+    let names = names.iter().zip(0..).filter(|(_, bit)| flags >> bit & 1 != 0);
+    let mut words: Vec<String> = names.map(|(name, _)| (*name).to_owned()).collect();
+    if flags > 7 {
+        words.push(format!("{:#x}", flags & !7));
+    }
+    words.join("|")
 }
 
 fn monitor(text: &mut String, request: &FlowMonitorRequest) {

@@ -71,6 +71,25 @@ fn messages_are_shown_as_ovs_ofctl_shows_them() {
              00000000  06 12 00 08 00 00 00 03-                        |........        |",
         ),
         ("0110000c00000003 00000000", "OFPST_DESC request (xid=0x3):"),
+        (
+            "0513003800000002 000e000000000000 0010070000000004 0002000800000001 \
+             001808000000000c 0002000800000005 0003000814506300",
+            "OFPST_TABLE_DESC reply (OF1.4) (xid=0x2):\n  table 7:\n   eviction=on \
+             eviction_flags=OTHER\n   vacancy=off\n\n  table 8:\n   eviction=on \
+             eviction_flags=OTHER|LIFETIME\n   vacancy=on vacancy_down=20% vacancy_up=80% vacancy=99%",
+        ),
+        (
+            "0111004800000000 ffff000000002320 0000000200000000 0028000100020005 0007000800060300 \
+             0000000000000006 0000000200010000 0000000800020000 0008000300001234",
+            "NXST_FLOW_MONITOR reply (xid=0x0):\n event=DELETED reason=delete table=3 idle_timeout=7 \
+             hard_timeout=8 cookie=0x6 in_port=1 actions=output:2\n event=ABBREV xid=0x1234",
+        ),
+        (
+            "0513004000000000 0010000000000000 0020000003000000 0000800000000000 0000000000000000 \
+             0001000400000000 0008000500000000 0008000600000000",
+            "OFPST_FLOW_MONITOR reply (OF1.4) (xid=0x0):\n event=INITIAL table=3 cookie=0 \n \
+             event=PAUSED\n event=RESUMED",
+        ),
     ];
     for (hex, text) in expected {
         assert_eq!(shown(hex), text, "{hex}");

@@ -3,9 +3,10 @@
 //! Up to OpenFlow 1.2, statistics also say what a table can do; ours can do all that the version
 //! has.
 
+use crate::error::ErrorCode;
 use crate::message::table_mod::Miss;
 use crate::version::Version;
-use crate::wire::Writer as _;
+use crate::wire::{Reader, Writer as _, text};
 
 /// Bytes of a table's name.
 const NAME: usize = 32;
@@ -102,6 +103,39 @@ impl TableStats {
         out.u32(self.max_entries);
     }
 
+    /// Reads the next one; what it can do is passed over.
+    ///
+    /// # Errors
+    /// `OFPBRC_BAD_LEN`.
+    pub fn decode(version: Version, reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        let mut stats = Self { table: reader.u8()?, ..Self::default() };
+        if version >= Version::V13 {
+            reader.skip(3)?;
+        } else {
+            reader.skip(if version == Version::V10 { 3 } else { 7 })?;
+            stats.name = text(reader.take(NAME)?);
+            // Fields and actions that it has, up to the instructions.
+            reader.skip(match version {
+                Version::V10 => 4,
+                Version::V11 => 8,
+                _ => 56,
+            })?;
+            if version > Version::V10 {
+                stats.is_last = reader.u32()? & GOTO_TABLE == 0;
+                reader.skip(if version == Version::V11 { 8 } else { 0 })?;
+                stats.miss = match reader.u32()? {
+                    1 => Miss::Continue,
+                    2 => Miss::Drop,
+                    _ => Miss::Controller,
+                };
+            }
+            stats.max_entries = reader.u32()?;
+        }
+        stats.active = reader.u32()?;
+        (stats.lookups, stats.matches) = (reader.u64()?, reader.u64()?);
+        Ok(stats)
+    }
+
     const fn instructions(&self) -> u32 {
         if self.is_last { INSTRUCTIONS & !GOTO_TABLE } else { INSTRUCTIONS }
     }
@@ -132,8 +166,8 @@ impl TableDesc {
         out.zeroes(2);
         out.u8(self.table);
         out.u8(0);
-        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-        out.u32(bit(self.eviction, 1 << 2) | bit(self.vacancy.is_some(), 1 << 3));
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        out.u32(bit(self.eviction, EVICTION_CONFIG) | bit(self.vacancy.is_some(), VACANCY_CONFIG));
         out.u16(EVICTION);
         out.u16(8);
         out.u32(self.eviction_flags);
@@ -144,7 +178,51 @@ impl TableDesc {
         }
         out.patch_length(start, start);
     }
+
+    /// Reads all of an answer; properties that are not known are passed over.
+    ///
+    /// # Errors
+    /// `OFPBRC_BAD_LEN`, `OFPBPC_BAD_LEN`.
+    pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, ErrorCode> {
+        let (mut reader, mut all) = (Reader::new(body), Vec::new());
+        while !reader.is_empty() {
+            let mut entry = reader.entry(0)?;
+            entry.skip(2)?;
+            all.push(Self::decode(&mut entry)?);
+        }
+        Ok(all)
+    }
+
+    /// Reads what is behind the length.
+    fn decode(entry: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        let table = entry.u8()?;
+        entry.skip(1)?;
+        let config = entry.u32()?;
+        let vacancy = (config & VACANCY_CONFIG != 0).then_some((0, 0, 0));
+        let eviction = config & EVICTION_CONFIG != 0;
+        let mut desc = Self { table, eviction, eviction_flags: u32::MAX, vacancy };
+        while !entry.is_empty() {
+            let mut property = entry.entry(2).map_err(|_| ErrorCode::BpcBadLen)?;
+            let len = property.len();
+            let kind = property.u16().map_err(|_| ErrorCode::BpcBadLen)?;
+            property.skip(2).map_err(|_| ErrorCode::BpcBadLen)?;
+            match (kind, property.rest()) {
+                (EVICTION, &[a, b, c, d]) => desc.eviction_flags = u32::from_be_bytes([a, b, c, d]),
+                (VACANCY, &[down, up, free, _]) => {
+                    desc.vacancy = desc.vacancy.map(|_| (down, up, free));
+                }
+                (EVICTION | VACANCY, _) => return Err(ErrorCode::BpcBadLen),
+                _ => {}
+            }
+            entry.skip(len.next_multiple_of(8) - len).map_err(|_| ErrorCode::BpcBadLen)?;
+        }
+        Ok(desc)
+    }
 }
+
+/// As OpenFlow 1.4 has it in the settings of a table: OFPTC_EVICTION, OFPTC_VACANCY_EVENTS.
+const EVICTION_CONFIG: u32 = 1 << 2;
+const VACANCY_CONFIG: u32 = 1 << 3;
 
 #[cfg(test)]
 mod tests {
@@ -182,6 +260,49 @@ mod tests {
     fn nothing_is_behind_the_last_table() {
         let stats = TableStats { is_last: true, ..TableStats::default() };
         assert!(encoded(Version::V12, &stats).contains("0000003c00000000"));
+    }
+
+    #[test]
+    fn counters_are_read_as_they_are_written() {
+        for version in Version::ALL {
+            let has_name = version < Version::V13;
+            let says_miss = [Version::V11, Version::V12].contains(&version);
+            let stats = TableStats {
+                table: 3,
+                name: if has_name { "three".to_owned() } else { String::new() },
+                max_entries: if has_name { 9 } else { 0 },
+                active: 4,
+                lookups: 1 << 40,
+                matches: 5,
+                is_last: says_miss,
+                miss: if says_miss { Miss::Drop } else { Miss::default() },
+            };
+            let mut bytes = Vec::new();
+            [&stats, &stats].iter().for_each(|stats| stats.encode(version, &mut bytes));
+            let mut reader = Reader::new(&bytes);
+            let read = [0, 1].map(|_| TableStats::decode(version, &mut reader));
+            assert_eq!(read, [Ok(stats.clone()), Ok(stats)], "{version}");
+            let cut = TableStats::decode(version, &mut Reader::new(&bytes[..20]));
+            assert_eq!(cut, Err(ErrorCode::BrcBadLen));
+        }
+    }
+
+    #[test]
+    fn settings_are_read_as_they_are_written() {
+        let first = TableDesc { table: 7, eviction: true, eviction_flags: 1, vacancy: None };
+        let second = TableDesc { vacancy: Some((20, 80, 99)), ..first };
+        let mut bytes = Vec::new();
+        first.encode(&mut bytes);
+        second.encode(&mut bytes);
+        assert_eq!(TableDesc::decode_all(&bytes), Ok(vec![first, second]));
+        // What is not known is passed over, with what fills its place.
+        bytes.truncate(16);
+        bytes.extend([0xFF, 0xFF, 0, 5, 1, 0, 0, 0]);
+        bytes[1] = 24;
+        assert_eq!(TableDesc::decode_all(&bytes), Ok(vec![first]));
+        bytes[11] = 6;
+        assert_eq!(TableDesc::decode_all(&bytes), Err(ErrorCode::BpcBadLen));
+        assert_eq!(TableDesc::decode_all(&[0, 0, 0, 0]), Err(ErrorCode::BrcBadLen));
     }
 
     #[test]
