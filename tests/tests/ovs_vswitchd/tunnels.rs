@@ -1,8 +1,9 @@
-//! Tunnels between our switch and the kernel's, each with a station behind it.
+//! Tunnels between our switch and the kernel's, or Open vSwitch's, each with a station behind it.
 
 use std::time::Duration;
 
-use e2e::{Netns, OvsDatabase, Peer, Ringway, process, require_shared, traffic, wait};
+use e2e::ovs::BRIDGE;
+use e2e::{Netns, Ovs, OvsDatabase, Peer, Ringway, process, require_shared, traffic, wait};
 
 const MIB: u32 = 4;
 
@@ -98,11 +99,13 @@ impl Lab {
 
     /// Adds a bridge with a station and our end of a tunnel.
     fn add(&self, way: &Way) {
-        let number = way.number;
+        self.add_end(way.number, way.ours);
+    }
+
+    fn add_end(&self, number: u8, ours: &str) {
         self.vsctl(&format!(
             "add-br br{number} -- add-port br{number} vm{number} -- set Interface vm{number} type=internal \
-             -- add-port br{number} tun{number} -- set Interface tun{number} {}",
-            way.ours
+             -- add-port br{number} tun{number} -- set Interface tun{number} {ours}"
         ));
         assert_eq!(self.vsctl(&format!("get Interface tun{number} error")), "[]");
         let guest = self.guest.name();
@@ -115,8 +118,7 @@ impl Lab {
 
     /// Waits until a station is there.
     fn reach(&self, address: &str) {
-        let probe = || Ok(self.guest.sh(&format!("busybox ping -q -c 1 -W 1 {address}")).ok());
-        wait::until(address, LIMIT, PAUSE, probe).unwrap();
+        reach(&self.guest, address, 56);
     }
 
     /// Adds the kernel's end; says whether it has such.
@@ -128,6 +130,12 @@ impl Lab {
         );
         made.and_then(|_| self.peer.sh(&line)).is_ok()
     }
+}
+
+/// Waits until a station answers a packet with so many bytes.
+fn reach(from: &Netns, address: &str, bytes: u16) {
+    let line = format!("busybox ping -q -c 1 -W 1 -s {bytes} {address}");
+    wait::until(address, LIMIT, PAUSE, || Ok(from.sh(&line).ok())).unwrap();
 }
 
 /// The first packet asks for the neighbour; then TCP, with its large segments, goes both ways.
@@ -164,4 +172,141 @@ fn stations_meet_through_tunnels_to_the_kernel() {
     let is_gone = || Ok((!lab.appctl("ovs/route/show").contains("10.1.0.0/24")).then_some(()));
     wait::until("the end of a route", LIMIT, PAUSE, is_gone).unwrap();
     assert!(lab.guest.sh("busybox ping -q -c 1 -W 1 10.2.1.2").is_err());
+}
+
+/// A tunnel between our switch and Open vSwitch, which has tunnels of its own in its datapath.
+struct Foreign {
+    /// The number of its network, and the last but one byte of its addresses.
+    number: u8,
+    /// Type and options of both ends, where `REMOTE4` and `REMOTE6` are the other end's addresses.
+    both: &'static str,
+    /// Whether packets carry an option, without which they do not arrive.
+    has_option: bool,
+}
+
+const FOREIGN: [Foreign; 6] = [
+    Foreign {
+        number: 1,
+        both: "type=geneve options:remote_ip=REMOTE4 options:key=7",
+        has_option: false,
+    },
+    Foreign {
+        number: 2,
+        both: "type=geneve options:remote_ip=REMOTE4 options:key=8 options:csum=true",
+        has_option: true,
+    },
+    Foreign {
+        number: 3,
+        both: "type=gre options:remote_ip=REMOTE4 options:key=9",
+        has_option: false,
+    },
+    Foreign {
+        number: 4,
+        both: "type=gre options:remote_ip=REMOTE4 options:key=10 options:csum=true",
+        has_option: false,
+    },
+    Foreign {
+        number: 5,
+        both: "type=vxlan options:remote_ip=REMOTE6 options:key=11",
+        has_option: false,
+    },
+    Foreign {
+        number: 6,
+        both: "type=geneve options:remote_ip=REMOTE6 options:key=12",
+        has_option: true,
+    },
+];
+
+impl Foreign {
+    /// Type and options of the end whose other one has this last part of its addresses.
+    fn end(&self, remote: u8) -> String {
+        let line = self.both.replace("REMOTE4", &format!("10.1.0.{remote}"));
+        line.replace("REMOTE6", &format!("fd01::{remote}"))
+    }
+
+    /// Rules by which what a station sends gets an option of OVN's, and only what has that of the other end
+    /// comes in.
+    fn rules(&self, bridge: &str, station: &str, own: u8, other: u8, ofctl: &dyn Fn(&[&str])) {
+        let tunnel = format!("tun{}", self.number);
+        ofctl(&["add-tlv-map", bridge, "{class=0x102,type=0x80,len=4}->tun_metadata0"]);
+        ofctl(&["del-flows", bridge]);
+        ofctl(&[
+            "add-flow",
+            bridge,
+            &format!("in_port={station},actions=set_field:{own}->tun_metadata0,output:{tunnel}"),
+        ]);
+        ofctl(&[
+            "add-flow",
+            bridge,
+            &format!("in_port={tunnel},tun_metadata0={other},actions=output:{station}"),
+        ]);
+    }
+}
+
+/// Open vSwitch at the kernel's end of the wire, and stations of its own.
+struct Opposite {
+    ovs: Ovs,
+    far: Netns,
+}
+
+impl Opposite {
+    fn start(lab: &Lab, dir: &std::path::Path) -> Self {
+        lab.peer.sh("ip addr flush dev l0").unwrap();
+        let (ovs, far) = (Ovs::start_in(&lab.peer, dir).unwrap(), Netns::new().unwrap());
+        ovs.vsctl(&["add-port", BRIDGE, "l0"]).unwrap();
+        let line = format!(
+            "ip addr add 10.1.0.2/24 dev {BRIDGE} && ip -6 addr add fd01::2/64 dev {BRIDGE} nodad && \
+             ip link set {BRIDGE} up"
+        );
+        lab.peer.sh(&line).unwrap();
+        Self { ovs, far }
+    }
+
+    /// Adds a bridge with a station and its end of a tunnel.
+    fn add(&self, lab: &Lab, way: &Foreign) {
+        let number = way.number;
+        let line = format!(
+            "ip link add st{number} type veth peer name s{number} netns {} && ip link set st{number} up",
+            self.far.name()
+        );
+        lab.peer.sh(&line).unwrap();
+        let line = format!(
+            "ip addr add 10.2.{number}.2/24 dev s{number} && ip link set s{number} mtu 1400 up"
+        );
+        self.far.sh(&line).unwrap();
+        let line = format!(
+            "add-br br{number} -- set Bridge br{number} datapath_type=netdev -- add-port br{number} st{number} \
+             -- add-port br{number} tun{number} -- set Interface tun{number} {}",
+            way.end(1)
+        );
+        self.ovs.vsctl(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
+    }
+}
+
+/// Each end asks for the other's address first, and packets with and without options go both ways.
+#[test]
+fn stations_meet_through_tunnels_to_open_vswitch() {
+    let Some(_turn) = require_shared(&[Peer::Ovs, Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let lab = Lab::start(dirs[0].path());
+    let opposite = Opposite::start(&lab, dirs[1].path());
+    for way in &FOREIGN {
+        let number = way.number;
+        lab.add_end(number, &way.end(2));
+        opposite.add(&lab, way);
+        if way.has_option {
+            let bridge = format!("br{number}");
+            let ours = |words: &[&str]| drop(lab.database.ofctl(words).unwrap());
+            way.rules(&bridge, &format!("vm{number}"), 1, 2, &ours);
+            let theirs = |words: &[&str]| drop(opposite.ovs.ofctl(words).unwrap());
+            way.rules(&bridge, &format!("st{number}"), 2, 1, &theirs);
+        }
+        lab.reach(&format!("10.2.{number}.2"));
+        reach(&opposite.far, &format!("10.2.{number}.1"), 56);
+        // Packets that nearly fill a frame, and are in pieces of no tunnel.
+        reach(&lab.guest, &format!("10.2.{number}.2"), 1_300);
+    }
+    // What ours tells of the way is what Open vSwitch would tell.
+    let flows = lab.appctl("ofproto/trace br1 in_port=vm1");
+    assert!(flows.contains("tnl_push(tnl_port("), "{flows}");
 }
