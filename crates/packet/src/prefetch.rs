@@ -15,14 +15,21 @@ pub fn prefetch_read(ptr: *const u8) {
     let _ = ptr;
 }
 
-/// The line at `ptr` will be written.
+/// The line at `ptr` will be written: another CPU's copy of it is called back now, and not when it is.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing of it is read that a program sees")]
 pub fn prefetch_write(ptr: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above; a CPU without PREFETCHW takes it as a no-op.
+    // In words, since compilers make another one of the library's hint where they may not take it for
+    // granted that the CPU knows this one: that reads the line, which then has to be asked for once more.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch of any address is harmless, and a CPU without PREFETCHW takes it as a no-op.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(ptr.cast());
+        std::arch::asm!(
+            "prefetchw [{ptr}]",
+            ptr = in(reg) ptr,
+            options(nomem, nostack, preserves_flags)
+        );
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
     let _ = ptr;
 }
