@@ -164,6 +164,28 @@ impl<'a> Frame<'a> {
         unsafe { std::slice::from_raw_parts(self.body.as_ptr(), self.body_count as usize) }
     }
 
+    /// The lengths of all, of the head, and of the list of segments, which lie side by side.
+    #[inline]
+    const fn lengths(&self) -> u64 {
+        self.len as u64 | (self.head_len as u64) << 32 | (self.body_count as u64) << 48
+    }
+
+    /// How long these frames are, and the first bytes of all of them, combined by "or", if they are all alike:
+    /// as long as each other, with heads that are, too, and in as many pieces.
+    #[must_use]
+    #[inline]
+    pub fn alike(frames: &[Self]) -> Option<(usize, u8)> {
+        let first = frames.first().filter(|first| first.head_len > 0)?;
+        let lengths = first.lengths();
+        let differs = |differs, frame: &Self| differs | (frame.lengths() ^ lengths);
+        if frames.iter().fold(0, differs) != 0 {
+            return None;
+        }
+        // SAFETY: all heads are as long as the first one, which has a byte.
+        let first_bytes = |bytes, frame: &Self| bytes | unsafe { frame.head.read() };
+        Some((first.len(), frames.iter().fold(0, first_bytes)))
+    }
+
     /// Copies the frame to `to`, as far as it fits, and returns the number of bytes copied.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         // SAFETY: `to` is valid for writes of its own length.
