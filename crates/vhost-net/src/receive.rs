@@ -110,23 +110,18 @@ impl NetReceiver {
 unsafe fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buffer]) -> usize {
     let shortest = header_len + ETHERNET_HEADER_LEN;
     let longest = header_len + MAX_FRAME_LEN;
-    let mut count = 0;
-    for buffer in buffers {
-        let Some(raw) = buffer.single() else { break };
+    let frames = buffers.iter().map_while(|buffer| {
         // SAFETY: the ring is held, and with it its memory.
-        let segment = unsafe { raw.get() };
+        let segment = unsafe { buffer.single()?.get() };
         if segment.len() < shortest || segment.len() > longest {
-            break;
+            return None;
         }
         // SAFETY: the segment has at least `shortest` bytes.
         let [flags, gso_type] = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
-        // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
-        if !is_plain(flags, gso_type) || !unsafe { batch.push_shared(segment.skip(header_len)) } {
-            break;
-        }
-        count += 1;
-    }
-    count
+        is_plain(flags, gso_type).then(|| segment.skip(header_len))
+    });
+    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    unsafe { batch.extend_shared(frames) }
 }
 
 /// Why a chain did not become a frame of the batch.

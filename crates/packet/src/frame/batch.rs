@@ -9,6 +9,10 @@ use super::{BURST, Frame, HEAD_CAPACITY, HEAD_LEN, MAX_FRAME_LEN, Segment};
 use crate::copy::{copy, copy_line};
 use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
+/// The length of the head of most frames.
+const LINE: u16 = 64;
+const _: () = assert!(LINE as usize == HEAD_LEN);
+
 /// Private memory for one frame's head.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -166,6 +170,84 @@ impl FrameBatch {
         // SAFETY: `index` was less than the capacity, BURST.
         unsafe { self.frames.push_unchecked(frame) };
         true
+    }
+
+    /// Adds frames that lie in one piece of shared memory each, as [`Self::push_shared`] does, as long as
+    /// there is room; returns how many.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::push_shared`], for every segment.
+    #[inline]
+    pub unsafe fn extend_shared<'s>(
+        &mut self,
+        mut segments: impl Iterator<Item = Segment<'s>>,
+    ) -> usize {
+        let before = self.frames.len();
+        loop {
+            // SAFETY: the caller vouches for the segments.
+            let short = unsafe { self.extend_lines(&mut segments) };
+            // SAFETY: as above.
+            if !short.is_some_and(|short| unsafe { self.push_short(short) }) {
+                return self.frames.len() - before;
+            }
+        }
+    }
+
+    /// Adds frames of a line or more, until one is shorter, which is returned, or there is none or no
+    /// room. Such a loop has no call in it and stays in registers.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::push_shared`], for every segment.
+    #[inline(always)]
+    unsafe fn extend_lines<'s>(
+        &mut self,
+        segments: &mut impl Iterator<Item = Segment<'s>>,
+    ) -> Option<Segment<'s>> {
+        let frames = self.frames.as_mut_ptr();
+        let (heads, bodies) = (self.heads.cast::<Head>(), self.bodies.cast::<Segment<'static>>());
+        let (mut index, mut short) = (self.frames.len(), None);
+        // The next frame is taken only where there is room.
+        while index < BURST {
+            let Some(segment) = segments.next() else { break };
+            if segment.len() < HEAD_LEN {
+                short = Some(segment);
+                break;
+            }
+            // SAFETY: there are BURST frames, heads and bodies, and `index` is less than that. The head
+            // has room for HEAD_LEN bytes, and the segment has as many. The caller vouches for the
+            // segment for as long as the batch has it.
+            unsafe {
+                let (head, body) = (heads.add(index).cast::<u8>(), bodies.add(index));
+                copy_line(segment.as_ptr().as_ptr(), head.as_ptr());
+                body.write(segment.skip(HEAD_LEN).raw().get());
+                frames.add(index).write(Frame {
+                    head,
+                    body,
+                    len: segment.raw().len,
+                    head_len: LINE,
+                    body_count: u16::from(segment.len() > HEAD_LEN),
+                    offload: Offload::NONE,
+                    _ring: PhantomData,
+                });
+            }
+            index += 1;
+        }
+        // SAFETY: that is no more than BURST, and all of them have been written.
+        unsafe { self.frames.set_len(index) };
+        short
+    }
+
+    /// As [`Self::push_shared`], apart.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(never)]
+    unsafe fn push_short(&mut self, segment: Segment<'_>) -> bool {
+        // SAFETY: as the caller says.
+        unsafe { self.push_shared(segment) }
     }
 
     /// Adds a frame that lies in several pieces of shared memory, as [`Self::push_shared`].
@@ -377,6 +459,29 @@ mod tests {
         let sent = batch.frames()[0].to_vec();
         assert_eq!(sent[..HEAD_LEN], [1; HEAD_LEN]);
         assert_eq!(sent[HEAD_LEN..], [9; 100 - HEAD_LEN]);
+    }
+
+    #[test]
+    fn frames_in_one_piece_are_added_together_until_there_is_no_room() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let of = |lens: &[usize]| {
+            let mut batch = FrameBatch::with_segments(0);
+            let segments = lens.iter().map(|len| Segment::from_bytes(&bytes[..*len]));
+            // SAFETY: `bytes` outlives the batch.
+            assert!(unsafe { batch.push_shared(Segment::from_bytes(&bytes)) });
+            // SAFETY: as above.
+            let added = unsafe { batch.extend_shared(segments) };
+            assert_eq!(batch.frames().len(), added + 1);
+            for (frame, len) in batch.frames().iter().skip(1).zip(lens) {
+                assert_eq!(frame.to_vec(), bytes[..*len]);
+                assert_eq!(frame.head().len(), (*len).min(HEAD_LEN));
+                assert_eq!(frame.body().len(), usize::from(*len > HEAD_LEN));
+            }
+            added
+        };
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[64, 16, 31, 60, 64, 65, 100, 15, 14, 64]), 10);
+        assert_eq!(of(&[64; BURST + 2]), BURST - 1);
     }
 
     #[test]

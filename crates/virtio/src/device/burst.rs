@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use packet::RawSegment;
 use packet::prefetch::{prefetch_read, prefetch_write};
 
+use crate::memory::Cursor;
 use crate::net_header::NET_HEADER_LEN;
 
 /// Buffers in one burst: twice the frames of a burst, so that jumbo frames over mergeable
@@ -67,10 +68,31 @@ impl Buffer {
         self.start.filter(|_| written > 0).map(|start| (start, written as usize))
     }
 
+    /// How many bytes the device has written into the chain.
+    #[inline]
+    pub(super) const fn written_len(&self) -> u32 {
+        self.written
+    }
+
     /// Notes that the device has written `len` bytes into the chain.
     #[inline]
     pub fn set_written(&mut self, len: u32) {
         self.written = len;
+    }
+
+    /// Sets the memory of one ordinary descriptor, if it is in the window that was used last, and asks
+    /// for it to be brought into the cache; gives whether it is.
+    #[inline(always)]
+    pub(super) fn locate<const WRITE: bool>(
+        &mut self,
+        addr: u64,
+        len: u32,
+        cursor: Cursor<'_, WRITE>,
+    ) -> bool {
+        cursor.with_last(addr, len, |segment| {
+            prefetch::<WRITE>(segment);
+            (self.start, self.len) = (Some(segment.as_ptr()), len);
+        })
     }
 
     #[inline]
@@ -122,6 +144,13 @@ impl Buffers {
         self.buffers.get_mut(..self.len).unwrap_or_default()
     }
 
+    /// The first `count` of them, or all where there are fewer.
+    #[inline]
+    pub(super) fn first(&self, count: usize) -> &[Buffer] {
+        let all = self.as_slice();
+        all.get(..count).unwrap_or(all)
+    }
+
     /// The chains.
     #[inline]
     pub fn chains(&self) -> impl ExactSizeIterator<Item = Chain> + '_ {
@@ -131,14 +160,14 @@ impl Buffers {
     /// The first `count` chains, each as one that the device has only read.
     #[inline]
     pub fn read(&self, count: usize) -> impl Iterator<Item = (Chain, u32)> + '_ {
-        self.as_slice().iter().take(count).map(|buffer| (buffer.chain, 0))
+        self.first(count).iter().map(|buffer| (buffer.chain, 0))
     }
 
     /// The first `count` chains, each with the number of bytes that were
     /// [written](Buffer::set_written) to it.
     #[inline]
     pub fn written(&self, count: usize) -> impl Iterator<Item = (Chain, u32)> + '_ {
-        self.as_slice().iter().take(count).map(|buffer| (buffer.chain, buffer.written))
+        self.first(count).iter().map(|buffer| (buffer.chain, buffer.written))
     }
 
     /// Forgets all chains.

@@ -390,6 +390,12 @@ impl PackedQueue {
         }
     }
 
+    /// As [`SplitQueue::complete_written`](super::SplitQueue::complete_written).
+    #[inline]
+    pub fn complete_written(&mut self, buffers: &Buffers, count: usize) {
+        self.complete(buffers.written(count));
+    }
+
     /// As [`SplitQueue::complete_read`](super::SplitQueue::complete_read); the driver then skips
     /// the descriptors of the others (section 2.8.9).
     #[inline]
@@ -542,12 +548,12 @@ impl Parts {
             // SAFETY: as above.
             let addr = unsafe { low.as_ref() }.load(Ordering::Relaxed);
             let desc = Desc::from_halves(addr, rest);
-            let single = if is_single { cursor.translate(addr, desc.len) } else { None };
-            if let Some(segment) = single {
-                prefetch::<WRITE>(segment);
-            }
             place.set_chain(Chain { head: index, id: desc.id, slots: 1 });
-            place.set_memory(single);
+            if !is_single || !place.locate::<WRITE>(addr, desc.len, *cursor) {
+                let single = if is_single { cursor.translate(addr, desc.len) } else { None };
+                single.into_iter().for_each(prefetch::<WRITE>);
+                place.set_memory(single);
+            }
             index = index.wrapping_add(1);
         }
         (places.len(), SpanEnd::Full)

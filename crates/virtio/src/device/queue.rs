@@ -245,7 +245,7 @@ impl DeviceQueue {
         if either!(self, ring => ring.is_logged()) {
             self.log_buffers(buffers, count);
         }
-        self.complete(buffers.written(count));
+        either!(self, ring => ring.complete_written(buffers, count));
     }
 
     #[cold]

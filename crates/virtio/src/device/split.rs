@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use packet::RawSegment;
 
-use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::inflight::{SplitTracker, TrackerSlot};
 use super::log::{LogSlot, RingLog};
 use super::part::RingPart;
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
-use crate::memory::{GuestMemory, Translator};
+use crate::memory::{Cursor, GuestMemory, Translator};
 use crate::ring::{
     AVAIL_NO_INTERRUPT, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, ENTRIES_OFFSET, FLAGS_OFFSET,
     INDEX_OFFSET, QueueSize, USED_NO_NOTIFY, need_event, read_desc,
@@ -51,6 +51,13 @@ struct Parts {
     desc: NonNull<u8>,
     avail: NonNull<u8>,
     used: NonNull<u8>,
+}
+
+/// What was read of a chain: its head, and the descriptor there if there is one.
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    head: u16,
+    desc: Option<Desc>,
 }
 
 // SAFETY: the pointers lead into mappings that `memory` keeps alive and that any thread may
@@ -225,29 +232,23 @@ impl SplitQueue {
         // Copies, so that nothing in the loop is loaded twice.
         let (parts, size) = (self.parts, self.size);
         let mut cursor = self.memory.cursor::<WRITE>();
-        let mut index = self.next_avail;
-        let mut bad_head = None;
-        for place in buffers.refill(count) {
-            let head = parts.head(size, index);
-            let Some(desc) = parts.descriptor(size, head) else {
-                bad_head = Some(head);
-                break;
-            };
-            let wanted = if WRITE { DESC_WRITE } else { 0 };
-            let is_single = desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) == wanted;
-            let single = if is_single { cursor.translate(desc.addr, desc.len) } else { None };
-            if let Some(segment) = single {
-                prefetch::<WRITE>(segment);
-            }
-            place.set_head(head);
-            place.set_memory(single);
-            index = index.wrapping_add(1);
+        let mut places = buffers.refill(count);
+        let (mut index, mut fetched) = (self.next_avail, Ok(()));
+        // Up to the ring's end, and from its start.
+        while !places.is_empty() && fetched.is_ok() {
+            let heads = parts.heads(size, index, places.len());
+            let (now, later) = places.split_at_mut(heads.len());
+            fetched = parts.fetch_span::<WRITE>(size, heads, now, &mut cursor);
+            // There are no more entries than a u16 counts.
+            index = index.wrapping_add(u16::try_from(heads.len()).unwrap_or(0));
+            places = later;
         }
         let last = cursor.last();
         self.memory.set_last::<WRITE>(last);
-        let Some(head) = bad_head else { return Ok(()) };
-        buffers.clear();
-        Err(RingError::HeadOutOfRange { head, size: size.get() })
+        if fetched.is_err() {
+            buffers.clear();
+        }
+        fetched
     }
 
     /// Takes the first `count` of `buffers`, fetched chains, out of the available ring for good.
@@ -317,14 +318,33 @@ impl SplitQueue {
         self.give_back(used);
     }
 
-    #[inline]
     fn give_back(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
-        let (parts, size) = (self.parts, self.size);
         let mut next = self.next_used;
         for (chain, len) in used {
-            parts.set_used(size, next, chain.head, len);
+            self.parts.set_used(self.size, next, chain.head, len);
             next = next.wrapping_add(1);
         }
+        self.publish(next);
+    }
+
+    /// The same of a burst, with what `len` says of each buffer.
+    #[inline(always)]
+    fn give_back_batch(&mut self, batch: &[Buffer], len: impl Fn(&Buffer) -> u32 + Copy) {
+        let (parts, size) = (self.parts, self.size);
+        let (mut next, mut rest) = (self.next_used, batch);
+        // Up to the ring's end, and from its start.
+        while !rest.is_empty() {
+            let done = parts.set_used_span(size, next, rest, len);
+            // There are no more entries than a u16 counts.
+            next = next.wrapping_add(u16::try_from(done).unwrap_or(0));
+            rest = rest.get(done..).unwrap_or_default();
+        }
+        self.publish(next);
+    }
+
+    /// Shows the driver the elements up to this index.
+    #[inline]
+    fn publish(&mut self, next: u16) {
         if self.next_used != next {
             self.next_used = next;
             // Release: the elements, and what was written into the buffers, come first.
@@ -333,21 +353,38 @@ impl SplitQueue {
         }
     }
 
+    /// Gives the first `count` of `buffers` back to the driver, each with the number of bytes that were
+    /// written into it.
+    #[inline]
+    pub fn complete_written(&mut self, buffers: &Buffers, count: usize) {
+        if self.tracker.is_some() {
+            return self.complete_recorded(buffers.written(count));
+        }
+        self.give_back_batch(buffers.first(count), Buffer::written_len);
+    }
+
     /// Gives the first `count` of `buffers`, which the device has only read, back to the driver.
     /// With IN_ORDER the last one stands for all (section 2.7.9), so that one element is written
     /// where there would be as many as frames.
     #[inline]
     pub fn complete_read(&mut self, buffers: &Buffers, count: usize) {
-        let batch = buffers.as_slice().get(..count).unwrap_or_default();
-        let (true, Some(last)) = (self.in_order, batch.last()) else {
-            return self.complete(buffers.read(count));
-        };
+        let batch = buffers.first(count);
+        match batch.last() {
+            Some(last) if self.in_order => self.complete_in_order(batch, last.chain()),
+            _ if self.tracker.is_some() => self.complete_recorded(buffers.read(count)),
+            _ => self.give_back_batch(batch, |_| 0),
+        }
+    }
+
+    #[inline]
+    fn complete_in_order(&mut self, batch: &[Buffer], last: Chain) {
         if self.tracker.is_some() {
             self.record_begin(batch);
         }
-        self.parts.set_used(self.size, self.next_used, last.chain().head, 0);
+        self.parts.set_used(self.size, self.next_used, last.head, 0);
         // There are 64 buffers at most.
-        self.next_used = self.next_used.wrapping_add(u16::try_from(count).unwrap_or(0));
+        let count = u16::try_from(batch.len()).unwrap_or(0);
+        self.next_used = self.next_used.wrapping_add(count);
         // Release: that the buffers were read, and the element, come first.
         self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
         if self.tracker.is_some() {
@@ -430,6 +467,97 @@ impl Parts {
             .load(Ordering::Relaxed)
     }
 
+    /// The entries of the available ring from free-running index `index` on, up to the ring's end,
+    /// `count` at most; `size` is the ring's.
+    #[inline]
+    fn heads(&self, size: QueueSize, index: u16, count: usize) -> &[AtomicU16] {
+        let from = size.position(index);
+        let count = count.min(usize::from(size.get()).saturating_sub(from));
+        // SAFETY: they lie in the available ring, which is aligned to 2, and whoever uses the parts
+        // keeps its memory; both sides change it as atomics do.
+        unsafe {
+            let first = self.avail.add(ENTRIES_OFFSET + 2 * from).cast();
+            NonNull::slice_from_raw_parts(first, count).as_ref()
+        }
+    }
+
+    /// Fetches the chains with these heads into as many places.
+    ///
+    /// # Errors
+    /// When there is no such descriptor.
+    #[inline(always)]
+    fn fetch_span<const WRITE: bool>(
+        self,
+        size: QueueSize,
+        heads: &[AtomicU16],
+        places: &mut [Buffer],
+        cursor: &mut Cursor<'_, WRITE>,
+    ) -> Result<(), RingError> {
+        let mut done = 0;
+        loop {
+            let rest = heads.get(done..).unwrap_or_default().iter();
+            let rest = rest.zip(places.get_mut(done..).unwrap_or_default());
+            let (fetched, unusual) = self.fetch_singles::<WRITE>(size, rest, *cursor);
+            done += fetched;
+            let (Some(unusual), Some(place)) = (unusual, places.get_mut(done)) else {
+                return Ok(());
+            };
+            self.fetch_unusual::<WRITE>(size, unusual, place, cursor)?;
+            done += 1;
+        }
+    }
+
+    /// Fetches chains of one ordinary descriptor each, in memory that is at hand; returns how many, and
+    /// the head of the one behind them that is none. Such a loop has no call in it and stays in registers.
+    #[inline(always)]
+    fn fetch_singles<'b, const WRITE: bool>(
+        self,
+        size: QueueSize,
+        entries: impl Iterator<Item = (&'b AtomicU16, &'b mut Buffer)>,
+        cursor: Cursor<'_, WRITE>,
+    ) -> (usize, Option<Fetched>) {
+        let wanted = if WRITE { DESC_WRITE } else { 0 };
+        let mut count = 0;
+        for (head, place) in entries {
+            // Each is read once.
+            let head = head.load(Ordering::Relaxed);
+            let Some(desc) = self.descriptor(size, head) else {
+                return (count, Some(Fetched { head, desc: None }));
+            };
+            let is_single = desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) == wanted;
+            if !is_single || !place.locate::<WRITE>(desc.addr, desc.len, cursor) {
+                return (count, Some(Fetched { head, desc: Some(desc) }));
+            }
+            place.set_head(head);
+            count += 1;
+        }
+        (count, None)
+    }
+
+    /// Fetches any chain.
+    ///
+    /// # Errors
+    /// When there is no such descriptor.
+    #[inline(never)]
+    fn fetch_unusual<const WRITE: bool>(
+        self,
+        size: QueueSize,
+        Fetched { head, desc }: Fetched,
+        place: &mut Buffer,
+        cursor: &mut Cursor<'_, WRITE>,
+    ) -> Result<(), RingError> {
+        let Some(desc) = desc else {
+            return Err(RingError::HeadOutOfRange { head, size: size.get() });
+        };
+        let wanted = if WRITE { DESC_WRITE } else { 0 };
+        let is_single = desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) == wanted;
+        let single = if is_single { cursor.translate(desc.addr, desc.len) } else { None };
+        single.into_iter().for_each(prefetch::<WRITE>);
+        place.set_memory(single);
+        place.set_head(head);
+        Ok(())
+    }
+
     /// A private copy of descriptor `index`; `None` when there is no such descriptor.
     #[inline]
     fn descriptor(self, size: QueueSize, index: u16) -> Option<Desc> {
@@ -449,6 +577,27 @@ impl Parts {
         // SAFETY: `position` is less than the ring's size, so the 8 bytes lie in the used ring;
         // only this device writes them.
         unsafe { self.used.add(offset).cast::<u64>().write_unaligned(value) };
+    }
+
+    /// Writes the elements of `batch` from free-running index `index` on, up to the ring's end, with what
+    /// `len` says of each; returns how many those are.
+    #[inline(always)]
+    fn set_used_span(
+        self,
+        size: QueueSize,
+        index: u16,
+        batch: &[Buffer],
+        len: impl Fn(&Buffer) -> u32,
+    ) -> usize {
+        let from = size.position(index);
+        let count = batch.len().min(usize::from(size.get()).saturating_sub(from));
+        for (at, buffer) in (from..).zip(batch.iter().take(count)) {
+            let value = u64::from(len(buffer)) << 32 | u64::from(buffer.chain().head);
+            // SAFETY: `at` is less than the ring's size, so the 8 bytes lie in the used ring; only
+            // this device writes them.
+            unsafe { self.used.add(ENTRIES_OFFSET + 8 * at).cast::<u64>().write_unaligned(value) };
+        }
+        count
     }
 
     /// Finds the ring's parts in `memory`, all of their bytes (alignments: section 2.7).
