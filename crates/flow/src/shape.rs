@@ -8,6 +8,8 @@
 //! Lengths are looked at only to see that headers are all there, as `extract` does: packets of one flow have
 //! any.
 
+use packet::Frame;
+
 use crate::extract::{Depth, FIRST_ETHER_TYPE, IPV4, IPV6, QINQ, VLAN, extract};
 use crate::key::{Key, PACKET_WORDS, slot};
 use crate::kinds::KINDS;
@@ -80,6 +82,19 @@ impl Shape {
             _ => Some(at + 9),
         };
         (12..14).chain(at - 2..at).chain(proto)
+    }
+
+    /// Where there are bytes that [`of`](Self::of) looks at, if all of them are seen.
+    fn looked_at(self) -> Option<impl Iterator<Item = usize>> {
+        let at = self.network();
+        let network: &[usize] = match self.0 & !TAGGED {
+            LINK => &[],
+            // The length of its header of TCP is farther behind.
+            number if number == TCP | SIX => return None,
+            SIX.. => &[4, 5, 6, 40],
+            _ => &[0, 2, 3, 6, 7, 9, 32],
+        };
+        Some((12..14).chain(at - 2..at).chain(network.iter().map(move |byte| at + byte)))
     }
 }
 
@@ -163,6 +178,37 @@ fn tcp_len(byte: u8) -> Option<usize> {
     (len >= 20).then_some(len)
 }
 
+/// What a frame has to have to be of the same line as one before, without another look at its shape: it is
+/// as long, and the bytes that say the shape are the same, with lengths, beside those of the line.
+#[derive(Clone, Copy, Debug)]
+struct Twin {
+    mask: [u128; WIDE_PLACES.len()],
+    words: [u128; WIDE_PLACES.len()],
+    len: usize,
+    head_len: usize,
+}
+
+impl Twin {
+    /// How many of these frames, from the first on, are alike.
+    #[inline(always)]
+    fn count(&self, frames: &[Frame<'_>]) -> usize {
+        // Copies, which stay in registers.
+        let Self { mask, words, len, head_len } = *self;
+        let is_twin = |frame: &&Frame<'_>| {
+            let head = frame.head();
+            let Some(seen) = head.first_chunk() else { return false };
+            if frame.len() != len || head.len() != head_len {
+                return false;
+            }
+            let wanted = mask.iter().zip(words);
+            let parts = WIDE_PLACES.iter().zip(wanted);
+            parts.fold(0, |differs, (at, (bits, word))| differs | wide_at(seen, *at) & bits ^ word)
+                == 0
+        };
+        frames.iter().take_while(is_twin).count()
+    }
+}
+
 /// The mask of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mask {
@@ -178,6 +224,8 @@ enum Mask {
 #[derive(Debug)]
 pub(crate) struct Shapes {
     masks: [Mask; SHAPES as usize],
+    /// The bytes by which a shape is known, where it is known by what is seen.
+    looked_at: [Option<Line>; SHAPES as usize],
     /// What is relevant of a key, for packets of each kind, and for all; how deep one is read, and behind how
     /// many tags.
     kinds: [Key; KINDS.len()],
@@ -203,7 +251,8 @@ impl Shapes {
             key
         };
         let (kinds, relevant) = (kinds.map(of_packet), of_packet(relevant));
-        Self { masks, kinds, relevant, depth, vlans, port: 0, relevant_port: 0 }
+        let looked_at = std::array::from_fn(|number| looked_at(u8::try_from(number).ok()?));
+        Self { masks, looked_at, kinds, relevant, depth, vlans, port: 0, relevant_port: 0 }
     }
 
     /// Whether frames are looked at in the same way.
@@ -259,6 +308,27 @@ impl Shapes {
         Some(line)
     }
 
+    /// How many frames behind the first of these have its line, if it has one, as far as is easily seen.
+    #[inline(never)]
+    pub(crate) fn twins(&self, frames: Option<&[Frame<'_>]>, depth: Depth) -> usize {
+        let Some((first, rest)) = frames.and_then(<[_]>::split_first) else { return 0 };
+        self.twin(first, depth).map_or(0, |twin| twin.count(rest))
+    }
+
+    #[inline(always)]
+    fn twin(&self, frame: &Frame<'_>, depth: Depth) -> Option<Twin> {
+        let (head, len) = (frame.head(), frame.len());
+        let seen = head.first_chunk()?;
+        let shape = Shape::of(seen, head, len, depth)?;
+        let Some(Mask::Bits(line)) = self.masks.get(usize::from(shape.0)) else { return None };
+        let looked_at = self.looked_at.get(usize::from(shape.0))?.as_ref()?;
+        let mut mask = wide(line);
+        mask.iter_mut().zip(wide(looked_at)).for_each(|(bits, looked_at)| *bits |= looked_at);
+        let mut words = mask;
+        words.iter_mut().zip(WIDE_PLACES).for_each(|(word, at)| *word &= wide_at(seen, at));
+        Some(Twin { mask, words, len, head_len: head.len() })
+    }
+
     /// The key of a frame of `len` bytes of which `head` are the first.
     pub(crate) fn key(&self, head: &[u8], len: usize) -> Key {
         let mut key = Key::default();
@@ -311,6 +381,32 @@ impl Shapes {
         mask[PORT_WORD] &= !u64::from(u32::MAX);
         beyond.iter().all(|byte| *byte == 0).then_some(mask)
     }
+}
+
+/// The bytes by which a frame is known to be of the shape of a number, if all of them are seen.
+fn looked_at(shape: u8) -> Option<Line> {
+    let mut seen = [0; SEEN];
+    for at in Shape(shape).looked_at()? {
+        *seen.get_mut(at)? = u8::MAX;
+    }
+    Some(PLACES.map(|place| word_at(&seen, place)))
+}
+
+/// Pairs of words of a line, as they lie in a frame.
+const WIDE_PLACES: [usize; LINE / 2] = [PLACES[0], PLACES[2], PLACES[4], PLACES[6]];
+
+fn wide(line: &Line) -> [u128; LINE / 2] {
+    let (pairs, _) = line.as_chunks();
+    std::array::from_fn(|at| {
+        let [low, high] = pairs.get(at).copied().unwrap_or_default();
+        u128::from(high) << 64 | u128::from(low)
+    })
+}
+
+#[inline(always)]
+fn wide_at(seen: &Seen, place: usize) -> u128 {
+    let bytes = seen.get(place..).and_then(|rest| rest.first_chunk());
+    u128::from_le_bytes(bytes.copied().unwrap_or_default())
 }
 
 #[inline(always)]

@@ -54,6 +54,7 @@ impl ByLine {
 
     /// Takes a burst; returns which frames have lines, a bit for each.
     pub(super) fn take(&mut self, shapes: &mut Shapes, frames: &[Frame<'_>]) -> u32 {
+        let frames = frames.get(..BURST).unwrap_or(frames);
         // Each has a loop of its own.
         match shapes.depth() {
             Depth::Link => self.take_by((shapes, Depth::Link), frames),
@@ -67,18 +68,27 @@ impl ByLine {
 
     #[inline(always)]
     fn take_by(&mut self, (shapes, depth): (&mut Shapes, Depth), frames: &[Frame<'_>]) {
-        let (mut known, mut first, mut bit) = (0, 0, 1_u32);
-        let mut before = &mut NONE.clone();
+        let (mut known, mut first, mut bit) = (0_u32, 0, 1_u32);
+        let (mut before, mut twins, mut has_twins) = (&mut NONE.clone(), 0_u32, true);
         for (frame, entry) in frames.iter().zip(self.entries.iter_mut()) {
-            let len = frame.len();
-            if let Some(line) = shapes.line(frame.head(), len, depth) {
+            if twins & bit == 0
+                && let Some(line) = shapes.line(frame.head(), frame.len(), depth)
+            {
+                let len = frame.len() as u64;
                 known |= bit;
-                if first != 0 && are_same(&line, &before.line) {
-                    before.bytes += len as u64;
-                } else {
+                if first == 0 || !are_same(&line, &before.line) {
                     first |= bit;
-                    *entry = Entry { line, hash: self.index.hash(&line), bytes: len as u64 };
+                    *entry = Entry { line, hash: self.index.hash(&line), bytes: len };
                     before = entry;
+                } else if has_twins {
+                    // Where two are alike, those that follow often are, too.
+                    let count = shapes.twins(frames.get(bit.trailing_zeros() as usize..), depth);
+                    has_twins = count > 0;
+                    twins = behind(bit, count);
+                    known |= twins;
+                    before.bytes += len * (count as u64 + 1);
+                } else {
+                    before.bytes += len;
                 }
             }
             bit <<= 1;
@@ -122,6 +132,13 @@ impl ByLine {
             self.index.put(&entry.line, id, is_there);
         }
     }
+}
+
+/// So many bits of a burst behind this one.
+#[inline(always)]
+fn behind(bit: u32, count: usize) -> u32 {
+    let ones = u32::try_from(count).ok().and_then(|count| 1_u32.checked_shl(count));
+    bit.wrapping_mul(ones.unwrap_or(0).wrapping_sub(1)) << 1
 }
 
 #[cfg(test)]

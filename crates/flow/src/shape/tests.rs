@@ -1,3 +1,4 @@
+use packet::Segment;
 use proptest::prelude::*;
 
 use super::*;
@@ -105,6 +106,51 @@ fn short_frames_have_lines_if_their_headers_are_there() {
     }
 }
 
+/// Whatever bit is another one.
+#[test]
+fn no_frame_with_another_line_is_a_twin() {
+    for depth in [Depth::Link, Depth::All] {
+        for shape in shapes_of(depth) {
+            let mut shapes = shapes_with(&Key::default(), depth, 1);
+            let bytes = sample(shape);
+            let line = shapes.line(&bytes, SAMPLE, depth);
+            let Some(twin) = shapes.twin(&Frame::from_bytes(&bytes), depth) else { continue };
+            for bit in 0..8 * SAMPLE {
+                let mut other = bytes;
+                other[bit / 8] ^= 1 << (bit % 8);
+                let is_twin = twin.count(&[Frame::from_bytes(&other)]) == 1;
+                let same = shapes.line(&other, SAMPLE, depth) == line;
+                assert!(same || !is_twin, "{shape:?}, bit {bit}");
+            }
+            let shorter = Frame::from_bytes(&bytes[..SAMPLE - 1]);
+            assert_eq!(twin.count(&[shorter]), 0, "{shape:?}");
+        }
+    }
+}
+
+/// The header of TCP over IPv6 is farther behind than what is seen.
+#[test]
+fn frames_that_are_alike_are_known_without_another_look_but_of_tcp_over_ipv6() {
+    for depth in [Depth::Link, Depth::All] {
+        for shape in shapes_of(depth) {
+            let mut relevant = Key::default();
+            relevant.set(slot::ETH_DST, slot::ETH_DST.ones());
+            let mut shapes = shapes_with(&relevant, depth, 1);
+            let (bytes, mut others) = (sample(shape), [sample(shape); 3]);
+            let is_known = shapes.line(&bytes, SAMPLE, depth).is_some();
+            // What does not count differs: the source, and how long a packet lives.
+            others[0][6] = 1;
+            others[1][shape.network() + 8] ^= u8::from(depth == Depth::All && shape.0 & SIX == 0);
+            others[2][5] = 1;
+            let [frame, others @ ..] =
+                [&bytes, &others[0], &others[1], &others[2]].map(|bytes| Frame::from_bytes(bytes));
+            let twin = shapes.twin(&frame, depth);
+            assert_eq!(twin.is_some(), is_known && shape.0 & !TAGGED != TCP | SIX, "{shape:?}");
+            assert!(twin.is_none_or(|twin| twin.count(&others) == 2), "{shape:?}");
+        }
+    }
+}
+
 fn depths() -> impl Strategy<Value = Depth> {
     prop_oneof![Just(Depth::Link), Just(Depth::All)]
 }
@@ -170,6 +216,33 @@ proptest! {
         });
         if let [Some((own, key)), Some((line, other))] = known {
             prop_assert_eq!(own == line, key == other);
+        }
+    }
+
+    /// What is taken for a twin has the line of the frame that it is one of.
+    #[test]
+    fn twins_have_the_same_line(
+        frame in frames(),
+        bits in prop::collection::vec((0..PACKET_WORDS, any::<u64>()), 0..3),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..4),
+        heads in [14..=SAMPLE, 14..=SAMPLE],
+        has_same_head in any::<bool>(),
+        longer in prop_oneof![4 => Just(0_usize), 1 => 0..20_usize],
+        depth in depths(),
+    ) {
+        let mut relevant = Key::default();
+        bits.iter().for_each(|(word, bits)| relevant.0[*word] |= bits);
+        let mut shapes = shapes_with(&relevant, depth, 1);
+        let mut other = [&frame[..], &vec![0; longer]].concat();
+        changes.iter().filter(|_| !frame.is_empty()).for_each(|(at, bit)| other[at.index(frame.len())] ^= 1 << bit);
+        let heads = [heads[0].min(frame.len()), heads[if has_same_head { 0 } else { 1 }].min(other.len())];
+        let bodies = [Segment::from_bytes(&frame[heads[0]..]), Segment::from_bytes(&other[heads[1]..])];
+        let [one, two] = [(&frame, 0), (&other, 1)].map(|(bytes, number)| {
+            Frame::from_parts(&bytes[..heads[number]], &bodies[number..=number]).unwrap()
+        });
+        let [own, line] = [one, two].map(|frame| shapes.line(frame.head(), frame.len(), depth));
+        if let Some(twin) = shapes.twin(&one, depth) && twin.count(&[two, one]) > 0 {
+            prop_assert!(own.is_some() && own == line);
         }
     }
 
