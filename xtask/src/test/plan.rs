@@ -62,6 +62,10 @@ const FIRST: [&str; 25] = [
 const IDLE_TESTS: [&str; 7] =
     ["guards", "ovs_vswitchd", "rstp", "snooping", "tap", "tunnels", "uplink"];
 
+/// The seed of property tests, where the environment has none: each run draws the same cases, so that a
+/// change is judged by what it does and not by luck. A plain `cargo test` draws new ones.
+const SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261130");
+
 /// What the steps of a run share.
 pub struct Stage {
     /// The binary that is tested.
@@ -235,9 +239,11 @@ impl Stage {
     }
 
     fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let ours = [(BINARY, self.binary.clone().into()), (SKIPPED, self.skipped().into())];
+        let seed = std::env::var_os(SEED.0).unwrap_or_else(|| SEED.1.into());
+        let files = [(BINARY, self.binary.clone().into()), (SKIPPED, self.skipped().into())];
+        let ours = files.into_iter().chain([(SEED.0, seed)]);
         // Some have cargo name a program that has been built, which must not build it anew.
-        ours.into_iter().chain(with_lints()).collect()
+        ours.chain(with_lints()).collect()
     }
 }
 
@@ -402,6 +408,15 @@ mod tests {
         let behind = |name: &str| jobs.iter().find(|job| job.name == name).unwrap().behind.clone();
         assert_eq!(behind("e2e dpdk"), UNIT);
         assert!(behind("e2e tap").is_empty());
+    }
+
+    #[test]
+    fn property_tests_draw_the_same_cases_in_each_run() {
+        let environment = Stage::new().unwrap().environment();
+        let seed = environment.iter().find(|(name, _)| *name == SEED.0).map(|(_, seed)| seed);
+        let asked = std::env::var_os(SEED.0);
+        assert_eq!(seed, Some(&asked.unwrap_or_else(|| SEED.1.into())));
+        assert!(SEED.1.parse::<u64>().is_ok(), "as proptest reads it");
     }
 
     #[test]
