@@ -58,6 +58,7 @@ replayed! {
     capture_file
     guarded_frame
     translated
+    announced
     lldp_frame
     spanning_tree
     groups

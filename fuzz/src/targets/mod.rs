@@ -1,5 +1,6 @@
 //! The targets, one in a file.
 
+mod announced;
 mod capture_file;
 mod configuration;
 mod control_request;
@@ -117,6 +118,11 @@ pub const TARGETS: &[Target] = &[
         name: "translated",
         about: "frames whose connections are tracked, and their addresses translated",
         run: translated::run,
+    },
+    Target {
+        name: "announced",
+        about: "sides of FTP and TFTP that announce connections to come",
+        run: announced::run,
     },
     Target {
         name: "lldp_frame",
