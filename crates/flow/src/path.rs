@@ -90,6 +90,8 @@ pub struct Track {
     pub request: Request,
     /// If a copy of the packet goes on then, tracked: with this.
     pub next: Option<Arc<Frozen>>,
+    /// What rules have noted of whose it is.
+    pub metadata: u64,
 }
 
 /// One step of a path.

@@ -48,7 +48,8 @@ impl<'w> Walk<'w> {
         let request = Request { zone, commit, force, mark, label, nat, helper, is_translated };
         self.state.key.clear_connection();
         let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));
-        self.emit(Op::Track(Arc::new(Track { request, next }), 0));
+        let metadata = self.state.key.get_u64(slot::METADATA);
+        self.emit(Op::Track(Arc::new(Track { request, next, metadata }), 0));
         self.note(
             Kind::Detail,
             format_args!(

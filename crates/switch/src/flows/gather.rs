@@ -23,7 +23,7 @@ struct Way {
     /// The tunnel that they came by, and that which they are for so far.
     tunnels: [[u128; 5]; 2],
     /// What rules have noted of whose they are.
-    metadata: u128,
+    metadata: u64,
 }
 
 /// What tells a tunnel apart; not what marks of congestion outer packets have.
@@ -37,7 +37,7 @@ fn network_of(tunnel: &TunnelWords) -> [u128; 5] {
 /// A way, by what is known where fragments are tracked.
 fn way(track: &Track, source: &Source<'_>, outputs: &Outputs) -> Arc<dyn conntrack::Way> {
     let came = source.tunnel.copied().unwrap_or_default();
-    let metadata = track.next.as_ref().map_or(0, |next| next.key.get(slot::METADATA));
+    let metadata = track.metadata;
     let tunnels = [came, outputs.tunnel()].map(|tunnel| network_of(&tunnel));
     Arc::new(Way { inlet: source.inlet, tunnels, metadata })
 }

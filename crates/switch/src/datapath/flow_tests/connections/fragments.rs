@@ -124,6 +124,26 @@ fn what_is_of_other_networks_is_not_put_together() {
     }
 }
 
+/// Though nothing goes on with metadata, as behind `ct` without a table.
+#[test]
+fn what_has_other_metadata_is_not_put_together() {
+    let (mut bench, _) = connected(&[
+        "dl_src=02:00:00:00:00:01,ip,actions=set_field:1->metadata,ct(commit),output:2",
+        "dl_src=02:00:00:00:00:09,ip,actions=set_field:2->metadata,ct(commit),output:3",
+    ]);
+    let one = there(1000, 1);
+    let mut other = one.clone();
+    other.iter_mut().for_each(|frame| frame[11] = 9);
+    let [mut mixed, mut rest] = [Vec::new(), Vec::new()];
+    for (at, (one, other)) in one.into_iter().zip(other).enumerate() {
+        let (now, later) = if at == 0 { (one, other) } else { (other, one) };
+        mixed.push(now);
+        rest.push(later);
+    }
+    assert_eq!(counts(&bench.send(0, &mixed)), [0; 4]);
+    assert_eq!(counts(&bench.send(0, &rest)), [0, 3, 3, 0]);
+}
+
 #[test]
 fn what_rules_note_of_the_first_fragment_alone_does_no_harm() {
     // Later ones have no ports: OVN's rules note them all the same.
