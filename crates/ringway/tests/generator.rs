@@ -72,8 +72,8 @@ fn rates_are_kept() {
     let args = ["gen", "txonly", "--port", "null:", "--rate", "20k", "--count", "10000"];
     let (code, sent) = summary(&args);
     assert_eq!((code, &sent["sent"]["packets"]), (Some(0), &10_000.into()));
-    // Half a second at the rate asked for; a busy machine may only make it longer.
-    assert!(sent["seconds"].as_f64().unwrap() >= 0.499, "{sent:#}");
+    // Half a second at the rate asked for, less ten milliseconds that may be made up for.
+    assert!(sent["seconds"].as_f64().unwrap() >= 0.48, "{sent:#}");
 }
 
 #[test]
@@ -112,12 +112,12 @@ fn a_capture_is_replayed_at_the_rate_that_was_asked_for() {
     assert_eq!(sent["sent"]["packets"], 200);
     let (from, onward) =
         (format!("pcap:{}", first.display()), format!("pcap:,tx={}", second.display()));
-    // Half a second each; a busy machine may only make it longer.
+    // Half a second each, less what may be made up for of frames that a busy machine has made late.
     for rate in ["400", "320kbit"] {
         let args = ["gen", "io", "--port", &from, "--port2", &onward, "--rate", rate];
         let (code, replayed) = summary(&[&args[..], &["--count", "200"]].concat());
         assert_eq!((code, &replayed["sent"]["packets"]), (Some(0), &200.into()), "{rate}");
-        assert!(replayed["seconds"].as_f64().unwrap() >= 0.49, "{rate}: {replayed:#}");
+        assert!(replayed["seconds"].as_f64().unwrap() >= 0.48, "{rate}: {replayed:#}");
     }
 }
 
@@ -265,8 +265,11 @@ fn benchmarks_find_what_a_switch_lets_through() {
     let dir = tempfile::tempdir().unwrap();
     let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());
     let switch = Switch::start(dir.path(), &["--port", &port("a"), "--port", &port("b")]);
-    // So much passes and no more, whatever the machine.
-    switch.tell(&["port", "set", "a", "--rx-packet-rate", "5k", "--rx-packet-burst", "300"]);
+    // So much passes and no more, also where a busy machine takes much longer than a trial should.
+    let limit = |rate| {
+        switch.tell(&["port", "set", "a", "--rx-packet-rate", rate, "--rx-packet-burst", "300"]);
+    };
+    limit("1k");
     let device =
         |name: &str| format!("virtio-user:{}/{name}.sock,queue_size=4096", dir.path().display());
     let (from, to) = (device("a"), device("b"));
@@ -275,11 +278,13 @@ fn benchmarks_find_what_a_switch_lets_through() {
     let (code, found) = summary(&args.concat());
     let result = &found["results"][0];
     let rate = result["throughput_pps"].as_f64().unwrap();
-    // A busy machine sends in bursts, of which less passes; a bucket of 300 more than the limit.
-    assert!(code == Some(0) && (1000.0..6500.0).contains(&rate), "{found:#}");
-    // Whether it was the generator that a busy machine kept from sending more, nobody knows here.
-    assert!(result["size"] == 128 && result["limited_by_generator"].is_boolean(), "{result:#}");
+    assert!(code == Some(0) && rate > 0.0 && result["size"] == 128, "{found:#}");
+    // A bucket of 300 takes all frames of a trial with a thousand a second, and 1,000 more a second pass. A
+    // busy machine may have kept the generator from sending more than passes.
+    let is_limited = result["limited_by_generator"].as_bool().unwrap();
+    assert!(is_limited || (100.0..6500.0).contains(&rate), "{result:#}");
 
+    limit("100");
     let args =
         [&["gen", "back-to-back", "--repeat", "1", "--precision", "20", "-n", "1200"], &common[..]];
     let html = dir.path().join("report.html");
@@ -288,7 +293,7 @@ fn benchmarks_find_what_a_switch_lets_through() {
     let html = std::fs::read_to_string(html).unwrap();
     assert!(html.contains("Longest burst without loss") && html.contains("<circle"), "{html}");
     let burst = found["results"][0]["burst_frames"].as_f64().unwrap();
-    assert!(code == Some(0) && (100.0..1200.0).contains(&burst), "{found:#}");
+    assert!(code == Some(0) && (10.0..1200.0).contains(&burst), "{found:#}");
 
     // A reader that goes away, as `| head`; there would be something to do for a minute.
     let (reader, writer) = std::io::pipe().unwrap();
