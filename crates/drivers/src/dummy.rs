@@ -34,7 +34,8 @@ use crate::pcap::{Sink, open_sink};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "dummy",
-    syntax: "dummy:[mac=MAC][,rx=FILE][,tx=FILE][,up=off][,stream=ADDRESS|,pstream=ADDRESS]",
+    syntax: "dummy:[mac=MAC][,rx=FILE][,tx=FILE][,up=off][,queues=1]\
+             [,stream=ADDRESS|,pstream=ADDRESS]",
     summary: "no device, for tests: receives what a test has come in, writes what is sent to a file",
     options: &[
         OptionInfo { name: "mac", value: "MAC", help: "its address (default: one of its own)" },
@@ -54,6 +55,11 @@ pub const INFO: DriverInfo = DriverInfo {
             help: "whether its link is up at first (default on)",
         },
         OptionInfo {
+            name: "queues",
+            value: "N",
+            help: "receive queues, 1 to 64, of which the wire is the first (default 1)",
+        },
+        OptionInfo {
             name: "stream",
             value: "ADDRESS",
             help: "the other end listens there: unix:PATH or tcp:ADDRESS:PORT",
@@ -67,7 +73,7 @@ pub const INFO: DriverInfo = DriverInfo {
 };
 
 /// Their names.
-const OPTIONS: [&str; 6] = ["mac", "rx", "tx", "up", "stream", "pstream"];
+const OPTIONS: [&str; 7] = ["mac", "rx", "tx", "up", "queues", "stream", "pstream"];
 
 /// Options of a port, parsed.
 struct Config {
@@ -75,6 +81,8 @@ struct Config {
     rx: Option<String>,
     tx: Option<String>,
     is_up: bool,
+    /// Receive queues.
+    queues: usize,
     /// Where the other end is, if it has one.
     place: Option<Place>,
 }
@@ -88,6 +96,7 @@ impl Config {
             rx: spec.take("rx"),
             tx: spec.take("tx"),
             is_up: spec.take_switch("up", true)?,
+            queues: spec.take_number("queues", 1, &(1..=64))?,
             place: place.map_err(|reason| spec.error(reason))?,
         };
         if !spec.target().is_empty() {
@@ -264,7 +273,7 @@ fn record(sink: Option<&Arc<Mutex<Sink>>>, frames: &[Frame<'_>]) -> bool {
 /// Options that make no sense, or a file that cannot be made.
 pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
-    let Config { mac, rx, tx, is_up, place } = Config::parse(spec)?;
+    let Config { mac, rx, tx, is_up, queues, place } = Config::parse(spec)?;
     let failed = |reason| Error::Device { what: format!("dummy port '{name}'"), reason };
     let sink = |path: &String| {
         let mut sink = open_sink(path, usize::MAX)?;
@@ -280,14 +289,18 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     let link = Link { up: is_up, ..Link::default() };
     let state = Mutex::new(State { is_open: true, link, sinks: [received, sent] });
     let wire = place.as_ref().map(Wire::open).transpose().map_err(failed)?;
-    let idle = match &wire {
-        Some(wire) => Idle::Wire(wire.ready()),
-        None => Idle::Never(EventFd::new().map_err(|error| failed(error.to_string()))?),
-    };
-    let slots = SlotBatch::new(if wire.is_some() { MAX_FRAME_LEN } else { 0 });
+    let never = || EventFd::new().map(Idle::Never).map_err(|error| failed(error.to_string()));
+    let first = wire.as_ref().map_or_else(never, |wire| Ok(Idle::Wire(wire.ready())));
+    let idle = std::iter::once(first).chain((1..queues).map(|_| never()));
+    let idle: Vec<Idle> = idle.collect::<Result<_, Error>>()?;
     let (wire, events) = (Mutex::new(wire), PortEvents::new());
     let dummy = Arc::new(Dummy { state, wire, events });
-    let rx = DummyRx { dummy: Arc::clone(&dummy), slots, idle };
+    let rx = idle.into_iter().map(|idle| {
+        let slots = SlotBatch::new(if matches!(idle, Idle::Never(_)) { 0 } else { MAX_FRAME_LEN });
+        let rx = DummyRx { dummy: Arc::clone(&dummy), slots, idle };
+        RxQueue::new(Box::new(rx), Arc::default())
+    });
+    let rx = rx.collect();
     let tx = DummyTx(Arc::clone(&dummy));
     dummies.all().insert(name.to_owned(), Arc::downgrade(&dummy));
     if matches!(place, Some(Place::Listen(_))) {
@@ -295,8 +308,7 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     }
     let next = dummies.next_mac();
     let mac = mac.unwrap_or(next);
-    let control = Control { dummy, mac, mtu: mtu::DEFAULT };
-    let rx = vec![RxQueue::new(Box::new(rx), Arc::default())];
+    let control = Control { dummy, mac, mtu: mtu::DEFAULT, queues };
     let tx = vec![TxQueue::new(Box::new(tx), Arc::default())];
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
 }
@@ -308,11 +320,13 @@ struct Control {
     dummy: Arc<Dummy>,
     mac: MacAddr,
     mtu: u16,
+    queues: usize,
 }
 
 impl PortControl for Control {
     fn info(&self) -> PortInfo {
-        PortInfo { driver: INFO.name, rx_queues: 1, tx_queues: 1, max_mtu: *MTUS.end() }
+        let (rx_queues, tx_queues) = (self.queues, 1);
+        PortInfo { driver: INFO.name, rx_queues, tx_queues, max_mtu: *MTUS.end() }
     }
 
     fn link(&self) -> Link {
@@ -589,6 +603,13 @@ mod tests {
         for wrong in ["stream=unix:/a,pstream=punix:/b", "stream=/a", "pstream=unix:/a"] {
             assert!(open("p", &format!("dummy:{wrong}"), &drivers).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn it_has_as_many_receive_queues_as_wanted() {
+        let port = open("p1", "dummy:queues=3", &Drivers::new()).unwrap();
+        assert_eq!((port.port.control().info().rx_queues, port.rx.len(), port.tx.len()), (3, 3, 1));
+        assert!(open("p2", "dummy:queues=0", &Drivers::new()).is_err());
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub const TUNNELS: [&str; 4] = ["geneve", "gre", "ip6gre", "vxlan"];
 /// nothing.
 const GUEST_QUEUES: &str = "8";
 
+/// The most queues of one port.
+const MAX_QUEUES: usize = 64;
+
 /// Types of dummy ports, which there are where they are asked for.
 pub const DUMMIES: [&str; 3] = ["dummy", "dummy-internal", "dummy-pmd"];
 
@@ -81,19 +84,34 @@ pub fn is_of_system(interface: &Interface) -> bool {
     matches!(interface.kind.as_str(), "" | "system")
 }
 
+/// How many receive queues an interface is to have: of dummy ports, those have several that Open vSwitch
+/// polls by threads.
+#[must_use]
+pub fn rx_queues(interface: &Interface) -> usize {
+    let usual = match interface.kind.as_str() {
+        "dpdkvhostuser" | "dpdkvhostuserclient" => GUEST_QUEUES,
+        "dpdk" | "dummy-pmd" => "1",
+        _ => return 1,
+    };
+    let asked = option(interface, "n_rxq").and_then(|count| count.parse().ok());
+    asked.or_else(|| usual.parse().ok()).unwrap_or(1).clamp(1, MAX_QUEUES)
+}
+
 /// The device string of interface `name`, a dummy port.
 #[must_use]
 pub fn dummy(interface: &Interface, mac: Option<&str>) -> String {
     let (both, sent) = (option(interface, "pcap"), option(interface, "tx_pcap"));
     let received = option(interface, "rxq_pcap");
+    let queues = rx_queues(interface);
     let files = [("rx", both.or(received)), ("tx", both.or(sent))];
     let wire = ["stream", "pstream"].map(|key| (key, option(interface, key)));
     let others = files
         .into_iter()
         .chain(wire)
         .filter_map(|(key, value)| Some(format!("{key}={}", escaped(value?))));
-    let options: Vec<String> =
-        mac.map(|mac| format!("mac={mac}")).into_iter().chain(others).collect();
+    let several = (queues > 1).then(|| format!("queues={queues}"));
+    let mac = mac.map(|mac| format!("mac={mac}"));
+    let options: Vec<String> = mac.into_iter().chain(several).chain(others).collect();
     format!("dummy:{}", options.join(","))
 }
 
@@ -265,6 +283,10 @@ mod tests {
         assert!(Dummies::All.has("tap", "") && !Dummies::All.has("patch", "dummy"));
         let device = |options: &[(&str, &str)]| dummy(&interface("dummy", options), None);
         assert_eq!(device(&[]), "dummy:");
+        let polled = |count| dummy(&interface("dummy-pmd", &[("n_rxq", count)]), None);
+        assert_eq!((polled("8"), polled("1")), ("dummy:queues=8".into(), "dummy:".into()));
+        assert_eq!((polled("0"), polled("999")), ("dummy:".into(), "dummy:queues=64".into()));
+        assert_eq!(device(&[("n_rxq", "8")]), "dummy:");
         assert_eq!(device(&[("rxq_pcap", "a"), ("tx_pcap", "b,c")]), "dummy:rx=a,tx=b,,c");
         let both = dummy(&interface("dummy", &[("pcap", "a")]), Some("02:00:00:00:00:01"));
         assert_eq!(both, "dummy:mac=02:00:00:00:00:01,rx=a,tx=a");

@@ -118,16 +118,17 @@ impl Inputs {
         self.all.iter().find(|input| input.port == port).map(|input| input.bridge)
     }
 
-    /// Counts frames as received on `port` and hands their source to `take`; returns whether the
-    /// port is polled here.
+    /// Counts frames as received at `queue` of `port` and hands their source to `take`; returns whether
+    /// that is polled here.
     pub(crate) fn receive(
         &mut self,
-        port: u16,
+        (port, queue): (u16, usize),
         frames: &[Frame<'_>],
         now: u64,
         take: impl FnOnce(&Source<'_>),
     ) -> bool {
-        let Some(input) = self.all.iter().find(|input| input.port == port) else { return false };
+        let is_it = |input: &&Input| (input.port, input.queue) == (port, queue);
+        let Some(input) = self.all.iter().find(is_it) else { return false };
         let Input { bridge, port, stats, .. } = input;
         stats.count_frames(frames);
         take(&Source::new((*bridge, *port), stats, now));

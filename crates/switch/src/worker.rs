@@ -80,9 +80,9 @@ pub(crate) enum Message {
     Record(bool, Answer<()>),
     /// Give away what was recorded.
     TakeRecording(Answer<(Recording, Vec<(BridgeId, Recording)>)>),
-    /// Take frames, [`BURST`] at most, for what has come in on a port; the answer is whether this
-    /// worker polls it.
-    Receive(u16, Vec<Vec<u8>>, Answer<bool>),
+    /// Take frames, [`BURST`] at most, for what has come in on a port, at this one of its queues; the
+    /// answer is whether this worker polls it.
+    Receive((u16, usize), Vec<Vec<u8>>, Answer<bool>),
     /// Tell what would become of a frame that comes in on a port, and learn its source if asked to;
     /// the answer is `None` where this worker does not poll the port.
     Trace(u16, Vec<u8>, bool, Answer<Option<Trace>>),
@@ -351,12 +351,12 @@ impl Worker {
         self.path.send_own(port, &frames, clock::now())
     }
 
-    /// Takes frames for what has come in on `port`; returns whether that is polled here.
-    fn receive(&mut self, port: u16, frames: &[Vec<u8>]) -> bool {
+    /// Takes frames for what has come in on a port's queue; returns whether that is polled here.
+    fn receive(&mut self, input: (u16, usize), frames: &[Vec<u8>]) -> bool {
         let frames = frames.iter().take(BURST).map(|bytes| Frame::from_bytes(bytes));
         let frames: ArrayVec<Frame<'_>, BURST> = frames.collect();
         let path = &mut self.path;
-        self.inputs.receive(port, &frames, clock::now(), |source| {
+        self.inputs.receive(input, &frames, clock::now(), |source| {
             path.forward(&frames, source, false);
         })
     }
@@ -435,8 +435,8 @@ impl Worker {
                 done.give(());
             }
             Message::TakeRecording(recording) => recording.give(self.path.take_recording()),
-            Message::Receive(port, frames, done) => {
-                done.give(self.receive(port, &frames));
+            Message::Receive(input, frames, done) => {
+                done.give(self.receive(input, &frames));
             }
             Message::Trace(port, frame, learns, done) => {
                 let home = self.inputs.home(port);

@@ -13,10 +13,24 @@ impl Switch {
     /// # Errors
     /// There is no such port, or none that is polled: it has no device of its own, or is disabled.
     pub fn receive(&self, port: &str, frames: &[Vec<u8>]) -> Result<(), Error> {
+        self.receive_at((port, 0), frames)
+    }
+
+    /// The same at one of the port's receive queues; at the first where there is no such queue.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    pub fn receive_at(
+        &self,
+        (port, queue): (&str, usize),
+        frames: &[Vec<u8>],
+    ) -> Result<(), Error> {
         let control = self.control();
-        let number = control.ports.get(port)?.number();
+        let entry = control.ports.get(port)?;
+        let queue = if queue < entry.rx_count() { queue } else { 0 };
+        let input = (entry.number(), queue);
         let receives = |worker: &Mailbox| {
-            worker.ask(|done| Message::Receive(number, frames.to_vec(), done)) == Some(true)
+            worker.ask(|done| Message::Receive(input, frames.to_vec(), done)) == Some(true)
         };
         let taken = control.mailboxes.iter().any(receives);
         if taken { Ok(()) } else { Err(not_polled(port)) }

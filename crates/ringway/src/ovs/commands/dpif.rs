@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use ordered::Order as _;
 use ovs::content::{Content, Interface};
+use ovs::device::rx_queues;
 pub use ovs::features::{PATHS, path_of};
 use ovs::unixctl::Answer;
 use switch::tunnels::{Address, Inherited, Settings, TunnelKey};
@@ -18,9 +19,10 @@ pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str)
     match (row.kind.as_str(), row.options.get("peer")) {
         ("internal", _) if is_dummy => "dummy-internal".to_owned(),
         ("", _) => "system".to_owned(),
-        // A dummy port has one of each.
+        // A dummy port has one queue to send to.
         ("dummy-pmd", _) => {
-            let queues = |state| format!("{state}_rx_queues=1, {state}_tx_queues=1");
+            let count = rx_queues(row);
+            let queues = |state| format!("{state}_rx_queues={count}, {state}_tx_queues=1");
             format!("dummy-pmd: {}, {}", queues("configured"), queues("requested"))
         }
         ("patch", Some(peer)) => format!("patch: peer={peer}"),

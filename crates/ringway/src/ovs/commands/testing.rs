@@ -97,10 +97,11 @@ const MAX_PATH_NUMBER: u32 = 65_535;
 pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let [name, rest @ ..] = arguments else { return Ok(String::new()) };
     let dummy = appctl.daemon.switch().dummies().get(name).ok_or("no such dummy netdev")?;
-    let frames = frames(rest)?;
+    let (queue, frames) = frames(rest)?;
     dummy.note_received(&frames);
     for burst in frames.chunks(BURST) {
-        appctl.daemon.switch().receive(name, burst).map_err(|error| error.to_string())?;
+        let at = (name.as_str(), queue);
+        appctl.daemon.switch().receive_at(at, burst).map_err(|error| error.to_string())?;
     }
     // What they say to the switch itself has been heard, too.
     appctl.daemon.switch().catch_up();
@@ -112,14 +113,14 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     Ok(String::new())
 }
 
-/// Frames as digits or in words, each perhaps with a length.
-fn frames(arguments: &[String]) -> Result<Vec<Vec<u8>>, String> {
-    let mut frames = Vec::new();
+/// The queue that they come in at, and frames as digits or in words, each perhaps with a length.
+fn frames(arguments: &[String]) -> Result<(usize, Vec<Vec<u8>>), String> {
+    let (mut queue, mut frames) = (0, Vec::new());
     let mut rest = arguments.iter().peekable();
     while let Some(text) = rest.next() {
         if text == "--qid" {
-            // There is one queue.
-            let _ = rest.next();
+            let given = rest.next().and_then(|text| text.parse().ok());
+            queue = given.ok_or("invalid queue id")?;
             continue;
         }
         let length = match rest.next_if(|next| *next == "--len") {
@@ -134,7 +135,7 @@ fn frames(arguments: &[String]) -> Result<Vec<Vec<u8>>, String> {
         };
         frames.push(frame);
     }
-    Ok(frames)
+    Ok((queue, frames))
 }
 
 /// Takes the link of a dummy port, or of all, up or down.
@@ -183,10 +184,11 @@ mod tests {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             frames(&words)
         };
-        assert_eq!(frames("--qid 3 00ff 0102").unwrap(), [vec![0, 255], vec![1, 2]]);
+        assert_eq!(frames("--qid 3 00ff 0102").unwrap(), (3, vec![vec![0, 255], vec![1, 2]]));
         let words = "eth_type(0x0800),ipv4(proto=17,ttl=1),udp(src=1,dst=2) --len 100";
-        assert_eq!(frames(words).unwrap()[0].len(), 100);
+        assert_eq!(frames(words).unwrap().1[0].len(), 100);
         assert!(frames("x").unwrap_err().contains("syntax error"));
         assert!(frames("00 --len x").is_err() && frames("00 --len").is_err());
+        assert!(frames("--qid").is_err() && frames("--qid x 00").is_err());
     }
 }
