@@ -27,6 +27,7 @@
 //! - [`import`]: a configuration file from the database of a switch that is left
 //! - [`vlan`]: VLAN settings of ports
 //! - [`mirror`]: mirrors of bridges
+//! - [`pmd`]: workers and the queues that they poll
 //! - [`policing`]: limits of interfaces
 //! - [`snoop`]: snooping of bridges and ports
 //! - [`spanning`]: spanning tree of bridges and ports
@@ -50,6 +51,7 @@ pub mod features;
 pub mod import;
 pub mod mirror;
 pub mod numbers;
+pub mod pmd;
 pub mod policing;
 pub mod refused;
 pub mod report;
