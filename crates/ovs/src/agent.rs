@@ -28,6 +28,7 @@ use crate::device::{self, Dummies, Places};
 use crate::export::{Exports, View};
 use crate::features;
 use crate::numbers::{Applicant, Numbers, PathNumbers};
+use crate::pmd::{Cores, Pmd, Usage};
 use crate::refused::Refused;
 use crate::report;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub dummies: Dummies,
     /// The clock by which links and counters are looked at.
     pub time: Time,
+    /// The cores that workers can be on.
+    pub cores: Cores,
 }
 
 /// The writer of the desired state that takes it from a database.
@@ -71,6 +74,7 @@ pub struct Settings {
 ///     base: State::default(),
 ///     dummies: Default::default(),
 ///     time: Default::default(),
+///     cores: Default::default(),
 /// };
 /// let mut daemon = Daemon::start(settings.base.clone(), Options::default())?;
 /// let mut agent = Agent::new(settings);
@@ -115,6 +119,9 @@ pub struct Agent {
     reconfigurations: u64,
     /// Whether another process's lock was told of.
     told: bool,
+    /// Who polls what, and what that took lately.
+    pmd: Pmd,
+    usage: Usage,
 }
 
 impl Agent {
@@ -124,6 +131,7 @@ impl Agent {
         let now = settings.time.now();
         let client = Client::new(settings.remote.clone(), wanted(), CLOCK.now());
         let client = client.or_at(settings.other_remotes.iter().cloned());
+        let pmd = Pmd::new(settings.cores.clone());
         Self {
             client,
             settings,
@@ -145,6 +153,8 @@ impl Agent {
             watched: 0,
             reconfigurations: 0,
             told: false,
+            pmd,
+            usage: Usage::new(now),
         }
     }
 
@@ -175,7 +185,7 @@ impl Agent {
     /// How long until [`run`](Self::run) has something to do although nothing comes.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
-        let look = self.is_in_charge().then(|| later(self.looked, LOOK));
+        let look = self.is_in_charge().then(|| later(self.looked, LOOK).min(self.usage.due()));
         let look = look.and_then(|due| self.settings.time.until(due));
         let exports = self.exports.due().and_then(|due| self.settings.time.until(due));
         let client = self.client.due().and_then(|due| CLOCK.until(due));
@@ -244,6 +254,24 @@ impl Agent {
         self.reconfigurations
     }
 
+    /// Who polls what.
+    #[must_use]
+    pub const fn pmd(&self) -> &Pmd {
+        &self.pmd
+    }
+
+    /// What workers and queues did in the last minute.
+    #[must_use]
+    pub const fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Divides queues among workers by what they took lately, with the next [`run`](Self::run).
+    pub const fn rebalance(&mut self) {
+        self.pmd.rebalance();
+        self.is_stale = true;
+    }
+
     /// Which interfaces are dummy ports.
     #[must_use]
     pub const fn dummies(&self) -> Dummies {
@@ -273,6 +301,11 @@ impl Agent {
         if std::mem::take(&mut self.is_stale) {
             self.reconfigure(daemon);
             self.is_awaited = true;
+        }
+        let changes = self.pmd.changes();
+        if self.usage.wants(now, changes) {
+            let switch = daemon.switch();
+            self.usage.look((now, changes), &switch.workers(), &switch.ports());
         }
         let watched = daemon.switch().watch_changes();
         self.is_awaited |= watched != std::mem::replace(&mut self.watched, watched);
@@ -355,6 +388,8 @@ impl Agent {
         let Settings { run, dummies, .. } = &self.settings;
         let places = Places { dummies: *dummies, run, exists: &exists };
         let mut desired = Desired::new(&content, &self.settings.base, places);
+        let usage = &self.usage;
+        self.pmd.adjust(&content, &mut desired.state, |port, queue| usage.load(port, queue));
         self.controllers.adjust(&mut desired.state);
         self.assign_numbers(&content);
         desired.number_links(|bridge, port| self.number(bridge, port));

@@ -16,6 +16,7 @@ use eal::signals::Signals;
 use eal::time::Time;
 use eal::unix::Listener;
 use ovs::device::Dummies;
+use ovs::pmd::Cores;
 use ovs::unixctl::Server as Unixctl;
 use ovs::{Agent, Settings};
 use rustix::event::PollFlags;
@@ -84,6 +85,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let unixctl = Unixctl::new(unixctl.map_err(Failure::runtime)?);
 
     let state = base(args, &control_path);
+    let cores = cores(args);
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     let identity = identity(&control_path);
     // Controllers and the database may be elsewhere. Sockets of guests are those of their VMM's user, as
@@ -104,6 +106,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         base: state.clone(),
         dummies,
         time: time.clone(),
+        cores,
     };
     tracing::info!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION"));
     let waits = detach::is_detached().then_some(log_file.is_some());
@@ -137,6 +140,15 @@ fn control_socket(args: &OvsArgs) -> Result<(Listener, PathBuf), Failure> {
         }
         listener => Ok((listener?, usual)),
     }
+}
+
+/// The cores that workers can be on: for tests those that it says. The kernel is asked before the sandbox
+/// keeps that from us.
+fn cores(args: &OvsArgs) -> Cores {
+    let dummy = args.dummy_numa.as_ref().filter(|_| args.dummies() != Dummies::None);
+    let cores = dummy.map_or_else(Cores::of_system, |nodes| Cores::dummy(nodes));
+    cores.tell();
+    cores
 }
 
 /// What the command line says: everything but bridges and ports.

@@ -162,7 +162,8 @@ impl Threads {
     fn new(appctl: &Appctl<'_>) -> Self {
         let workers = appctl.daemon.switch().workers();
         let ports = workers.into_iter().flat_map(|worker| {
-            let core = worker.core.unwrap_or(worker.index);
+            let bound = appctl.agent.pmd().core(worker.index).map(|core| core.number);
+            let core = bound.or(worker.core).unwrap_or(worker.index);
             worker.queues.into_iter().map(move |(port, _)| (port, core))
         });
         Self(ports.collect())

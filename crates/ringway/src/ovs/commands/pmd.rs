@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use ordered::Order as _;
+use ovs::pmd::{Core, INTERVAL, Worked, intervals};
 use ovs::unixctl::Answer;
 use switch::WorkerReport;
 
@@ -24,23 +26,49 @@ impl Baseline {
     }
 }
 
-/// What is asked for: `-pmd core`; names of data paths, of which there is one, are passed over.
-fn asked(arguments: &[String]) -> Result<Option<usize>, String> {
-    let mut rest = arguments.iter();
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// `-pmd`: the core of one worker.
+    core: Option<usize>,
+    /// `-secs`: for how long.
+    seconds: Option<u64>,
+}
+
+/// What is asked for; names of data paths, of which there is one, are passed over.
+fn asked(arguments: &[String]) -> Result<Asked, String> {
+    let (mut rest, mut asked) = (arguments.iter(), Asked::default());
     while let Some(word) = rest.next() {
-        if word == "-pmd" {
-            let core = rest.next().and_then(|core| core.parse().ok());
-            return core.map(Some).ok_or_else(|| "-pmd: expected the number of a core".to_owned());
+        match word.as_str() {
+            "-pmd" => {
+                let core = rest.next().and_then(|core| core.parse().ok());
+                asked.core = Some(core.ok_or("-pmd: expected the number of a core")?);
+            }
+            "-secs" => {
+                let seconds = rest.next().and_then(|seconds| seconds.parse::<i64>().ok());
+                let seconds = seconds.ok_or("-secs: expected a number of seconds")?;
+                // What is too short or too long is the usual time, as in Open vSwitch.
+                asked.seconds = u64::try_from(seconds).ok();
+            }
+            _ => {}
         }
     }
-    Ok(None)
+    Ok(asked)
+}
+
+/// The core of a worker: that it is bound to, or in a test one that it would be.
+fn core(appctl: &Appctl<'_>, worker: &WorkerReport) -> Option<Core> {
+    let of_system = || worker.core.map(|number| Core { number, node: 0 });
+    appctl.agent.pmd().core(worker.index).or_else(of_system)
 }
 
 /// The workers, or the one of a core.
 fn workers(appctl: &Appctl<'_>, arguments: &[String]) -> Result<Vec<WorkerReport>, String> {
-    let core = asked(arguments)?;
-    let all = appctl.daemon.switch().workers().into_iter();
-    Ok(all.filter(|worker| core.is_none() || worker.core == core).collect())
+    let wanted = asked(arguments)?.core;
+    let is_wanted = |worker: &WorkerReport| {
+        wanted.is_none() || core(appctl, worker).map(|core| core.number) == wanted
+    };
+    Ok(appctl.daemon.switch().workers().into_iter().filter(is_wanted).collect())
 }
 
 /// The same, with what they have done since it was cleared.
@@ -90,9 +118,10 @@ pub fn clear(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 }
 
 /// The worker's line above what is told of it.
-fn title(worker: &WorkerReport) -> String {
-    let core = worker.core.map_or_else(|| "any".to_owned(), |core| core.to_string());
-    format!("pmd thread numa_id 0 core_id {core}:\n")
+fn title(core: Option<Core>) -> String {
+    let node = core.map_or(0, |core| core.node);
+    let core = core.map_or_else(|| "any".to_owned(), |core| core.number.to_string());
+    format!("pmd thread numa_id {node} core_id {core}:\n")
 }
 
 /// What workers have done.
@@ -100,7 +129,7 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let mut text = String::new();
     for worker in since_cleared(appctl, arguments)? {
         let WorkerReport { packets, busy_cycles, total_cycles, .. } = worker;
-        text += &title(&worker);
+        text += &title(core(appctl, &worker));
         let _ = writeln!(text, "  packets received: {packets}");
         // None is looked up a second time, or by anybody else.
         text += "  packet recirculations: 0\n  avg. datapath passes per packet: 1.00\n";
@@ -119,16 +148,53 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     Ok(text)
 }
 
-/// Which worker polls what.
+/// Which worker polls which queue of those ports that Open vSwitch has threads for, and what it took lately.
 pub fn queues(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
-    let mut text = String::new();
+    let intervals = intervals(asked(arguments)?.seconds);
+    let seconds = INTERVAL.as_secs().saturating_mul(intervals as u64);
+    let mut text = format!("Displaying last {seconds} seconds pmd usage %\n");
+    let (pmd, usage) = (appctl.agent.pmd(), appctl.agent.usage());
     for worker in workers(appctl, arguments)? {
-        text += &title(&worker);
-        for (port, queue) in &worker.queues {
-            let _ = writeln!(text, "  port: {port:<16}  queue-id: {queue:>2} (enabled)");
-        }
+        text += &title(core(appctl, &worker));
+        let _ = writeln!(text, "  isolated : {}", pmd.is_isolated(worker.index));
+        let mut queues: Vec<_> = worker.queues.iter().filter(|(port, _)| pmd.polls(port)).collect();
+        queues.order();
+        let cycles = |(port, queue): &(String, usize)| usage.queue(port, *queue, intervals);
+        let queues: Vec<_> = queues.into_iter().map(|queue| (queue, cycles(queue))).collect();
+        text += &usage_of(&queues, usage.worker(worker.index, intervals));
     }
     Ok(text)
+}
+
+/// A worker's queues with the clock cycles that their frames took, of those that it had, if that is known.
+fn usage_of(queues: &[(&(String, usize), u64)], worked: Option<Worked>) -> String {
+    let percent = |cycles: u64| match worked {
+        Some(worked) => {
+            format!("{:>2} %", cycles.saturating_mul(100).checked_div(worked.total).unwrap_or(0))
+        }
+        None => "NOT AVAIL".to_owned(),
+    };
+    let mut text = String::new();
+    for ((port, queue), cycles) in queues {
+        let usage = percent(*cycles);
+        let _ = writeln!(
+            text,
+            "  port: {port:<16}  queue-id: {queue:>2} (enabled)   pmd usage: {usage}"
+        );
+    }
+    if !queues.is_empty() {
+        let polled = queues.iter().fold(0_u64, |sum, (_, cycles)| sum.saturating_add(*cycles));
+        let busy = worked.map_or(0, |worked| worked.busy);
+        let _ = writeln!(text, "  overhead: {}", percent(busy.saturating_sub(polled)));
+    }
+    text
+}
+
+/// Divides queues among workers by what they take by now.
+pub fn rebalance(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.agent.rebalance();
+    appctl.agent.run(appctl.daemon);
+    Ok("pmd rxq rebalance requested.".to_owned())
 }
 
 /// What workers have done, round by round.
@@ -138,7 +204,11 @@ pub fn perf(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let workers = since_cleared(appctl, arguments)?;
     let mut text = String::new();
     for worker in &workers {
-        let _ = write!(text, "\nMeasurement duration: {duration:.3} s\n\n{}\n", title(worker));
+        let _ = write!(
+            text,
+            "\nMeasurement duration: {duration:.3} s\n\n{}\n",
+            title(core(appctl, worker))
+        );
         text += &perf_of(worker, eal::clock::hz(), duration);
     }
     // Workers put what they send together for each port; it is counted there.
@@ -243,8 +313,23 @@ mod tests {
         subtract(&mut later, &worker());
         assert_eq!((later.packets, later.polls, later.busy_polls), (100, 500, 7));
         let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
-        assert_eq!(asked(&words("dp0 -pmd 3")), Ok(Some(3)));
-        assert_eq!(asked(&words("dp0")), Ok(None));
+        let both = Asked { core: Some(3), seconds: Some(61) };
+        assert_eq!(asked(&words("dp0 -pmd 3 -secs 61")), Ok(both));
+        assert_eq!(asked(&words("dp0 -secs -1")), Ok(Asked::default()));
         assert!(asked(&words("-pmd x")).is_err() && asked(&words("-pmd")).is_err());
+        assert!(asked(&words("-secs x")).is_err() && asked(&words("-secs")).is_err());
+        assert_eq!([0, 1, 6, 60, 61].map(|seconds| intervals(Some(seconds))), [12, 1, 2, 12, 12]);
+    }
+
+    #[test]
+    fn a_workers_time_is_its_queues_and_the_rest() {
+        let ports = [("vm1".to_owned(), 0), ("vm1".to_owned(), 11)];
+        let queues = [(&ports[0], 250), (&ports[1], 5)];
+        let expected = "  port: vm1               queue-id:  0 (enabled)   pmd usage: 25 %\n  \
+                        port: vm1               queue-id: 11 (enabled)   pmd usage:  0 %\n  \
+                        overhead: 14 %\n";
+        assert_eq!(usage_of(&queues, Some(Worked { total: 1_000, busy: 400 })), expected);
+        assert!(usage_of(&queues[..1], None).ends_with("NOT AVAIL\n  overhead: NOT AVAIL\n"));
+        assert_eq!(usage_of(&[], None), "");
     }
 }
