@@ -94,17 +94,22 @@ fn and(a: &Key, b: &Key) -> Key {
     Key::from_words(words)
 }
 
-/// How many bits a mask of 32 bits begins with; 0 if it has any others.
-fn prefix_len(mask: u128) -> u32 {
-    let mask = u32::try_from(mask & 0xFFFF_FFFF).unwrap_or_default();
+/// A value of `width` bits, with its first one where the first one of 128 is.
+fn aligned(value: u128, width: u32) -> u128 {
+    value.checked_shl(128_u32.saturating_sub(width)).unwrap_or_default()
+}
+
+/// How many bits a mask of `width` bits begins with; 0 if it has any others.
+fn prefix_len(mask: u128, width: u32) -> u32 {
+    let mask = aligned(mask, width);
     let len = mask.leading_ones();
     if mask.count_ones() == len { len } else { 0 }
 }
 
-/// A value of so many bits, as a prefix of 32.
-fn prefix(len: u32) -> u128 {
-    let ones = u32::MAX.checked_shl(32_u32.saturating_sub(len)).unwrap_or_default();
-    if len == 0 { 0 } else { ones.into() }
+/// The first `len` bits of `width`.
+fn prefix(len: u32, width: u32) -> u128 {
+    let rest = u128::MAX.checked_shr(len).unwrap_or_default();
+    (!rest).checked_shr(128_u32.saturating_sub(width)).unwrap_or_default()
 }
 
 /// Prefixes, of which it is asked how many bits of a value it takes to tell which of them it has.
@@ -114,16 +119,16 @@ struct Prefixes {
     common: u32,
     /// Whether one of those that are so goes on.
     goes_on: bool,
-    /// The lengths of those that the value has, by bits.
-    matching: u64,
+    /// The lengths of those that the value has: the lowest bit is that of one bit.
+    matching: u128,
 }
 
 impl Prefixes {
-    fn add(&mut self, prefix: u128, len: u32, value: u128) {
-        let differing = u32::try_from((prefix ^ value) & 0xFFFF_FFFF).unwrap_or_default();
-        let common = differing.leading_zeros().min(len);
+    /// Adds one of `len` bits of `width`.
+    fn add(&mut self, prefix: u128, (len, width): (u32, u32), value: u128) {
+        let common = aligned(prefix ^ value, width).leading_zeros().min(len);
         if common == len {
-            self.matching |= 1 << len;
+            self.matching |= bit_of(len);
         }
         let goes_on = common < len;
         if common > self.common {
@@ -133,10 +138,15 @@ impl Prefixes {
         }
     }
 
-    /// How many bits it takes.
-    fn bits(&self) -> u32 {
-        (self.common + u32::from(self.goes_on)).min(32)
+    /// How many bits of `width` it takes.
+    fn bits(&self, width: u32) -> u32 {
+        (self.common + u32::from(self.goes_on)).min(width)
     }
+}
+
+/// The bit that stands for a length, which is 1 at least.
+fn bit_of(len: u32) -> u128 {
+    1_u128.checked_shl(len.saturating_sub(1)).unwrap_or_default()
 }
 
 /// One look-up in a table.
@@ -147,33 +157,39 @@ struct Lookup<'l> {
     /// Rules that may be looked at.
     left: &'l mut usize,
     /// Of which addresses prefixes are asked for.
-    told: [bool; 2],
+    told: [bool; ADDRESSES.len()],
     /// What is known of the prefixes of an address.
-    prefixes: [Option<Prefixes>; 2],
+    prefixes: [Option<Prefixes>; ADDRESSES.len()],
 }
 
-/// The addresses of which prefixes are known.
-const ADDRESSES: [Slot; 2] = [slot::IPV4_DST, slot::IPV4_SRC];
+/// The addresses of which prefixes can be known, and the kind of packet that has them.
+const ADDRESSES: [(Slot, Field, u16); 4] = [
+    (slot::IPV4_DST, Field::IpDst, 0x0800),
+    (slot::IPV4_SRC, Field::IpSrc, 0x0800),
+    (slot::IPV6_DST, Field::Ipv6Dst, 0x86DD),
+    (slot::IPV6_SRC, Field::Ipv6Src, 0x86DD),
+];
 
 /// Adds to `seen` what a look-up depends on.
 ///
-/// Of the addresses of IPv4, or those of them that are in `told`, it is found out how many bits decide.
+/// Of the addresses of IPv4, or those that are in `told`, it is found out how many bits decide.
 pub(crate) fn look_up(
     key: &Key,
     (rules, told): (&Classifier<Arc<Rule>>, Option<&[Field]>),
     seen: &mut Key,
     left: &mut usize,
 ) {
-    let is_told = |field: Field| told.is_none_or(|told| told.contains(&field));
-    let told = [Field::IpDst, Field::IpSrc].map(is_told);
-    let (hard, soft) = Lookup { key, rules, seen, left, told, prefixes: [None, None] }.pass(true);
+    let told =
+        ADDRESSES.map(|(_, field, kind)| told.map_or(kind == 0x0800, |told| told.contains(&field)));
+    let none = || [const { None }; ADDRESSES.len()];
+    let (hard, soft) = Lookup { key, rules, seen, left, told, prefixes: none() }.pass(true);
     if soft > hard
         && let Some(found) = rules.lookup(key)
     {
         // It was looked for once more, with the conjunction that was found.
         let mut key = *key;
         key.set(slot::CONJ_ID, found.pattern().to_key().get(slot::CONJ_ID));
-        Lookup { key: &key, rules, seen, left, told, prefixes: [None, None] }.pass(false);
+        Lookup { key: &key, rules, seen, left, told, prefixes: none() }.pass(false);
     }
 }
 
@@ -229,25 +245,25 @@ impl Lookup<'_> {
 
     /// Whether no rule of a mask can be for the packet by an address, of which fewer bits tell that.
     fn is_ruled_out(&mut self, mask: &Key, stage: &Key) -> bool {
-        if self.key.get_u16(slot::ETH_TYPE) != 0x0800 {
-            return false;
-        }
+        let own = self.key.get_u16(slot::ETH_TYPE);
         let addresses = ADDRESSES.into_iter().enumerate().zip(self.told);
-        for ((at, address), _) in addresses.filter(|(_, is_told)| *is_told) {
-            let len = prefix_len(mask.get(address));
+        let told = addresses.filter(|((_, (.., kind)), is_told)| *is_told && *kind == own);
+        for ((at, (address, ..)), _) in told {
+            let width = u32::from(address.width());
+            let len = prefix_len(mask.get(address), width);
             if len == 0 || stage.get(address) == 0 && !has_address(stage) {
                 continue;
             }
             let prefixes = self.prefixes_of(at, address);
             let (bits, matching) = prefixes;
-            if matching >> len & 1 != 0 {
+            if matching & bit_of(len) != 0 {
                 continue;
             }
             if bits <= len {
-                self.seen.set_masked(address, prefix(bits), prefix(bits));
+                self.seen.set_masked(address, prefix(bits, width), prefix(bits, width));
                 return true;
             }
-            if self.seen.get(address) & prefix(bits) == prefix(bits) {
+            if self.seen.get(address) & prefix(bits, width) == prefix(bits, width) {
                 return true;
             }
         }
@@ -255,21 +271,21 @@ impl Lookup<'_> {
     }
 
     /// How many bits of an address it takes to tell which prefixes it has, and the lengths of those.
-    fn prefixes_of(&mut self, at: usize, address: Slot) -> (u32, u64) {
-        let place = self.prefixes.get_mut(at);
-        let Some(place) = place else { return (32, u64::MAX) };
+    fn prefixes_of(&mut self, at: usize, address: Slot) -> (u32, u128) {
+        let width = u32::from(address.width());
+        let Some(place) = self.prefixes.get_mut(at) else { return (width, u128::MAX) };
         let prefixes = place.get_or_insert_with(|| {
             let mut prefixes = Prefixes::default();
             let value = self.key.get(address);
             for rule in self.rules.iter() {
-                let len = prefix_len(rule.pattern().mask().to_key().get(address));
+                let len = prefix_len(rule.pattern().mask().to_key().get(address), width);
                 if len > 0 {
-                    prefixes.add(rule.pattern().to_key().get(address), len, value);
+                    prefixes.add(rule.pattern().to_key().get(address), (len, width), value);
                 }
             }
             prefixes
         });
-        (prefixes.bits(), prefixes.matching)
+        (prefixes.bits(width), prefixes.matching)
     }
 
     /// Of ports that no rule has, only as many bits count as it takes to tell that.
@@ -283,14 +299,52 @@ impl Lookup<'_> {
         let mut prefixes = Prefixes::default();
         let value = ports(self.key) & bits;
         for rule in tuple.rules() {
-            prefixes.add(ports(&rule.pattern().to_key()) & bits, len, value);
+            prefixes.add(ports(&rule.pattern().to_key()) & bits, (len, 32), value);
         }
-        let bits = bits & prefix(prefixes.bits());
+        let bits = bits & prefix(prefixes.bits(32), 32);
         so_far.set(slot::TP_SRC, bits >> 16);
         so_far.set(slot::TP_DST, bits & 0xFFFF);
     }
 }
 
 fn has_address(stage: &Key) -> bool {
-    ADDRESSES.iter().any(|address| stage.get(*address) != 0)
+    ADDRESSES.iter().any(|(address, ..)| stage.get(*address) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Change, Tables};
+    use openflow::{Instructions, Match};
+
+    use super::*;
+
+    #[test]
+    fn as_many_bits_of_an_address_count_as_tell_it_from_all_prefixes() {
+        let kind = |kind: u128| Match::new().with(Field::EthType, kind);
+        let (own, other) = (0x2001_0db8_0001 << 80, 0x2001_0db8_0005 << 80);
+        let rules =
+            [kind(0x0800).with(Field::IpSrc, 0x0A00_0001), kind(0x86DD).with(Field::Ipv6Src, own)];
+        let mut tables = Tables::default();
+        for matching in rules {
+            tables.change(&Change::add(0, matching, Instructions::default()), 0).unwrap();
+        }
+        let seen = |kind: u128, (address, value): (Slot, u128), told: Option<&[Field]>| {
+            let (mut key, mut seen, mut left) = (Key::default(), Key::default(), MAX_RULES);
+            key.set(slot::ETH_TYPE, kind);
+            key.set(address, value);
+            look_up(&key, (tables.table(0).unwrap(), told), &mut seen, &mut left);
+            seen.get(address)
+        };
+        let ipv6 = [Field::Ipv6Dst, Field::Ipv6Src];
+        let seen6 = |value, told| seen(0x86DD, (slot::IPV6_SRC, value), told);
+        assert_eq!(seen6(other, Some(&ipv6)), prefix(46, 128));
+        assert_eq!(seen6(own, Some(&ipv6)), u128::MAX);
+        assert_eq!(seen6(other, Some(&[Field::IpSrc])), u128::MAX);
+        assert_eq!(seen6(other, None), u128::MAX, "it is the address of IPv4 that is asked for");
+        let seen4 = |value, told| seen(0x0800, (slot::IPV4_SRC, value), told);
+        assert_eq!(seen4(0x0A00_0101, None), prefix(24, 32));
+        assert_eq!(seen4(0x0A00_0101, Some(&ipv6)), prefix(32, 32));
+        assert_eq!([0, 1, 128].map(|len| prefix(len, 128)), [0, 1 << 127, u128::MAX]);
+        assert_eq!((prefix_len(prefix(62, 128), 128), prefix_len(0xFF, 32)), (62, 0));
+    }
 }
