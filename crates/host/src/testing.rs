@@ -254,8 +254,9 @@ pub(crate) fn check_interface_that_comes_and_goes(device: &str) {
         round += 1;
         assert_eq!(detail(port, "interface"), "rw0");
         assert_eq!(port.port.control().mtu(), 1400, "it gets what was asked for");
-        let shows = |part| ip("-d -o link show rw0").contains(part);
-        wait_for("it is promiscuous once", || shows("promiscuity 1"));
+        // Where a socket is being closed while its interface moves to another namespace, the kernel may
+        // leave what that one has asked for, too.
+        wait_for("it is promiscuous", || !ip("-d -o link show rw0").contains("promiscuity 0"));
         check_passing(port, round);
         assert!(port.rx[0].arm());
     };
