@@ -59,8 +59,12 @@ replayed! {
     guarded_frame
     translated
     announced
+    fragments
+    tunnel_header
     lldp_frame
     spanning_tree
+    bfd_session
+    cfm_session
     groups
     openflow_session
     openflow_flow

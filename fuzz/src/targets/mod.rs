@@ -1,11 +1,14 @@
 //! The targets, one in a file.
 
 mod announced;
+mod bfd_session;
 mod capture_file;
+mod cfm_session;
 mod configuration;
 mod control_request;
 mod device_ring;
 mod driver_ring;
+mod fragments;
 mod groups;
 mod guarded_frame;
 mod kernel_segments;
@@ -15,6 +18,7 @@ mod openflow_session;
 mod segments;
 mod spanning_tree;
 mod translated;
+mod tunnel_header;
 mod vduse_session;
 mod vhost_frontend;
 mod vhost_message;
@@ -125,6 +129,16 @@ pub const TARGETS: &[Target] = &[
         run: announced::run,
     },
     Target {
+        name: "fragments",
+        about: "parts of packets, which are put together for their connections",
+        run: fragments::run,
+    },
+    Target {
+        name: "tunnel_header",
+        about: "frames of VXLAN, Geneve and GRE, and what neighbours say of their addresses",
+        run: tunnel_header::run,
+    },
+    Target {
         name: "lldp_frame",
         about: "what neighbours say of themselves by LLDP",
         run: lldp_frame::run,
@@ -133,6 +147,16 @@ pub const TARGETS: &[Target] = &[
         name: "spanning_tree",
         about: "neighbours of a bridge that say what they like by RSTP and STP",
         run: spanning_tree::run,
+    },
+    Target {
+        name: "bfd_session",
+        about: "a neighbour that says what it likes by BFD",
+        run: bfd_session::run,
+    },
+    Target {
+        name: "cfm_session",
+        about: "neighbours that say what they like by CFM",
+        run: cfm_session::run,
     },
     Target {
         name: "groups",

@@ -4,12 +4,14 @@ use openflow::message::ct_flush::CtFlush;
 use openflow::message::flow_mod::{Command, FlowMod};
 use openflow::message::flow_removed::FlowRemoved;
 use openflow::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
+use openflow::message::flow_update::ToldByMonitor;
 use openflow::message::group::{GroupDesc, GroupMod};
 use openflow::message::meter::MeterMod;
 use openflow::message::nicira::PacketInFormat;
 use openflow::message::packet_in::PacketIn;
 use openflow::message::packet_out::PacketOut;
 use openflow::message::stats::port::PortStats;
+use openflow::message::stats::table::{TableDesc, TableStats};
 use openflow::message::tlv_table::{TlvTable, TlvTableMod};
 use openflow::message::{Form, Kind, Message, Raw, Replies};
 use openflow::text::{Names, flow_mod};
@@ -66,6 +68,37 @@ pub(super) fn run(data: &[u8]) {
         Kind::AggregateStatsReply => {
             stays(&raw, AggregateStats::decode, |sum| sum.encode(raw.version, raw.form, raw.xid));
         }
+        Kind::FlowMonitorReply => {
+            stays(&raw, ToldByMonitor::decode_all, |all| {
+                let mut replies = Replies::new(raw.version, raw.kind, raw.form, raw.xid);
+                for told in all {
+                    replies.entry(|out| told.encode(raw.version, out));
+                }
+                replies.finish().swap_remove(0)
+            });
+        }
+        Kind::TableDescReply => {
+            stays(
+                &raw,
+                |raw| TableDesc::decode_all(raw.body),
+                |all| {
+                    let mut replies = Replies::new(raw.version, raw.kind, raw.form, raw.xid);
+                    for desc in all {
+                        replies.entry(|out| desc.encode(out));
+                    }
+                    replies.finish().swap_remove(0)
+                },
+            );
+        }
+        Kind::TableStatsReply => {
+            stays(&raw, tables, |all| {
+                let mut replies = Replies::new(raw.version, raw.kind, raw.form, raw.xid);
+                for stats in all {
+                    replies.entry(|out| stats.encode(raw.version, out));
+                }
+                replies.finish().swap_remove(0)
+            });
+        }
         Kind::FlowRemoved => {
             stays(&raw, FlowRemoved::decode, |flow| flow.encode(raw.version, raw.form));
         }
@@ -107,6 +140,15 @@ pub(super) fn run(data: &[u8]) {
         }
         _ => {}
     }
+}
+
+/// Statistics of tables, one after the other.
+fn tables(raw: &Raw<'_>) -> Result<Vec<TableStats>, ErrorCode> {
+    let (mut reader, mut all) = (Reader::new(raw.body), Vec::new());
+    while !reader.is_empty() {
+        all.push(TableStats::decode(raw.version, &mut reader)?);
+    }
+    Ok(all)
 }
 
 /// Statistics of ports, one after the other.
