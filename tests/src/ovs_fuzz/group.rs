@@ -150,10 +150,9 @@ fn bucket(random: &mut Random, place: u64, count: u64) -> Bucket {
     Bucket { weight: 1, watch_port: None, watch_group: None, actions }
 }
 
-/// Whether a bucket may have an action: not those whose place among others matters ([`Rule`]), and
-/// none that write ports, which would be those of SCTP, too.
+/// Whether a bucket may have an action: not those whose place among others matters ([`Rule`]).
 fn may_be(action: &str) -> bool {
-    let words = ["learn(", "mod_tp_", "check_pkt_larger"];
+    let words = ["learn(", "check_pkt_larger"];
     !words.iter().any(|word| action.contains(word)) && instructions(action, Names::NONE).is_ok()
 }
 

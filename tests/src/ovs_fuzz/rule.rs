@@ -205,7 +205,7 @@ impl Rule {
     /// Adds an action if it may be there.
     fn push(&mut self, action: String) {
         self.actions.push(action);
-        if self.change().is_none() || self.writes_sctp() {
+        if self.change().is_none() {
             self.actions.pop();
         }
     }
@@ -228,13 +228,6 @@ impl Rule {
 
     fn is_clause(&self) -> bool {
         self.actions.iter().any(|action| action.starts_with("conjunction"))
-    }
-
-    /// We do not have that: its checksum is over the whole payload.
-    fn writes_sctp(&self) -> bool {
-        let is_sctp = self.matching.exact(Field::IpProto) == Some(132);
-        let words = ["->sctp_", "mod_tp_", "pop:sctp_", ",sctp_"];
-        is_sctp && words.iter().any(|word| self.has(word))
     }
 }
 
