@@ -18,17 +18,22 @@
 //! exporter.flow(&sample, 1_000);
 //! let datagrams = exporter.take(1_000);
 //! assert_eq!(datagrams[0].bytes[..4], [0, 0, 0, 5], "version 5");
-//! assert_eq!(datagrams[0].samples, 1);
+//! assert_eq!(datagrams[0].records, 1);
 //! ```
 //!
+//! - [`datagram`]: what is sent at once
+//! - [`netflow`]: flows, by NetFlow
 //! - [`sflow`]: samples of packets, and counters of ports, by sFlow
 //! - [`tally`]: what has become of them
 //! - `wire`: numbers in the order of the network
 
 #![forbid(unsafe_code)]
 
+pub mod datagram;
+pub mod netflow;
 pub mod sflow;
 pub mod tally;
 mod wire;
 
+pub use datagram::Datagram;
 pub use tally::{Tally, Told};

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Protocol {
     /// sFlow: samples of packets and of counters.
     Sflow,
+    /// NetFlow: flows.
+    Netflow,
 }
 
 impl Protocol {
@@ -16,6 +18,7 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sflow => "sflow",
+            Self::Netflow => "netflow",
         }
     }
 }

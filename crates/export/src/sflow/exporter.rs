@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use litemap::LiteMap;
 
 use super::{Counters, FlowSample, Source};
+use crate::datagram::Datagram;
 use crate::wire::Writer;
 
 const VERSION: u32 = 5;
@@ -25,15 +26,6 @@ pub struct Agent {
     pub address: IpAddr,
     /// And by this number which part of it.
     pub sub_id: u32,
-}
-
-/// What is sent to collectors at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// As it is sent.
-    pub bytes: Vec<u8>,
-    /// How many samples are in it.
-    pub samples: u32,
 }
 
 /// Makes datagrams of samples.
@@ -121,7 +113,7 @@ impl Exporter {
         };
         writer.u32(self.agent.sub_id).u32(self.datagrams).u32(uptime).u32(self.count);
         writer.bytes(&std::mem::take(&mut self.pending));
-        let samples = std::mem::take(&mut self.count);
-        self.full.push(Datagram { bytes: writer.into_bytes(), samples });
+        let records = std::mem::take(&mut self.count);
+        self.full.push(Datagram { bytes: writer.into_bytes(), records });
     }
 }

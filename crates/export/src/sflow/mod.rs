@@ -11,7 +11,7 @@ mod sample;
 mod tests;
 
 pub use counters::{Counters, LacpCounters, OpenFlowPort};
-pub use exporter::{Agent, Datagram, Exporter};
+pub use exporter::{Agent, Exporter};
 pub use sample::{FlowSample, Output, Tag};
 
 /// The port where collectors listen, if nothing else is said.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::datagram::Datagram;
 
 const AGENT: Agent = Agent { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), sub_id: 3 };
 
@@ -49,7 +50,7 @@ fn samples(datagram: &Datagram, sequence: u32, uptime: u32) -> Vec<(u32, Words<'
     assert_eq!((words.u32(), words.u32(), words.bytes(4)), (5, 1, &[192, 0, 2, 1][..]));
     assert_eq!((words.u32(), words.u32(), words.u32()), (3, sequence, uptime));
     let count = words.u32();
-    assert_eq!(count, datagram.samples);
+    assert_eq!(count, datagram.records);
     let samples = (0..count).map(|_| words.block()).collect();
     words.end();
     samples
@@ -84,7 +85,7 @@ fn a_sample_is_written_as_the_specification_says() {
         // extended_switch
         0, 0, 3, 233, 0, 0, 0, 16, 0, 0, 0, 10, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0,
     ];
-    assert_eq!(datagrams, [Datagram { bytes: expected.to_vec(), samples: 1 }]);
+    assert_eq!(datagrams, [Datagram { bytes: expected.to_vec(), records: 1 }]);
     assert_eq!(exporter.take(9), [], "nothing is told twice");
 }
 

@@ -103,7 +103,7 @@ impl Sflow {
         }
         if let Some(exporter) = &mut self.exporter {
             for datagram in exporter.take(uptime) {
-                self.collectors.send(&datagram.bytes, datagram.samples.into());
+                self.collectors.send(&datagram.bytes, datagram.records.into());
             }
         }
     }
