@@ -199,6 +199,17 @@ impl Agent {
         self.content.is_some() || self.told || self.is_in_charge()
     }
 
+    /// What collectors are told.
+    #[must_use]
+    pub const fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    /// The same, to be told of packets.
+    pub const fn exports_mut(&mut self) -> &mut Exports {
+        &mut self.exports
+    }
+
     /// Waits until controllers have been told of all packets that were for them by now: for tests.
     pub fn settle_controllers(&self) {
         self.controllers.settle();

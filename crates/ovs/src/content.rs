@@ -8,7 +8,7 @@ use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
-use crate::export::settings::SflowRow;
+use crate::export::settings::{NetflowRow, SflowRow};
 use crate::zones::Zones;
 
 /// Texts by key, as in `options` and `other_config`.
@@ -16,7 +16,7 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 13] = [
+const TABLES: [(&str, &[&str], &[&str]); 14] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config", "datapaths"],
@@ -38,6 +38,7 @@ const TABLES: [(&str, &[&str], &[&str]); 13] = [
             "fail_mode",
             "flow_tables",
             "sflow",
+            "netflow",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -134,6 +135,11 @@ const TABLES: [(&str, &[&str], &[&str]); 13] = [
         &["statistics"],
     ),
     ("sFlow", &["targets", "sampling", "polling", "header", "agent"], &[]),
+    (
+        "NetFlow",
+        &["targets", "engine_type", "engine_id", "add_id_to_interface", "active_timeout"],
+        &[],
+    ),
 ];
 
 /// What is watched of the database, by whoever is to be its switch.
@@ -208,6 +214,8 @@ pub struct Bridge {
     pub flow_tables: LiteMap<i64, FlowTable>,
     /// What collectors are told by sFlow.
     pub sflow: Option<SflowRow>,
+    /// And by NetFlow.
+    pub netflow: Option<NetflowRow>,
 }
 
 /// A row of `Controller`.
@@ -394,6 +402,7 @@ impl Bridge {
             fail_mode: None,
             flow_tables,
             sflow: None,
+            netflow: None,
         }
     }
 }
@@ -491,6 +500,10 @@ impl Bridge {
             sflow: {
                 let row = bridge.get("sflow").uuid();
                 row.and_then(|row| cache.row("sFlow", row)).map(SflowRow::read)
+            },
+            netflow: {
+                let row = bridge.get("netflow").uuid();
+                row.and_then(|row| cache.row("NetFlow", row)).map(NetflowRow::read)
             },
         }
     }

@@ -6,12 +6,14 @@
 //! - `agent`: by which address collectors know the switch
 //! - `collectors`: the sockets
 //! - `index`: numbers of interfaces
+//! - `netflow`: one bridge by NetFlow
 //! - `sflow`: one bridge by sFlow
 //! - [`settings`]: what rows mean
 
 mod agent;
 mod collectors;
 mod index;
+mod netflow;
 pub mod settings;
 mod sflow;
 
@@ -20,9 +22,11 @@ use std::time::{Duration, Instant};
 use daemon::Daemon;
 use eal::time::later;
 use export::Told;
+use export::netflow::{Key, Packets};
 use export::tally::Protocol;
 use litemap::LiteMap;
 
+use self::netflow::Netflow;
 use self::sflow::Sflow;
 use crate::content::{Bridge, Content};
 use crate::numbers::Numbers;
@@ -36,6 +40,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub struct Exports {
     /// By their bridges.
     sflow: LiteMap<String, Sflow>,
+    netflow: LiteMap<String, Netflow>,
     /// What is wrong with rows, by bridges: told once.
     wrong: LiteMap<String, Vec<String>>,
     due: Option<Instant>,
@@ -76,11 +81,15 @@ impl Exports {
         for (sub_id, (name, bridge)) in (0..).zip(rows) {
             self.update_sflow((name, bridge), sub_id, view);
         }
-        self.due = (!self.sflow.is_empty()).then_some(view.now);
-        let told = self.sflow.iter().map(|(bridge, sflow)| Told {
+        self.update_netflow(view);
+        let is_idle = self.sflow.is_empty() && self.netflow.is_empty();
+        self.due = (!is_idle).then_some(view.now);
+        let sflow = self.sflow.iter().map(|(name, one)| (name, Protocol::Sflow, one.tally()));
+        let netflow = self.netflow.iter().map(|(name, one)| (name, Protocol::Netflow, one.tally()));
+        let told = sflow.chain(netflow).map(|(bridge, protocol, tally)| Told {
             bridge: bridge.clone(),
-            protocol: Protocol::Sflow,
-            tally: sflow.tally().clone(),
+            protocol,
+            tally: tally.clone(),
         });
         view.daemon.set_told(told.collect());
     }
@@ -100,11 +109,50 @@ impl Exports {
         self.sflow.insert(name.clone(), sflow);
     }
 
+    fn update_netflow(&mut self, view: &View<'_>) {
+        let wanted = |name: &String| {
+            settings::netflow(view.content.bridges.get(name)?.netflow.as_ref()?).ok()
+        };
+        let now = view.daemon.switch().flow_time();
+        for (name, netflow) in &mut self.netflow {
+            if wanted(name).is_none_or(|settings| !netflow.is(&settings)) {
+                netflow.end(now);
+            }
+        }
+        self.netflow
+            .retain(|name, netflow| wanted(name).is_some_and(|settings| netflow.is(&settings)));
+        for name in view.content.bridges.keys() {
+            if let Some(settings) = wanted(name).filter(|_| !self.netflow.contains_key(name)) {
+                self.netflow.insert(name.clone(), Netflow::new(settings));
+            }
+        }
+    }
+
+    /// Whether packets are to be counted by flows.
+    #[must_use]
+    pub fn counts_flows(&self) -> bool {
+        !self.netflow.is_empty()
+    }
+
+    /// Whether those are that come in on a bridge.
+    #[must_use]
+    pub fn counts_flows_of(&self, bridge: &str) -> bool {
+        self.netflow.contains_key(bridge)
+    }
+
+    /// Counts packets of a flow that have come in on a bridge.
+    pub fn count_flow(&mut self, bridge: &str, key: Key, packets: &Packets) {
+        if let Some(netflow) = self.netflow.get_mut(bridge) {
+            netflow.count(key, packets);
+        }
+    }
+
     /// Tells the log what is wrong with rows, once.
     fn complain(&mut self, content: &Content) {
-        let wrong = content.bridges.iter().filter_map(|(name, bridge)| {
-            let problem = settings::sflow(bridge.sflow.as_ref()?).err()?;
-            Some((name.clone(), vec![problem]))
+        let wrong = content.bridges.iter().map(|(name, bridge)| {
+            let sflow = bridge.sflow.as_ref().and_then(|row| settings::sflow(row).err());
+            let netflow = bridge.netflow.as_ref().and_then(|row| settings::netflow(row).err());
+            (name.clone(), sflow.into_iter().chain(netflow).collect())
         });
         let wrong: LiteMap<String, Vec<String>> = wrong.collect();
         for (name, problems) in &wrong {
@@ -129,6 +177,10 @@ impl Exports {
         let uptime = u32::try_from(uptime & u128::from(u32::MAX)).unwrap_or(0);
         for (name, sflow) in &mut self.sflow {
             sflow.run(name, view, uptime);
+        }
+        let now = view.daemon.switch().flow_time();
+        for (_, netflow) in &mut self.netflow {
+            netflow.run(now);
         }
     }
 }

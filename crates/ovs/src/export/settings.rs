@@ -1,9 +1,9 @@
-//! What rows of `sFlow` mean (ovs-vswitchd.conf.db(5)).
+//! What rows of `sFlow` and `NetFlow` mean (ovs-vswitchd.conf.db(5)).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use export::sflow;
+use export::{netflow, sflow};
 use ovsdb::Row;
 
 /// The most collectors of a bridge.
@@ -13,6 +13,9 @@ const MAX_TARGETS: usize = 16;
 const SAMPLING: i64 = 400;
 const POLLING: i64 = 30;
 const HEADER: i64 = 128;
+
+/// How many seconds a flow goes on until it is told, where nothing is said.
+const ACTIVE: u32 = 600;
 
 /// A row of `sFlow`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +86,69 @@ pub fn sflow(row: &SflowRow) -> Result<SflowSettings, String> {
     })
 }
 
-/// Where collectors are, each once.
+/// A row of `NetFlow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetflowRow {
+    /// Collectors.
+    pub targets: Vec<String>,
+    /// What kind of engine tells, and which one.
+    pub engine: [Option<i64>; 2],
+    /// Whether numbers of ports begin with a part of the engine's.
+    pub add_id: bool,
+    /// After how many seconds a flow is told that goes on; -1: never.
+    pub active_timeout: i64,
+}
+
+/// What a bridge is to tell by NetFlow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetflowSettings {
+    /// Collectors.
+    pub targets: Vec<SocketAddr>,
+    /// How flows are told.
+    pub flows: netflow::Settings,
+}
+
+impl NetflowRow {
+    pub(crate) fn read(row: &Row) -> Self {
+        Self {
+            targets: row.get("targets").strings().map(str::to_owned).collect(),
+            engine: ["engine_type", "engine_id"].map(|column| row.get(column).integer()),
+            add_id: row.get("add_id_to_interface").boolean().unwrap_or(false),
+            active_timeout: row.get("active_timeout").integer().unwrap_or(0),
+        }
+    }
+}
+
+/// What a row of `NetFlow` means.
+///
+/// # Errors
+/// What is wrong with it, and what was expected.
+pub fn netflow(row: &NetflowRow) -> Result<NetflowSettings, String> {
+    let byte = |column: &str, value: Option<i64>| {
+        let value = value.unwrap_or(0);
+        u8::try_from(value).map_err(|_| format!("NetFlow {column} {value}: expected 0 to 255"))
+    };
+    let [engine_type, engine_id] = row.engine;
+    let active = match row.active_timeout {
+        -1 => None,
+        0 => Some(ACTIVE),
+        seconds => Some(u32::try_from(seconds).map_err(|_| {
+            format!(
+                "NetFlow active_timeout {seconds}: expected -1 (never), 0 ({ACTIVE} s) or seconds"
+            )
+        })?),
+    };
+    let flows = netflow::Settings {
+        engine_type: byte("engine_type", engine_type)?,
+        engine_id: byte("engine_id", engine_id)?,
+        active: active.map(|seconds| u64::from(seconds).saturating_mul(1_000)),
+        add_id: row.add_id,
+    };
+    // There is no port by default.
+    Ok(NetflowSettings { targets: targets("NetFlow", &row.targets, 0)?, flows })
+}
+
+/// Where collectors are, each once; without a port none has one that does not say it.
 fn targets(of: &str, texts: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
     if !(1..=MAX_TARGETS).contains(&texts.len()) {
         let count = texts.len();
@@ -92,9 +157,10 @@ fn targets(of: &str, texts: &[String], port: u16) -> Result<Vec<SocketAddr>, Str
     let mut all = Vec::new();
     for text in texts {
         let address = target(text, port).ok_or_else(|| {
+            let forms = if port == 0 { "ADDRESS:PORT" } else { "ADDRESS or ADDRESS:PORT" };
             format!(
-                "{of} target '{text}': expected ADDRESS or ADDRESS:PORT, with the address in digits, since \
-                 names are not looked up (of version 6 in brackets: [2001:db8::1]:{port})"
+                "{of} target '{text}': expected {forms}, with the address in digits, since names are not looked \
+                 up (of version 6 in brackets: [2001:db8::1]:6343)"
             )
         })?;
         if !all.contains(&address) {
@@ -184,6 +250,45 @@ mod tests {
             (SflowRow { header: Some(257), ..good }, "sFlow header 257: expected 0 to 256"),
         ] {
             let problem = sflow(&bad).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+
+    #[test]
+    fn netflow_has_an_engine_and_a_timeout() {
+        let good =
+            NetflowRow { targets: vec!["192.0.2.1:2055".to_owned()], ..NetflowRow::default() };
+        let settings = netflow(&good).unwrap();
+        assert_eq!(settings.targets, ["192.0.2.1:2055".parse().unwrap()]);
+        assert_eq!(
+            settings.flows,
+            netflow::Settings { active: Some(600_000), ..Default::default() }
+        );
+        let other = NetflowRow {
+            engine: [Some(2), Some(1)],
+            add_id: true,
+            active_timeout: -1,
+            ..good.clone()
+        };
+        let expected =
+            netflow::Settings { engine_type: 2, engine_id: 1, active: None, add_id: true };
+        assert_eq!(netflow(&other).unwrap().flows, expected);
+        for (bad, expected) in [
+            (
+                NetflowRow { targets: vec!["192.0.2.1".to_owned()], ..good.clone() },
+                "expected ADDRESS:PORT, ",
+            ),
+            (
+                NetflowRow { engine: [Some(256), None], ..good.clone() },
+                "engine_type 256: expected 0 to 255",
+            ),
+            (
+                NetflowRow { engine: [None, Some(-1)], ..good.clone() },
+                "engine_id -1: expected 0 to 255",
+            ),
+            (NetflowRow { active_timeout: -2, ..good }, "active_timeout -2: expected -1 (never)"),
+        ] {
+            let problem = netflow(&bad).unwrap_err();
             assert!(problem.contains(expected), "{problem}");
         }
     }

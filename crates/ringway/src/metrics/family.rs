@@ -165,7 +165,7 @@ families! {
         "Those of the frames that are not in the mirror's file: the disk was too slow, or full.";
 
     EXPORT_RECORDS: Counter "ringway_export_records" ["bridge", "protocol", "outcome"]
-        "What collectors are told of a bridge (sFlow's samples), each for each collector: sent, or lost.";
+        "What collectors are told of a bridge (samples, flows), each for each collector: sent, or lost.";
 
     RSTP: Info "ringway_rstp" ["bridge", "bridge_id", "root_id", "root_port", "version"]
         "What a bridge with spanning tree knows of its tree; root_port is empty where it is the root.";

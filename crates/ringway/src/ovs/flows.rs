@@ -4,6 +4,8 @@
 //! Nothing is recorded until somebody asks for flows, and for a while after that; with `--enable-dummy`,
 //! which is for tests, always.
 
+mod netflow;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,12 +94,13 @@ impl PathFlows {
 /// Takes what was recorded, where that is due.
 pub fn turn(appctl: &mut Appctl<'_>) {
     let is_due = appctl.flows.due(appctl.time).is_some_and(|left| left.is_zero());
-    if appctl.flows.is_forced && !appctl.flows.is_on {
+    let is_wanted = appctl.flows.is_forced || appctl.agent.exports().counts_flows();
+    if is_wanted && !appctl.flows.is_on {
         switch_on(appctl);
     } else if is_due {
         let (now, flows) = (appctl.time.now(), &mut *appctl.flows);
         let ends = flows.asked.is_none_or(|asked| now.saturating_duration_since(asked) > INTEREST);
-        if ends && !flows.is_forced {
+        if ends && !is_wanted {
             (flows.is_on, flows.due) = (false, None);
             flows.all().for_each(Flows::clear);
             return appctl.daemon.switch().record(false);
@@ -192,6 +195,11 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
         };
         if let (Some(flows), Some(name)) = (flows.paths.get_mut(path), PATHS.get(path)) {
             host.name = name;
+            netflow::count(
+                host,
+                &of,
+                onward.as_ref().map(|frozen| tracked(bridge, frozen)).as_deref(),
+            );
             match onward {
                 Some(frozen) => flows.take_again(&of, tracked(bridge, frozen), host),
                 None => flows.take(&of, host),
