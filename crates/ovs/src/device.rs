@@ -182,6 +182,7 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
             "ttl" => "ttl",
             "csum" => "csum",
             "df_default" => "df",
+            "egress_pkt_mark" => "mark",
             "packet_type" if value == "legacy_l2" => continue,
             other => return Err(format!("options:{other}={value}: not there for type {kind}")),
         };

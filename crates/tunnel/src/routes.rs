@@ -63,6 +63,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// The address that is used for packets of our own.
     pub source: Option<IpAddr>,
+    /// The mark of the packets that it is for: most have 0.
+    pub mark: u32,
     /// Whether an operator has added it, so that it is not the system's to take away.
     pub is_added: bool,
 }
@@ -77,10 +79,11 @@ impl Routes {
         self.0.iter()
     }
 
-    /// Adds a route, in place of one to the same prefix of the same origin; returns whether there is
-    /// room for it.
+    /// Adds a route, in place of one to the same prefix of the same origin, for the same mark; returns whether
+    /// there is room for it.
     pub fn add(&mut self, route: Route) -> bool {
-        self.0.retain(|other| (other.to, other.is_added) != (route.to, route.is_added));
+        let of = |route: &Route| (route.to, route.is_added, route.mark);
+        self.0.retain(|other| of(other) != of(&route));
         if self.0.len() >= MAX_ROUTES {
             return false;
         }
@@ -91,9 +94,9 @@ impl Routes {
     }
 
     /// Takes a route away that was added; returns whether there was one.
-    pub fn remove(&mut self, to: Prefix) -> bool {
+    pub fn remove(&mut self, to: Prefix, mark: u32) -> bool {
         let before = self.0.len();
-        self.0.retain(|route| !(route.to == to && route.is_added));
+        self.0.retain(|route| !((route.to, route.mark) == (to, mark) && route.is_added));
         self.0.len() < before
     }
 
@@ -105,10 +108,10 @@ impl Routes {
         }
     }
 
-    /// The route to an address.
+    /// The route to an address, of packets with this mark.
     #[must_use]
-    pub fn lookup(&self, address: IpAddr) -> Option<&Route> {
-        self.0.iter().find(|route| route.to.has(address))
+    pub fn lookup(&self, address: IpAddr, mark: u32) -> Option<&Route> {
+        self.0.iter().find(|route| route.mark == mark && route.to.has(address))
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
 
     fn route(to: &str, len: u8, bridge: &str, is_added: bool) -> Route {
         let to = Prefix::new(to.parse().unwrap(), len).unwrap();
-        Route { to, bridge: bridge.to_owned(), gateway: None, source: None, is_added }
+        Route { to, bridge: bridge.to_owned(), gateway: None, source: None, mark: 0, is_added }
     }
 
     #[test]
@@ -136,18 +139,34 @@ mod tests {
             assert!(routes.add(route(to, len, bridge, is_added)));
         }
         let by = |routes: &Routes, to: &str| {
-            routes.lookup(to.parse().unwrap()).map(|route| route.bridge.clone())
+            routes.lookup(to.parse().unwrap(), 0).map(|route| route.bridge.clone())
         };
         assert_eq!(by(&routes, "10.1.2.9").as_deref(), Some("added"));
         assert_eq!(by(&routes, "10.1.9.9").as_deref(), Some("wide"));
         assert_eq!(by(&routes, "10.9.9.9").as_deref(), Some("default"));
         assert_eq!(by(&routes, "fe80::1").as_deref(), Some("six"));
         let prefix = Prefix::new([10, 1, 2, 77].into(), 24).unwrap();
-        assert!(routes.remove(prefix) && !routes.remove(prefix));
+        assert!(routes.remove(prefix, 0) && !routes.remove(prefix, 0));
         assert_eq!(by(&routes, "10.1.2.9").as_deref(), Some("system"));
         routes.set_system([]);
         assert_eq!(by(&routes, "10.1.2.9").as_deref(), Some("wide"));
         assert_eq!(by(&routes, "10.9.9.9"), None);
+    }
+
+    #[test]
+    fn packets_with_a_mark_go_by_routes_of_that_mark() {
+        let mut routes = Routes::default();
+        let marked = Route { mark: 5, ..route("10.1.2.0", 24, "marked", true) };
+        assert!(routes.add(route("10.1.2.0", 24, "plain", true)) && routes.add(marked));
+        let by = |routes: &Routes, mark| {
+            let found = routes.lookup([10, 1, 2, 9].into(), mark);
+            found.map(|route| route.bridge.clone())
+        };
+        assert_eq!(by(&routes, 0).as_deref(), Some("plain"));
+        assert_eq!((by(&routes, 5).as_deref(), by(&routes, 6)), (Some("marked"), None));
+        let to = Prefix::new([10, 1, 2, 0].into(), 24).unwrap();
+        assert!(!routes.remove(to, 6) && routes.remove(to, 5));
+        assert_eq!((by(&routes, 0).as_deref(), by(&routes, 5)), (Some("plain"), None));
     }
 
     #[test]

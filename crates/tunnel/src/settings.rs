@@ -61,6 +61,8 @@ pub struct Settings {
     pub checksum: bool,
     /// Whether routers must not fragment outer packets.
     pub dont_fragment: bool,
+    /// The mark of outer packets, by which they have routes of their own.
+    pub mark: u32,
 }
 
 /// What rules, or what a frame came with, say of the tunnel that it goes into.
@@ -89,6 +91,7 @@ impl Settings {
             ttl: Inherited::Is(64),
             checksum: false,
             dont_fragment: true,
+            mark: 0,
         }
     }
 

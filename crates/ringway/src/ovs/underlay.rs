@@ -78,15 +78,15 @@ impl Underlay {
         if !has_address || !routes.add(route.clone()) {
             return false;
         }
-        self.added.retain(|other| other.to != route.to);
+        self.added.retain(|other| (other.to, other.mark) != (route.to, route.mark));
         self.added.push(route);
         true
     }
 
     /// Takes a route away that was added; returns whether there was one.
-    pub fn remove(&mut self, to: Prefix) -> bool {
+    pub fn remove(&mut self, to: Prefix, mark: u32) -> bool {
         let before = self.added.len();
-        self.added.retain(|route| route.to != to);
+        self.added.retain(|route| (route.to, route.mark) != (to, mark));
         self.added.len() < before
     }
 
@@ -121,7 +121,14 @@ impl Underlay {
         let mut routes = Routes::default();
         let of_address = |bridge: &String, own: IpAddr, len: u8| {
             let (bridge, source, gateway) = (bridge.clone(), Some(own), None);
-            Prefix::new(own, len).map(|to| Route { to, bridge, gateway, source, is_added: false })
+            Prefix::new(own, len).map(|to| Route {
+                to,
+                bridge,
+                gateway,
+                source,
+                mark: 0,
+                is_added: false,
+            })
         };
         for bridge in bridges {
             for (own, len) in self.own(bridge) {
@@ -189,7 +196,7 @@ fn of_host(route: HostRoute, index: &LiteMap<u32, String>) -> Option<Route> {
     let any = || IpAddr::from([0; 4]);
     let to = to.unwrap_or_else(|| if is_v4 { any() } else { IpAddr::from([0; 16]) });
     let bridge = index.get(&interface)?.clone();
-    Some(Route { to: Prefix::new(to, len)?, bridge, gateway, source, is_added: false })
+    Some(Route { to: Prefix::new(to, len)?, bridge, gateway, source, mark: 0, is_added: false })
 }
 
 fn has_tunnels(agent: &Agent) -> bool {
@@ -236,7 +243,7 @@ mod tests {
     fn route(to: [u8; 4], len: u8, gateway: Option<[u8; 4]>) -> Route {
         let to = Prefix::new(to.into(), len).unwrap();
         let gateway = gateway.map(IpAddr::from);
-        Route { to, bridge: "br0".to_owned(), gateway, source: None, is_added: true }
+        Route { to, bridge: "br0".to_owned(), gateway, source: None, mark: 0, is_added: true }
     }
 
     #[test]
@@ -249,12 +256,12 @@ mod tests {
         let bridges = ["br0".to_owned()];
         let (addresses, routes) = underlay.tell(&bridges).unwrap();
         assert_eq!(addresses.get("br0").map(Vec::len), Some(2));
-        let source = |to: [u8; 4]| routes.lookup(to.into()).and_then(|route| route.source);
+        let source = |to: [u8; 4]| routes.lookup(to.into(), 0).and_then(|route| route.source);
         assert_eq!(source([10, 9, 1, 1]), Some([10, 2, 0, 1].into()));
         assert_eq!(source([10, 1, 0, 7]), Some([10, 1, 0, 1].into()));
         assert_eq!(source([10, 3, 0, 7]), None);
         assert!(underlay.tell(&bridges).is_none(), "that is no news");
-        assert!(underlay.remove(Prefix::new([10, 9, 0, 0].into(), 16).unwrap()));
+        assert!(underlay.remove(Prefix::new([10, 9, 0, 0].into(), 16).unwrap(), 0));
         assert!(underlay.tell(&bridges).is_some());
     }
 

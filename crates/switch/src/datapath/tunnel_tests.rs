@@ -87,7 +87,7 @@ impl Net {
         let to = Prefix::new(own(), 24).unwrap();
         Ways {
             ends: vec![End { port, bridge, mac: OWN_MAC, addresses: vec![own()] }],
-            ways: vec![Way { to, end: 0, gateway: None, source: Some(own()) }],
+            ways: vec![Way { to, end: 0, gateway: None, source: Some(own()), mark: 0 }],
             neighbours: [((0, peer()), (PEER_MAC, false))].into(),
         }
     }

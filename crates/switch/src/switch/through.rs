@@ -90,7 +90,7 @@ impl Control {
     }
 
     fn way_of(&self, settings: &Settings, meta: &Meta) -> Result<TunnelWay, NoTunnelWay> {
-        let (hop, next) = match self.told_ways().hop(meta) {
+        let (hop, next) = match self.told_ways().hop(meta, settings.mark) {
             Ok(found) => found,
             Err(NoHop::Lost(_)) => return Err(NoTunnelWay::Route),
             Err(NoHop::Ask(_, _, next)) => return Err(NoTunnelWay::Neighbour(next)),

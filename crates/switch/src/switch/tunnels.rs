@@ -336,7 +336,8 @@ impl Control {
         let place = |bridge: &str| ends.iter().position(|(name, _)| *name == bridge);
         let way = |route: &Route| {
             let end = place(&route.bridge)?;
-            Some(Way { to: route.to, end, gateway: route.gateway, source: route.source })
+            let Route { to, gateway, source, mark, .. } = *route;
+            Some(Way { to, end, gateway, source, mark })
         };
         let ways = self.underlay.routes.iter().filter_map(way).collect();
         let now = self.underlay_time();

@@ -6,7 +6,7 @@ use ethdev::{DeviceSpec, Error};
 use tunnel::{Address, Inherited, Kind, Settings, TunnelKey};
 
 /// All options, for messages.
-const OPTIONS: &str = "remote, local, key, in-key, out-key, port, tos, ttl, csum, df";
+const OPTIONS: &str = "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark";
 
 /// The settings that a device string has, if it is one of a tunnel: `KIND:remote=ADDRESS`, and options.
 ///
@@ -45,6 +45,7 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
         ttl: inherited(&mut spec, "ttl")?.unwrap_or(usual.ttl),
         checksum: spec.take_switch("csum", usual.checksum)?,
         dont_fragment: spec.take_switch("df", usual.dont_fragment)?,
+        mark: spec.take_number("mark", usual.mark, &(0..=u32::MAX))?,
         ..usual
     };
     if settings.ttl == Inherited::Is(0) {
@@ -111,7 +112,7 @@ mod tests {
         let remote = Address::Is([10, 0, 0, 2].into());
         assert_eq!(of("vxlan:remote=10.0.0.2"), Settings::new(Kind::Vxlan, remote));
         let all = of("geneve:remote=flow,local=fd00::1,key=flow,out-key=0x10,port=7,tos=inherit,\
-                      ttl=3,csum=on,df=off");
+                      ttl=3,csum=on,df=off,mark=9");
         let wanted = Settings {
             local: Address::Is("fd00::1".parse().unwrap()),
             in_key: TunnelKey::Flow,
@@ -121,6 +122,7 @@ mod tests {
             ttl: Inherited::Is(3),
             checksum: true,
             dont_fragment: false,
+            mark: 9,
             ..Settings::new(Kind::Geneve, Address::Flow)
         };
         assert_eq!(all, wanted);

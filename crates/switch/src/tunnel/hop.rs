@@ -38,6 +38,8 @@ pub(crate) struct Way {
     pub(crate) end: usize,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) source: Option<IpAddr>,
+    /// The mark of the packets that it is for.
+    pub(crate) mark: u32,
 }
 
 /// All ways, and who is known on them.
@@ -70,10 +72,11 @@ pub(crate) enum NoHop<'w> {
 }
 
 impl Ways {
-    /// The next hop for an outer header.
-    pub(crate) fn hop(&self, meta: &Meta) -> Result<(Hop<'_>, IpAddr), NoHop<'_>> {
+    /// The next hop for an outer header, of packets with this mark.
+    pub(crate) fn hop(&self, meta: &Meta, mark: u32) -> Result<(Hop<'_>, IpAddr), NoHop<'_>> {
         let none = NoHop::Lost(DropReason::NoRoute);
-        let way = self.ways.iter().find(|way| way.to.has(meta.destination)).ok_or(none)?;
+        let is_it = |way: &&Way| way.mark == mark && way.to.has(meta.destination);
+        let way = self.ways.iter().find(is_it).ok_or(none)?;
         let end = self.ends.get(way.end).ok_or(none)?;
         let source = match meta.source.is_unspecified() {
             true => way.source.ok_or(none)?,
@@ -183,7 +186,8 @@ mod tests {
     fn a_hop_needs_a_route_an_address_and_a_neighbour() {
         let to = |address: [u8; 4]| Meta::new(Ipv4Addr::UNSPECIFIED.into(), address.into());
         let prefix = |last: u8, len| Prefix::new([10, 0, 0, last].into(), len).unwrap();
-        let way = |to, gateway| Way { to, end: 0, gateway, source: Some([10, 0, 0, 1].into()) };
+        let source = Some([10, 0, 0, 1].into());
+        let way = |to, gateway| Way { to, end: 0, gateway, source, mark: 0 };
         let gateway: IpAddr = [10, 0, 0, 9].into();
         let mac = MacAddr([2, 0, 0, 0, 0, 9]);
         let ways = Ways {
@@ -191,14 +195,16 @@ mod tests {
             ways: vec![way(prefix(0, 24), None), way(prefix(0, 8), Some(gateway))],
             neighbours: [((0, gateway), (mac, true))].into(),
         };
-        let (hop, next) = ways.hop(&to([10, 1, 0, 1])).unwrap();
+        let (hop, next) = ways.hop(&to([10, 1, 0, 1]), 0).unwrap();
         assert_eq!((hop.link.destination, next, hop.asks), (mac, gateway, true));
         assert_eq!(hop.source, IpAddr::from([10, 0, 0, 1]));
         let asked: IpAddr = [10, 0, 0, 2].into();
-        let found = ways.hop(&to([10, 0, 0, 2]));
+        let found = ways.hop(&to([10, 0, 0, 2]), 0);
         assert!(matches!(found, Err(NoHop::Ask(_, _, next)) if next == asked));
-        let found = ways.hop(&to([11, 0, 0, 2]));
-        assert!(matches!(found, Err(NoHop::Lost(DropReason::NoRoute))));
+        for (address, mark) in [([11, 0, 0, 2], 0), ([10, 1, 0, 1], 1)] {
+            let found = ways.hop(&to(address), mark);
+            assert!(matches!(found, Err(NoHop::Lost(DropReason::NoRoute))));
+        }
     }
 
     #[test]

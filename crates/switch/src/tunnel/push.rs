@@ -53,7 +53,7 @@ impl Tunnels {
             let frame = self.asked.may(next, now).then(|| question(end, source, next));
             frame.flatten().iter().for_each(|frame| ask(end, frame));
         };
-        let hop = match self.ways.hop(&meta) {
+        let hop = match self.ways.hop(&meta, port.settings.mark) {
             Ok((hop, next)) => {
                 if hop.asks {
                     ask_for(hop.end, hop.source, next);

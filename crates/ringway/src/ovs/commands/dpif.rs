@@ -67,6 +67,9 @@ fn tunnel(kind: &str, settings: &Settings) -> String {
     if settings.checksum {
         all.insert("csum", "true".to_owned());
     }
+    if settings.mark != 0 {
+        all.insert("egress_pkt_mark", settings.mark.to_string());
+    }
     if !settings.dont_fragment {
         all.insert("df_default", "false".to_owned());
     }

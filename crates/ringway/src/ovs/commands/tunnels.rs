@@ -24,9 +24,10 @@ pub fn show_routes(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     update(appctl);
     let mut text = "Route Table:\n".to_owned();
     for route in appctl.underlay.routes().iter() {
-        let Route { to, bridge, gateway, source, is_added } = route;
+        let Route { to, bridge, gateway, source, mark, is_added } = route;
         let origin = if *is_added { "User" } else { "Cached" };
-        let _ = write!(text, "{origin}: {}/{} dev {bridge}", to.address(), to.len());
+        let marked = if *mark == 0 { String::new() } else { format!(" MARK {mark}") };
+        let _ = write!(text, "{origin}: {}/{}{marked} dev {bridge}", to.address(), to.len());
         gateway.iter().for_each(|gateway| _ = write!(text, " GW {gateway}"));
         source.iter().for_each(|source| _ = write!(text, " SRC {source}"));
         let is_local = !is_added && *source == Some(to.address()) && is_whole(*to);
@@ -43,15 +44,18 @@ fn is_whole(prefix: Prefix) -> bool {
 pub fn add_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let [to, bridge, rest @ ..] = arguments else { return Ok(String::new()) };
     let to = prefix(to)?;
-    let gateway: Option<IpAddr> = match rest {
-        [] => None,
-        [gateway, ..] => Some(gateway.parse().map_err(|_| "Invalid pkt_mark or IP gateway")?),
-    };
+    let (mut gateway, mut mark): (Option<IpAddr>, u32) = (None, 0);
+    for word in rest {
+        match mark_of(word) {
+            Some(own) => mark = own?,
+            None => gateway = Some(word.parse().map_err(|_| "Invalid pkt_mark or IP gateway")?),
+        }
+    }
     if gateway.is_some_and(|gateway| gateway.is_ipv4() != to.address().is_ipv4()) {
         return Err("Invalid pkt_mark or IP gateway".to_owned());
     }
     let (bridge, source) = (bridge.clone(), None);
-    if !appctl.underlay.add(Route { to, bridge, gateway, source, is_added: true }) {
+    if !appctl.underlay.add(Route { to, bridge, gateway, source, mark, is_added: true }) {
         return Err("Error while inserting route.".to_owned());
     }
     update(appctl);
@@ -60,8 +64,8 @@ pub fn add_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 
 /// Takes a route away that was added.
 pub fn remove_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
-    let [to, ..] = arguments else { return Ok(String::new()) };
-    if !appctl.underlay.remove(prefix(to)?) {
+    let [to, rest @ ..] = arguments else { return Ok(String::new()) };
+    if !appctl.underlay.remove(prefix(to)?, only_mark(rest)?) {
         return Err("Not found".to_owned());
     }
     update(appctl);
@@ -70,12 +74,26 @@ pub fn remove_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 
 /// Tells by which route an address is reached.
 pub fn look_up_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
-    let [address, ..] = arguments else { return Ok(String::new()) };
+    let [address, rest @ ..] = arguments else { return Ok(String::new()) };
     let address: IpAddr = address.parse().map_err(|_| "Invalid parameters")?;
-    let route = appctl.underlay.routes().lookup(address).ok_or("Not found")?;
+    let route = appctl.underlay.routes().lookup(address, only_mark(rest)?).ok_or("Not found")?;
     let none = || IpAddr::from([0; 16]);
     let [source, gateway] = [route.source, route.gateway].map(|end| end.unwrap_or_else(none));
     Ok(format!("src {source}\ngateway {gateway}\ndev {}\n", route.bridge))
+}
+
+/// The mark that a word says, `pkt_mark=..`; `None` if it is about something else.
+fn mark_of(word: &str) -> Option<Result<u32, String>> {
+    let text = word.strip_prefix("pkt_mark=")?;
+    let hex = text.strip_prefix("0x").map(|digits| u32::from_str_radix(digits, 16));
+    let mark = hex.unwrap_or_else(|| text.parse());
+    Some(mark.map_err(|_| "Invalid pkt_mark".to_owned()))
+}
+
+/// The mark that is said where nothing else may be; 0 where none is.
+fn only_mark(words: &[String]) -> Result<u32, String> {
+    let Some(word) = words.first() else { return Ok(0) };
+    mark_of(word).unwrap_or_else(|| Err("Invalid pkt_mark".to_owned()))
 }
 
 fn prefix(text: &str) -> Result<Prefix, String> {
@@ -162,6 +180,10 @@ mod tests {
         for wrong in ["10.1.2.3/33", "10.1.2/8", "x", "fd00::/x", "fd00::/129"] {
             assert!(prefix(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(mark_of("pkt_mark=0x10"), Some(Ok(16)));
+        assert_eq!((mark_of("10.0.0.1"), only_mark(&[])), (None, Ok(0)));
+        assert!(only_mark(&["pkt_mark=x".to_owned()]).is_err());
+        assert!(only_mark(&["10.0.0.1".to_owned()]).is_err());
         assert!(is_whole(prefix("fd00::1").unwrap()) && !is_whole(prefix("10.0.0.0/8").unwrap()));
     }
 }
