@@ -12,7 +12,7 @@
 //! - [`af_xdp`]: an interface by AF_XDP sockets, the fast way to a NIC that stays with the kernel
 //! - [`af_packet`]: an interface by packet sockets, which works with any
 //! - [`tap`]: a TAP interface, by which the host itself takes part
-//! - `kernel`: what they have in common
+//! - `kernel`: what they have in common, and [`News`] of the kernel
 //! - `interfaces`: interfaces of the host, by ioctl
 //! - `gather`: frames of several pieces in one system call
 
@@ -24,3 +24,5 @@ mod kernel;
 pub mod tap;
 #[cfg(test)]
 mod testing;
+
+pub use kernel::news::News;

@@ -152,7 +152,7 @@ fn stations_meet_through_tunnels_to_the_kernel() {
         }
         lab.add(way);
         let (near, far) = (format!("10.2.{}.1", way.number), format!("10.2.{}.2", way.number));
-        // Routes are looked at twice a second, and the first packets ask where the neighbour is.
+        // The first packets ask where the neighbour is.
         lab.reach(&far);
         let there = traffic::transfer(&lab.guest, &lab.peer, &far, MIB).unwrap();
         let back = traffic::transfer(&lab.peer, &lab.guest, &near, MIB).unwrap();

@@ -2,7 +2,7 @@
 //! a netlink socket (rtnetlink(7)) that a link changed.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -13,9 +13,8 @@ use eal::time::{Alarm, Time};
 use ethdev::{Link, PortEvent, PortEvents};
 use packet::LINK_HEADERS;
 use packet::headers::ethernet::{HEADER_LEN, TAG_LEN};
-use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+
+use super::news::News;
 
 /// What all interfaces take beside their MTU.
 const ONE_TAG: usize = HEADER_LEN + TAG_LEN;
@@ -201,7 +200,7 @@ impl LinkWatch {
         time: &Time,
         mut look: impl FnMut() -> Next + Send + 'static,
     ) -> io::Result<Self> {
-        let (messages, alarm) = (link_messages()?, time.alarm()?);
+        let (messages, alarm) = (News::of_links()?, time.alarm()?);
         let wake = Arc::new(EventFd::new()?);
         let stopped = Arc::new(AtomicBool::new(false));
         let (stop, woken) = (Arc::clone(&stopped), Arc::clone(&wake));
@@ -212,7 +211,7 @@ impl LinkWatch {
                 if !wait(&messages, &woken, &alarm, next) {
                     break;
                 }
-                discard(&messages);
+                messages.drain();
             }
         })?;
         // A port has one watch.
@@ -236,32 +235,11 @@ impl Drop for LinkWatch {
     }
 }
 
-/// A socket that gets a message for every change of any interface.
-fn link_messages() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    let group = u32::try_from(libc::RTMGRP_LINK).map_err(io::Error::other)?;
-    bind(&socket, &SocketAddrNetlink::new(0, group))?;
-    Ok(socket)
-}
-
 /// Sleeps until it is time to look; `false` when that cannot be.
-fn wait(messages: &OwnedFd, wake: &EventFd, alarm: &Alarm, next: Next) -> bool {
+fn wait(messages: &News, wake: &EventFd, alarm: &Alarm, next: Next) -> bool {
     let due = (next != Next::AtChange).then(|| alarm.now() + AGAIN);
     let news = (next != Next::Later).then_some(messages.as_fd());
     alarm.wait(&[Some(wake.as_fd()), news], due).is_ok() && wake.drain().is_ok()
-}
-
-/// Reads all messages. They may be about anything, and some may be lost, so nothing is taken from
-/// them but that it is time to ask the kernel how the interface is now.
-fn discard(messages: &OwnedFd) {
-    loop {
-        match recv(messages, &mut [0_u8; 1], RecvFlags::DONTWAIT) {
-            // The kernel had no room for some.
-            Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
 }
 
 #[cfg(test)]

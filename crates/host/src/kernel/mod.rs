@@ -6,6 +6,7 @@
 //! - `slot`: where the queues lie, so that sockets can be replaced under the workers
 //! - `session`: a port's time with an interface; what it changes there is undone at the end
 //! - `control`: the port's control side, which takes the interface up whenever it is there
+//! - `news`: what the kernel says when something changes
 //! - `options`: the options of all such ports
 //! - `memory`: memory shared with the kernel
 //! - `socket`: socket options
@@ -15,6 +16,7 @@ pub(crate) mod control;
 pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod memory;
+pub(crate) mod news;
 pub(crate) mod options;
 pub(crate) mod place;
 pub(crate) mod session;

@@ -249,7 +249,8 @@ impl Serve for Vswitchd {
     fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let database = self.agent.fd().map(|fd| (fd, self.agent.interest()));
         let controllers = self.agent.controllers().map(|fd| (fd, PollFlags::IN));
-        let others = database.into_iter().chain(controllers);
+        let routes = self.underlay.file().map(|fd| (fd, PollFlags::IN));
+        let others = database.into_iter().chain(controllers).chain(routes);
         self.unixctl.files().chain(others).chain(self.control.files()).collect()
     }
 

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use eal::netlink::Socket;
 use eal::routing::{self, HostAddress, HostRoute};
 use eal::time::{Time, later};
+use host::News;
 use litemap::LiteMap;
 use ovs::device::TUNNELS;
 use ovs::{Agent, interface_index};
@@ -15,7 +17,8 @@ use switch::tunnels::{Prefix, Route, Routes};
 
 use super::commands::Appctl;
 
-/// How often the host is looked at, while there are tunnels.
+/// The shortest time between two looks at the host, however often its routes change; and how long until it is
+/// looked at again where it cannot tell of that.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// An address, and how many bits of it all neighbours have.
@@ -32,6 +35,11 @@ pub struct Underlay {
     host: Host,
     looked: Option<Instant>,
     socket: Option<Socket>,
+    /// What tells of changes, while there are tunnels; and for which bridges it was looked last.
+    news: Option<News>,
+    bridges: Vec<String>,
+    /// Something has changed since.
+    is_news: bool,
     /// What the switch was told.
     told: (LiteMap<String, Vec<IpAddr>>, Routes),
     /// What the host has could not be read, which was told.
@@ -53,7 +61,28 @@ impl Underlay {
         if !has_tunnels(agent) {
             return None;
         }
-        self.looked.map_or(Some(Duration::ZERO), |looked| time.until(later(looked, LOOK)))
+        let Some(looked) = self.looked else { return Some(Duration::ZERO) };
+        let is_wanted = self.is_news || self.news.is_none() || self.bridges != bridges(agent);
+        if is_wanted { time.until(later(looked, LOOK)) } else { None }
+    }
+
+    /// What can be read when something has changed.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.news.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Hears of changes, which it does only where there are tunnels.
+    fn hear(&mut self, agent: &Agent) {
+        if !has_tunnels(agent) {
+            (self.news, self.looked) = (None, None);
+            return;
+        }
+        if self.news.is_none() {
+            // Of what was before nobody has told.
+            self.news = News::of_routes().ok();
+            self.is_news = true;
+        }
+        self.is_news |= self.news.as_ref().is_some_and(News::drain);
     }
 
     /// Whether we put packets into tunnels, and take them out.
@@ -208,16 +237,20 @@ fn has_tunnels(agent: &Agent) -> bool {
 
 /// Looks at the host when it is time to, and tells the switch of what is news.
 pub fn turn(appctl: &mut Appctl<'_>) {
+    appctl.underlay.hear(appctl.agent);
     let is_due = appctl.underlay.due(appctl.agent, appctl.time).is_some_and(|left| left.is_zero());
     if is_due {
         let bridges = bridges(appctl.agent);
-        appctl.underlay.looked = Some(appctl.time.now());
+        let underlay = &mut *appctl.underlay;
+        (underlay.looked, underlay.is_news) = (Some(appctl.time.now()), false);
+        underlay.bridges.clone_from(&bridges);
         match appctl.underlay.look(&bridges) {
             Ok(()) => appctl.underlay.has_failed = false,
             Err(error) if !std::mem::replace(&mut appctl.underlay.has_failed, true) => {
                 tracing::warn!("cannot read the host's routes, by which tunnels go: {error}");
+                appctl.underlay.is_news = true;
             }
-            Err(_) => {}
+            Err(_) => appctl.underlay.is_news = true,
         }
         update(appctl);
     }
