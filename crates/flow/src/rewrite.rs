@@ -30,8 +30,8 @@ const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 
 /// Changes a frame. What it says of the frame, as that it has an IPv4 header, was true of the packet that
-/// the path was found for; where it is not of this one, nothing is changed. Returns whether it could be done:
-/// whether there was room for what is put in, and a checksum over it can be mended.
+/// the path was found for; where it is not of this one, nothing is changed. Returns whether there was room
+/// for what is put in.
 pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
     match *edit {
         Edit::PopVlan => !has_tag(frame) || frame.remove(TAGS, 4),
@@ -53,7 +53,10 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
             raise_drop(level, frame);
             true
         }
-        Edit::Set { word, mask, value } => write(usize::from(word), mask, value, frame),
+        Edit::Set { word, mask, value } => {
+            write(usize::from(word), mask, value, frame);
+            true
+        }
     }
 }
 
@@ -143,13 +146,10 @@ struct Layered<'l, 'e> {
     frame: &'l mut Open<'e>,
     layers: Layers,
     key: Key,
-    /// Whether what is written is over more than what is there: how long all of a packet of SCTP is, over which
-    /// its checksum is, no fragment says.
-    is_beyond: bool,
 }
 
-/// Writes bits of a word of the key; returns whether checksums over it could be mended.
-fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) -> bool {
+/// Writes bits of a word of the key.
+fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) {
     // Addresses are where they are in every frame.
     let link = [(slot::ETH_DST, 0..6), (slot::ETH_SRC, 6..12)].into_iter();
     for (_, place) in link.filter(|(slot, _)| slot.word() == word) {
@@ -158,7 +158,7 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) -> bool {
         }
     }
     if word <= slot::VLAN_TCI.word() {
-        return true;
+        return;
     }
     let mut layered = Layered::new(frame);
     match word {
@@ -171,7 +171,6 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) -> bool {
         15 => layered.write_label(mask, value),
         _ => {}
     }
-    !layered.is_beyond
 }
 
 impl<'l, 'e> Layered<'l, 'e> {
@@ -180,7 +179,7 @@ impl<'l, 'e> Layered<'l, 'e> {
         let len = frame.len();
         // All tags that there may be, so that what the path takes for the network layer is that.
         let layers = extract(&mut key, frame.head(), len, 2, Depth::All);
-        Self { frame, layers, key, is_beyond: false }
+        Self { frame, layers, key }
     }
 
     fn is(&self, ether_type: u16) -> bool {
@@ -222,7 +221,6 @@ impl<'l, 'e> Layered<'l, 'e> {
     /// Mends the checksum of SCTP, which is over all of its packet, and over no addresses.
     #[cold]
     fn mend_sctp(&mut self, at: usize, old: u16, new: u16) {
-        self.is_beyond |= old != new && self.key.get_u8(slot::IP_FRAG) != 0;
         let Some(behind) = self.end().and_then(|end| end.checked_sub(at + 2)) else { return };
         let change = crc32c::change(old.to_be_bytes(), new.to_be_bytes(), behind);
         let Some(place) = self.transport(8) else { return };

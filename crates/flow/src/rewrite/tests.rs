@@ -176,23 +176,3 @@ fn tags_class_and_time_to_live() {
         [3, 0, 0, 0, 0, 9]
     );
 }
-
-/// How long all of a packet of SCTP is, its first fragment does not say.
-#[test]
-fn ports_of_a_fragment_of_sctp_are_not_written() {
-    let frame = |fragment: [u8; 2]| {
-        let builder = FrameBuilder::new(A, B).ip([10, 0, 0, 1], [10, 0, 0, 2]).udp(1000, 2000);
-        let mut frame = builder.payload(&[7; 40]).build().unwrap();
-        frame[23] = 132;
-        frame[20..22].copy_from_slice(&fragment);
-        frame
-    };
-    let is_done = |frame: &[u8], port| {
-        let mut room = EditRoom::default();
-        let mut open = room.begin().open(&Frame::from_bytes(frame)).unwrap();
-        edits(Field::SctpSrc, port).iter().all(|edit| rewrite(edit, &mut open))
-    };
-    let [whole, first, later] = [[0, 0], [0x20, 0], [0, 5]].map(frame);
-    assert!(is_done(&whole, 9) && is_done(&first, 1000) && is_done(&later, 9));
-    assert!(!is_done(&first, 9));
-}

@@ -8,7 +8,7 @@ use packet::Open;
 use packet::checksum::update;
 use packet::headers::{IpProtocol, Ipv4, Ipv6};
 
-use super::{Covers, IPV4, Layered};
+use super::{Covers, IPV4, Layered, SCTP};
 use crate::key::{FRAG_LATER, slot};
 
 /// The header of ICMP, behind which errors have the packet that they are about.
@@ -117,11 +117,14 @@ impl Layered<'_, '_> {
 
     /// Ports, or the identifier of ICMP.
     fn translate_numbers(&mut self, before: &Tuple, after: &Tuple) -> Option<()> {
+        // How long all of the packet is, over which the checksum of SCTP is, no fragment says.
+        let is_sctp = self.key.get_u8(slot::IP_PROTO) == SCTP;
+        let is_part = is_sctp && self.key.get_u8(slot::IP_FRAG) != 0;
         for (at, number) in numbers(before, after) {
-            let at = self.transport(at)?;
+            let at = self.transport(at).filter(|_| !is_part)?;
             self.put_word(at, number, Covers::Transport)?;
         }
-        (!self.is_beyond).then_some(())
+        Some(())
     }
 
     /// The same of the packet that an error is about, whose ends were these before.

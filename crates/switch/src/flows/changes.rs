@@ -111,11 +111,7 @@ impl Changes {
             let reason = match *change {
                 Change::Edit(which, edit) => {
                     retain(open, alive, |bit, frame| which & bit == 0 || rewrite(&edit, frame));
-                    match edit {
-                        // A checksum is over more than a fragment has.
-                        Edit::Set { .. } => DropReason::Malformed,
-                        _ => DropReason::TooLong,
-                    }
+                    DropReason::TooLong
                 }
                 Change::Translate(start, end) => {
                     let all = self.translations.get(start..end).unwrap_or_default();
