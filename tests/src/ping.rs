@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+/// As many answers find room in a socket.
+const FEW: u32 = 5;
+
 /// How long answers may take on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -14,25 +17,34 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// guest gets no core for that long now and then. So this goes on until as many as were asked for have
 /// been answered, those that were sent first.
 ///
+/// The socket of that program has room for some six answers, and drops the others where it gets no core
+/// while more come. So of more requests each is sent when the one before has been answered, or after a
+/// second: `-i` is for fewer.
+///
 /// # Errors
 /// When the options do not say how often.
 pub fn line(program: &str, address: &str, options: &str) -> Result<String> {
     let (mut count, mut patience, mut rest) = (None, PATIENCE.as_secs(), String::new());
+    let mut interval = None;
     let mut words = options.split_whitespace();
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{options:?}: {word} of what?"));
         match word {
             "-c" => count = Some(value()?.parse::<u32>()?),
             "-W" => patience = value()?.parse()?,
-            "-i" | "-s" | "-I" => write!(rest, "{word} {} ", value()?)?,
-            "-A" => rest += "-A ",
+            "-i" => interval = Some(value()?),
+            "-s" | "-I" => write!(rest, "{word} {} ", value()?)?,
             other => bail!("{options:?}: {other} is not known here"),
         }
     }
     let count = count.with_context(|| format!("{options:?}: no -c"))?;
+    let pace = match interval {
+        Some(interval) if count <= FEW => format!("-i {interval}"),
+        _ => "-A -i 1".to_owned(),
+    };
     // It has no single quotes, so that it can be put between such.
     Ok(format!(
-        "{{ timeout {patience} {program} {rest}{address} 2>&1 & echo pid $!; wait; }} | {{ \
+        "{{ timeout {patience} {program} {pace} {rest}{address} 2>&1 & echo pid $!; wait; }} | {{ \
              pid= got=0; \
              while read -r line; do \
                  echo \"$line\"; \
@@ -83,11 +95,11 @@ mod tests {
 
     #[test]
     fn options_are_those_that_are_known() {
-        assert!(
-            line("ping", "::1", "-c 3 -i 0.1 -s 100").unwrap().contains("ping -i 0.1 -s 100 ::1")
-        );
+        let line = |options: &str| line("ping", "::1", options);
+        assert!(line("-c 3 -i 0.1 -s 100").unwrap().contains("ping -i 0.1 -s 100 ::1"));
+        assert!(line("-c 6 -i 0.1 -s 100").unwrap().contains("ping -A -i 1 -s 100 ::1"));
         for bad in ["", "-i 1", "-c", "-c x", "-c 1 -q"] {
-            assert!(line("ping", "::1", bad).is_err(), "{bad}");
+            assert!(line(bad).is_err(), "{bad}");
         }
     }
 }

@@ -76,7 +76,7 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
         left.sh(&format!("ip link set rwb netns {}", right.name())).unwrap();
         configure(&left, "rwa", "10.1.0.1");
         configure(&right, "rwb", "10.1.0.2");
-        left.ping("10.1.0.2", "-c 20 -A").unwrap();
+        left.ping("10.1.0.2", "-c 20").unwrap();
         traffic::transfer(&left, &right, "10.1.0.2", 32).unwrap();
         traffic::transfer(&right, &left, "10.1.0.1", 32).unwrap();
         let (status, summary) = l2fwd.stop(LIMIT).unwrap();

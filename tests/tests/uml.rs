@@ -85,7 +85,7 @@ fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let (mut ringway, [mut a, mut b, mut c]) = network(dir.path());
     a.ping(&address(1), "-c 5 -i 0.05").unwrap();
-    let pings = ping::line("ping", &address(1), "-c 300 -i 0.01").unwrap();
+    let pings = ping::line("ping", &address(1), "-c 1000").unwrap();
     let between = a.begin(&pings).unwrap();
     // The one that dies is sending, and is being sent to.
     let flood = c.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(1))).unwrap();
