@@ -396,3 +396,5 @@ impl<'w> Tracer<'w> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tunnel_tests;

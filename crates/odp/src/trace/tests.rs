@@ -41,7 +41,7 @@ impl World for Bridges {
     }
 }
 
-fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
+pub(super) fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
     let mut pipeline = Pipeline::default();
     for number in 1..5_u16 {
         pipeline.ports.insert(PortNo(number.into()), Port::new(number + 10));
