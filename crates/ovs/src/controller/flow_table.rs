@@ -30,16 +30,17 @@ pub struct FlowTable {
 }
 
 /// Fields of which Open vSwitch knows that, but for those of tunnels and of IPv6.
-const PREFIXES: [(&str, Field); 4] = [
+const PREFIXES: [(&str, Field); 6] = [
     ("nw_src", Field::IpSrc),
     ("ip_src", Field::IpSrc),
     ("nw_dst", Field::IpDst),
     ("ip_dst", Field::IpDst),
+    ("ipv6_src", Field::Ipv6Src),
+    ("ipv6_dst", Field::Ipv6Dst),
 ];
 
 /// The others.
-const OTHERS: [&str; 7] =
-    ["tun_id", "tun_src", "tun_dst", "tun_ipv6_src", "tun_ipv6_dst", "ipv6_src", "ipv6_dst"];
+const OTHERS: [&str; 5] = ["tun_id", "tun_src", "tun_dst", "tun_ipv6_src", "tun_ipv6_dst"];
 
 impl FlowTable {
     fn read(row: &Row) -> Self {
