@@ -10,7 +10,7 @@ use e2e::{
     require_shared, traffic, wait,
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The time that a guest sees is the test's, whatever else the machine did when it booted.
 fn the_clock_is_right(vm: &mut Vm) {

@@ -18,7 +18,7 @@ use e2e::{
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Between two questions to the switch: each takes the guest's CPU for a twentieth of a second.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -14,7 +14,7 @@ use e2e::{GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require_shared, 
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(100);
 
 const SIZES: [usize; 4] = [64, 1514, 60, 777];
