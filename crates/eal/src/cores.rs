@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thiserror::Error;
 
@@ -35,7 +36,7 @@ pub enum CoreError {
         /// The core.
         core: usize,
     },
-    /// The process may not run on the core, or there is no such core.
+    /// No thread of the process can be on the core, or there is no such core.
     #[error("core {core} is not available to this process; these are: {available}")]
     NotAvailable {
         /// The core.
@@ -73,6 +74,34 @@ impl CoreList {
         Ok(Self((0..MAX_CORES).filter(|core| set.is_set(*core)).collect()))
     }
 
+    /// The cores that a thread of the process can be bound to, ascending: those that are there, and in its
+    /// cpuset.
+    ///
+    /// Where cores are kept for threads that are bound to them (`isolcpus=`, `CPUAffinity=` of systemd), these
+    /// are more than the [`available`](Self::available) ones, which unbound threads run on.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be had that asks, or the kernel does not tell.
+    pub fn usable() -> Result<Self, CoreError> {
+        // Whoever asks for all is given what there is. A thread of its own asks, so that the caller stays
+        // where it is.
+        let ask = || {
+            let mut all = CpuSet::new();
+            (0..MAX_CORES).for_each(|core| all.set(core));
+            // Where it is refused, the cores are those of the caller.
+            let _ = sched_setaffinity(None, &all);
+            Self::available()
+        };
+        let failed = |source| CoreError::System {
+            action: "ask in a thread which cores there are".to_owned(),
+            source,
+        };
+        let thread = std::thread::Builder::new().name("cores".to_owned()).spawn(ask);
+        let asked = thread.map_err(failed)?.join();
+        asked.unwrap_or_else(|_| Err(failed(io::Error::other("the thread ended early"))))
+    }
+
     /// The cores, in order.
     #[must_use]
     pub fn as_slice(&self) -> &[usize] {
@@ -102,13 +131,17 @@ impl CoreList {
         self.0.contains(&core)
     }
 
-    /// Checks that the process may run on every one of them.
+    /// Checks that threads of the process can be bound to every one of them.
     ///
     /// # Errors
     ///
     /// Names the first core that is not available, and those that are.
     pub fn check_available(&self) -> Result<(), CoreError> {
-        self.iter().try_for_each(check_available)
+        let available = Self::usable()?;
+        match self.iter().find(|core| !available.contains(*core)) {
+            None => Ok(()),
+            Some(core) => Err(CoreError::NotAvailable { core, available }),
+        }
     }
 }
 
@@ -157,27 +190,25 @@ impl fmt::Display for CoreList {
     }
 }
 
-/// Binds the calling thread to `core` alone.
+/// Binds the calling thread to `core` alone, which may be one that it does not run on now.
 ///
 /// # Errors
 ///
 /// Names the core, and those that are available if it is not.
 pub fn pin_current(core: usize) -> Result<(), CoreError> {
-    check_available(core)?;
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|errno| CoreError::System {
-        action: format!("bind a thread to core {core}"),
-        source: errno.into(),
-    })
-}
-
-fn check_available(core: usize) -> Result<(), CoreError> {
     if core >= MAX_CORES {
         return Err(CoreError::OutOfRange { core });
     }
-    let available = CoreList::available()?;
-    if available.contains(core) { Ok(()) } else { Err(CoreError::NotAvailable { core, available }) }
+    let mut set = CpuSet::new();
+    set.set(core);
+    match sched_setaffinity(None, &set) {
+        Ok(()) => Ok(()),
+        Err(Errno::INVAL) => Err(CoreError::NotAvailable { core, available: CoreList::usable()? }),
+        Err(errno) => Err(CoreError::System {
+            action: format!("bind a thread to core {core}"),
+            source: errno.into(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -226,10 +257,29 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_has_one_core_can_be_bound_to_others() {
+        let all = CoreList::usable().unwrap();
+        let (first, last) = (all.as_slice()[0], *all.as_slice().last().unwrap());
+        std::thread::spawn(move || {
+            pin_current(first).unwrap();
+            assert_eq!(CoreList::usable().unwrap(), all);
+            // To be asked has moved nobody.
+            assert_eq!(CoreList::available().unwrap().as_slice(), [first]);
+            all.check_available().unwrap();
+            pin_current(last).unwrap();
+            assert_eq!(CoreList::available().unwrap().as_slice(), [last]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn a_core_that_is_not_there_is_named() {
         let error = pin_current(MAX_CORES - 1).unwrap_err().to_string();
         assert!(error.contains(&format!("core {} is not available", MAX_CORES - 1)), "{error}");
         assert!(matches!(pin_current(MAX_CORES), Err(CoreError::OutOfRange { .. })));
+        let list: CoreList = (MAX_CORES - 1).to_string().parse().unwrap();
+        assert_eq!(list.check_available().unwrap_err().to_string(), error);
     }
 
     proptest! {
