@@ -409,6 +409,7 @@ impl Agent {
             match daemon.apply(desired.state.clone(), Missing::Retry) {
                 Ok(applied) => break !applied.changes.is_empty(),
                 Err(error) if desired.leave_out(&error, daemon.state()) => {}
+                Err(error) if self.gives_up(&error, &mut desired, daemon.state()) => {}
                 Err(error) => {
                     tracing::error!("what the database says cannot be done: {error}");
                     break false;
@@ -438,6 +439,12 @@ impl Agent {
         self.problems = desired.problems;
         self.absent = desired.absent;
         self.content = Some(content);
+    }
+
+    /// Has workers stay as they are if they cannot become others, so that all the rest can.
+    fn gives_up(&mut self, error: &daemon::Error, desired: &mut Desired, before: &State) -> bool {
+        let usage = &self.usage;
+        self.pmd.give_up(error, &mut desired.state, before, |port, queue| usage.load(port, queue))
     }
 
     /// Gives ports their numbers of OpenFlow.

@@ -85,16 +85,23 @@ pub fn is_of_system(interface: &Interface) -> bool {
 }
 
 /// How many receive queues an interface is to have: of dummy ports, those have several that Open vSwitch
-/// polls by threads.
+/// polls by threads. None: as many as the device has, as nobody says how many.
 #[must_use]
-pub fn rx_queues(interface: &Interface) -> usize {
-    let usual = match interface.kind.as_str() {
-        "dpdkvhostuser" | "dpdkvhostuserclient" => GUEST_QUEUES,
-        "dpdk" | "dummy-pmd" => "1",
-        _ => return 1,
-    };
+pub fn rx_queues(interface: &Interface) -> Option<usize> {
     let asked = option(interface, "n_rxq").and_then(|count| count.parse().ok());
-    asked.or_else(|| usual.parse().ok()).unwrap_or(1).clamp(1, MAX_QUEUES)
+    let usual = match interface.kind.as_str() {
+        "dpdkvhostuser" | "dpdkvhostuserclient" => GUEST_QUEUES.parse().ok(),
+        "dpdk" | "dummy-pmd" => Some(1),
+        _ if is_af_xdp(interface) => None,
+        _ => return Some(1),
+    };
+    asked.or(usual).map(|count: usize| count.clamp(1, MAX_QUEUES))
+}
+
+/// Whether an interface is one of the system that is opened by AF_XDP.
+#[must_use]
+pub fn is_af_xdp(interface: &Interface) -> bool {
+    is_of_system(interface) && option(interface, "driver") == Some("af-xdp")
 }
 
 /// The device string of interface `name`, a dummy port.
@@ -102,7 +109,7 @@ pub fn rx_queues(interface: &Interface) -> usize {
 pub fn dummy(interface: &Interface, mac: Option<&str>) -> String {
     let (both, sent) = (option(interface, "pcap"), option(interface, "tx_pcap"));
     let received = option(interface, "rxq_pcap");
-    let queues = rx_queues(interface);
+    let queues = rx_queues(interface).unwrap_or(1);
     let files = [("rx", both.or(received)), ("tx", both.or(sent))];
     let wire = ["stream", "pstream"].map(|key| (key, option(interface, key)));
     let others = files
@@ -216,7 +223,12 @@ fn system(name: &str, interface: &Interface) -> Result<String, String> {
     match option(interface, "driver").unwrap_or("af-packet") {
         // As with Open vSwitch, tcpdump sees what is sent: `ovs-tcpdump` listens there.
         "af-packet" => Ok(format!("af-packet:{},qdisc=on", escaped(name))),
-        driver @ ("af-xdp" | "tap") => Ok(format!("{driver}:{}", escaped(name))),
+        "af-xdp" => {
+            let queues = option(interface, "n_rxq");
+            let queues = queues.map(|count| format!(",queues={}", escaped(count)));
+            Ok(format!("af-xdp:{}{}", escaped(name), queues.unwrap_or_default()))
+        }
+        "tap" => Ok(format!("tap:{}", escaped(name))),
         other => Err(format!("options:driver={other}: expected af-packet, af-xdp or tap")),
     }
 }
@@ -263,6 +275,9 @@ mod tests {
     fn each_type_has_its_device() {
         assert_eq!(of("", &[]).unwrap(), "af-packet:p1,qdisc=on");
         assert_eq!(of("system", &[("driver", "af-xdp")]).unwrap(), "af-xdp:p1");
+        let several = of("system", &[("driver", "af-xdp"), ("n_rxq", "4")]).unwrap();
+        assert_eq!(several, "af-xdp:p1,queues=4");
+        assert_eq!(of("system", &[("driver", "tap"), ("n_rxq", "4")]).unwrap(), "tap:p1");
         assert_eq!(of("internal", &[]).unwrap(), "tap:p1,mac=02:00:00:00:00:01");
         let server = of("dpdkvhostuser", &[("n_rxq", "2")]).unwrap();
         assert_eq!(server, "vhost-user:/run/openvswitch/p1,queues=2");
@@ -271,6 +286,22 @@ mod tests {
         let nic = of("dpdk", &[("dpdk-devargs", "0000:01:00.0")]).unwrap();
         assert_eq!(nic, "igb:0000:01:00.0,queues=1");
         assert_eq!(of("patch", &[("peer", "p2")]).unwrap(), "patch:p2");
+    }
+
+    #[test]
+    fn queues_are_as_many_as_the_database_says_or_the_device_has() {
+        let count = |kind: &str, options: &[(&str, &str)]| rx_queues(&interface(kind, options));
+        let four = ("n_rxq", "4");
+        assert_eq!((count("dpdk", &[]), count("dpdk", &[four])), (Some(1), Some(4)));
+        assert_eq!(
+            (count("dpdkvhostuser", &[]), count("dpdkvhostuser", &[four])),
+            (Some(8), Some(4))
+        );
+        assert_eq!((count("tap", &[four]), count("", &[four])), (Some(1), Some(1)));
+        let xdp = ("driver", "af-xdp");
+        assert_eq!((count("", &[xdp]), count("system", &[xdp, four])), (None, Some(4)));
+        assert_eq!(count("", &[xdp, ("n_rxq", "many")]), None);
+        assert_eq!(count("dummy-pmd", &[("n_rxq", "999")]), Some(MAX_QUEUES));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use ordered::{Gather as _, Order as _};
 
-use super::cores::Core;
+use super::cores::Thread;
 use super::settings::Assign;
 
 /// A queue that is to be polled.
@@ -45,7 +45,7 @@ struct Node {
 }
 
 struct Division<'d> {
-    threads: &'d [Core],
+    threads: &'d [Thread],
     nodes: Vec<Node>,
     /// What each worker has to do, in cycles, and how many queues it has.
     load: Vec<(u64, usize)>,
@@ -55,7 +55,12 @@ struct Division<'d> {
 }
 
 /// Divides queues among workers on these cores.
-pub(super) fn assign(threads: &[Core], queues: &[Queue], how: Assign, isolates: bool) -> Assigned {
+pub(super) fn assign(
+    threads: &[Thread],
+    queues: &[Queue],
+    how: Assign,
+    isolates: bool,
+) -> Assigned {
     let mut division = Division::new(threads, queues.len());
     let mut rest: Vec<usize> = Vec::new();
     for (index, queue) in queues.iter().enumerate() {
@@ -81,7 +86,7 @@ pub(super) fn assign(threads: &[Core], queues: &[Queue], how: Assign, isolates: 
 }
 
 impl<'d> Division<'d> {
-    fn new(threads: &'d [Core], queues: usize) -> Self {
+    fn new(threads: &'d [Thread], queues: usize) -> Self {
         let numbers: std::collections::BTreeSet<u32> =
             threads.iter().map(|core| core.node).gather();
         let node = |number: u32| {
@@ -116,7 +121,7 @@ impl<'d> Division<'d> {
     /// Gives a queue to the worker on the core that it is pinned to; returns whether there is one.
     fn pin(&mut self, index: usize, queue: &Queue, core: usize, isolates: bool) -> bool {
         let Queue { port, number, .. } = queue;
-        let Some(worker) = self.threads.iter().position(|thread| thread.number == core) else {
+        let Some(worker) = self.threads.iter().position(|thread| thread.core == Some(core)) else {
             self.note(
                 true,
                 format!(
@@ -222,8 +227,9 @@ mod tests {
 
     use super::*;
 
-    fn cores(nodes: &[u32]) -> Vec<Core> {
-        nodes.iter().enumerate().map(|(number, node)| Core { number, node: *node }).collect()
+    fn cores(nodes: &[u32]) -> Vec<Thread> {
+        let thread = |(core, node): (usize, &u32)| Thread { core: Some(core), node: *node };
+        nodes.iter().enumerate().map(thread).collect()
     }
 
     fn queues(count: usize, node: u32) -> Vec<Queue> {
@@ -275,6 +281,16 @@ mod tests {
         let assigned = assign(&cores[1..2], &queues, Assign::Cycles, true);
         assert_eq!(assigned.workers, [Some(0), None, None, None]);
         assert!(matches!(&assigned.notes[1], (true, text) if text.contains("No non-isolated pmd")));
+    }
+
+    #[test]
+    fn no_pin_names_a_worker_that_is_bound_to_no_core() {
+        let mut queues = queues(2, 0);
+        queues[0].pinned = Some(usize::MAX);
+        let threads = [Thread { core: None, node: 0 }];
+        let assigned = assign(&threads, &queues, Assign::Cycles, true);
+        assert_eq!((workers(&assigned), assigned.isolated), (vec![0, 0], vec![false]));
+        assert!(matches!(&assigned.notes[0], (true, text) if text.contains("cannot be pinned")));
     }
 
     #[test]

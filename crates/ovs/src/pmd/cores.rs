@@ -17,27 +17,55 @@ pub struct Core {
     pub node: u32,
 }
 
+/// Where a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Thread {
+    /// The core that it is bound to; none: it is wherever the kernel puts it.
+    pub(super) core: Option<usize>,
+    /// The node of memory that it is at.
+    pub(super) node: u32,
+}
+
+impl From<Core> for Thread {
+    fn from(core: Core) -> Self {
+        Self { core: Some(core.number), node: core.node }
+    }
+}
+
 /// The cores that workers can be on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cores {
     all: Vec<Core>,
+    /// The nodes of the system.
+    nodes: Vec<(u32, CoreList)>,
     /// Nobody runs on them: they are a test's.
     is_dummy: bool,
 }
 
 impl Cores {
-    /// Those of the system that the process may run on now.
+    /// Those of the system that threads of the process can be bound to now.
     #[must_use]
     pub fn of_system() -> Self {
-        let available = CoreList::available();
-        let nodes = nodes();
+        let mut cores = Self { all: Vec::new(), nodes: nodes(), is_dummy: false };
+        cores.look_again();
+        cores
+    }
+
+    /// Takes those that there are now: of a system they come and go, and so does what a process may use.
+    /// Nodes stay those of the start, as a confined process is not told of them.
+    pub fn look_again(&mut self) {
+        if self.is_dummy {
+            return;
+        }
         let core = |number: usize| {
             let is_there = |(_, list): &&(u32, CoreList)| list.contains(number);
-            let node = nodes.iter().find(is_there).map_or(0, |(node, _)| *node);
+            let node = self.nodes.iter().find(is_there).map_or(0, |(node, _)| *node);
             Core { number, node }
         };
-        let all = available.map(|list| list.iter().map(core).collect()).unwrap_or_default();
-        Self { all, is_dummy: false }
+        match CoreList::usable() {
+            Ok(list) => self.all = list.iter().map(core).collect(),
+            Err(error) => tracing::warn!("{error}; the cores are taken to be those of before"),
+        }
     }
 
     /// Those of a test: the nodes of cores 0, 1 and so on, with commas between them. What is no number
@@ -46,7 +74,7 @@ impl Cores {
     pub fn dummy(nodes: &str) -> Self {
         let nodes = nodes.split(',').filter_map(|node| node.trim().parse().ok());
         let all = nodes.enumerate().map(|(number, node)| Core { number, node }).collect();
-        Self { all, is_dummy: true }
+        Self { all, nodes: Vec::new(), is_dummy: true }
     }
 
     /// Whether nobody runs on them.
@@ -105,5 +133,16 @@ mod tests {
             !own.are_dummy() && own.as_slice().iter().all(|core| own.get(core.number).is_some())
         );
         assert!(!own.as_slice().is_empty());
+    }
+
+    #[test]
+    fn cores_come_while_the_process_runs() {
+        let own = Cores::of_system();
+        let mut before = Cores { all: Vec::new(), ..own.clone() };
+        before.look_again();
+        assert_eq!(before, own);
+        let mut dummies = Cores::dummy("0");
+        dummies.look_again();
+        assert_eq!(dummies, Cores::dummy("0"));
     }
 }

@@ -19,20 +19,18 @@ use litemap::LiteMap;
 use ordered::Gather as _;
 
 use self::assign::{Assigned, Queue};
+use self::cores::Thread;
 pub use self::cores::{Core, Cores};
 use self::settings::Settings;
 pub use self::usage::{INTERVAL, Usage, Worked, intervals};
 use crate::content::{Content, Interface};
-use crate::device::rx_queues;
-
-/// The number of a core that nobody is bound to.
-const ANY: usize = usize::MAX;
+use crate::device::{is_af_xdp, rx_queues};
 
 /// What decided who polls what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Basis {
     settings: Settings,
-    threads: Vec<Core>,
+    threads: Vec<Thread>,
     ports: Vec<PmdPort>,
 }
 
@@ -40,10 +38,28 @@ struct Basis {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PmdPort {
     name: String,
-    queues: usize,
+    /// How many it has, if the database says that; if not, its queues are spread among all workers.
+    queues: Option<usize>,
     node: Option<u32>,
     /// Queues and the cores that they are pinned to.
     pins: Vec<(usize, usize)>,
+}
+
+impl PmdPort {
+    fn is_pinned(&self) -> bool {
+        self.queues.is_some() && !self.pins.is_empty()
+    }
+
+    /// What there is to be told of pins that nothing comes of.
+    fn unpinned(&self) -> Option<String> {
+        let name = &self.name;
+        (self.queues.is_none() && !self.pins.is_empty()).then(|| {
+            format!(
+                "pmd-rxq-affinity of port '{name}' is passed over: nobody says how many queues it has; \
+                 set options:n_rxq"
+            )
+        })
+    }
 }
 
 /// Who polls what.
@@ -56,6 +72,8 @@ pub struct Pmd {
     isolated: Vec<bool>,
     /// Settings that were told to be wrong.
     wrong: Vec<String>,
+    /// Why workers could not become those that are wanted.
+    refusal: Option<String>,
     /// Queues are to be divided anew.
     is_stale: bool,
     changes: u64,
@@ -71,7 +89,8 @@ impl Pmd {
     /// The worker of this number: its core, if it is bound to one, and the node of that.
     #[must_use]
     pub fn core(&self, worker: usize) -> Option<Core> {
-        self.basis.threads.get(worker).copied().filter(|core| core.number != ANY)
+        let Thread { core, node } = *self.basis.threads.get(worker)?;
+        core.map(|number| Core { number, node })
     }
 
     /// Whether a worker polls nothing but what is pinned to it.
@@ -105,12 +124,19 @@ impl Pmd {
         state: &mut State,
         cycles: impl Fn(&str, usize) -> u64,
     ) {
-        let (settings, wrong) = Settings::of(&content.other_config);
-        self.tell_settings(&settings, wrong);
+        let (settings, mut wrong) = Settings::of(&content.other_config);
+        if settings.cores != self.basis.settings.cores {
+            self.cores.look_again();
+        }
         let ports = pmd_ports(content, state, self.cores.are_dummy());
-        let threads = self.threads(&settings, state);
-        let is_set = settings.are_set || ports.iter().any(|port| !port.pins.is_empty());
+        let (threads, passed_over) = self.threads(&settings, state);
+        wrong.extend(passed_over.into_iter().chain(ports.iter().filter_map(PmdPort::unpinned)));
+        self.tell_settings(&settings, wrong);
+        let is_set = settings.are_set || ports.iter().any(PmdPort::is_pinned);
         let basis = Basis { settings, threads, ports };
+        if self.basis.threads == basis.threads {
+            self.refusal = None;
+        }
         if self.basis != basis {
             self.tell_threads(&basis);
             self.changes = self.changes.wrapping_add(1);
@@ -122,6 +148,42 @@ impl Pmd {
         } else if std::mem::take(&mut self.is_stale) {
             self.divide(cycles);
         }
+        self.fill_in(state);
+    }
+
+    /// Has `state` go on with the workers of `before`, as those that are wanted cannot be had; the next time,
+    /// that is tried again. Returns whether that makes a difference: then it is worth trying.
+    pub fn give_up(
+        &mut self,
+        error: &dyn std::fmt::Display,
+        state: &mut State,
+        before: &State,
+        cycles: impl Fn(&str, usize) -> u64,
+    ) -> bool {
+        let seats = |state: &State| {
+            let config = state.switch();
+            (config.worker_count(), config.cores)
+        };
+        if seats(state) == seats(before) {
+            return false;
+        }
+        let why = error.to_string();
+        if self.refusal.as_ref() != Some(&why) {
+            tracing::warn!("the workers stay as they are: {why}");
+        }
+        self.refusal = Some(why);
+        (state.cores, state.workers) = (before.cores.clone(), before.workers);
+        self.basis.threads = self.usual_threads(state);
+        self.cores.look_again();
+        if !self.places.is_empty() {
+            self.divide(cycles);
+        }
+        self.fill_in(state);
+        true
+    }
+
+    /// Has ports of `state` be polled by whom they were given to.
+    fn fill_in(&self, state: &mut State) {
         for (name, places) in &self.places {
             if let Some(port) = state.ports.get_mut(name) {
                 port.workers.clone_from(places);
@@ -129,46 +191,57 @@ impl Pmd {
         }
     }
 
-    /// The workers, which `state` is to have; those that it has anyway if nothing is said.
-    fn threads(&self, settings: &Settings, state: &mut State) -> Vec<Core> {
-        let wanted = settings.cores.as_deref();
-        let cores: Vec<Core> = wanted
-            .into_iter()
-            .flatten()
-            .filter_map(|number| self.cores.get(*number))
-            .take(switch::MAX_WORKERS)
-            .collect();
-        let list = cores.iter().map(|core| core.number.to_string()).collect::<Vec<_>>().join(",");
-        if cores.is_empty() {
-            return self.usual_threads(state);
+    /// The workers, which `state` is to have: those that it has anyway if nothing is said. And what
+    /// there is to be told of cores that are asked for and have none.
+    fn threads(&self, settings: &Settings, state: &mut State) -> (Vec<Thread>, Vec<String>) {
+        let wanted = settings.cores.as_deref().unwrap_or_default();
+        let is_there = |number: &&usize| self.cores.get(**number).is_some();
+        let (own, absent): (Vec<usize>, Vec<usize>) = wanted.iter().partition(is_there);
+        let (own, too_many) = own.split_at(own.len().min(switch::MAX_WORKERS));
+        let mut notes = Vec::new();
+        if let Some(list) = list_of(&absent) {
+            notes.push(format!(
+                "pmd-cpu-mask: cores {list} are passed over: they are not available to this process"
+            ));
         }
-        match list.parse::<CoreList>() {
-            Ok(list) if !self.cores.are_dummy() => {
-                (state.cores, state.workers) = (Some(list), None);
+        if let Some(list) = list_of(too_many) {
+            let most = switch::MAX_WORKERS;
+            notes.push(format!(
+                "pmd-cpu-mask: cores {list} are passed over: there can be {most} workers"
+            ));
+        }
+        let Some(list) = list_of(own) else {
+            if !wanted.is_empty() {
+                notes.push("pmd-cpu-mask: the workers are those of the command line".to_owned());
             }
-            _ => (state.cores, state.workers) = (None, Some(cores.len())),
-        }
-        cores
+            return (self.usual_threads(state), notes);
+        };
+        let threads = own.iter().filter_map(|number| self.cores.get(*number)).map(Thread::from);
+        (state.cores, state.workers) = match self.cores.are_dummy() {
+            true => (None, Some(own.len())),
+            false => (Some(list), None),
+        };
+        (threads.collect(), notes)
     }
 
     /// The workers of the command line.
-    fn usual_threads(&self, state: &State) -> Vec<Core> {
+    fn usual_threads(&self, state: &State) -> Vec<Thread> {
         if let Some(cores) = &state.cores {
             return cores
                 .iter()
-                .map(|number| self.cores.get(number).unwrap_or(Core { number, node: 0 }))
+                .map(|number| self.cores.get(number).unwrap_or(Core { number, node: 0 }).into())
                 .collect();
         }
         let count = state.workers.unwrap_or(1);
         let dummies = self.cores.as_slice().iter().copied().filter(|_| self.cores.are_dummy());
-        let others = std::iter::repeat(Core { number: ANY, node: 0 });
-        dummies.chain(others).take(count).collect()
+        let others = std::iter::repeat(Thread { core: None, node: 0 });
+        dummies.map(Thread::from).chain(others).take(count).collect()
     }
 
     fn divide(&mut self, cycles: impl Fn(&str, usize) -> u64) {
         let Basis { settings, threads, ports } = &self.basis;
         let queues = ports.iter().flat_map(|port| {
-            (0..port.queues).map(|number| {
+            (0..port.queues.unwrap_or(0)).map(|number| {
                 let pin = port.pins.iter().find(|(queue, _)| *queue == number);
                 Queue {
                     port: port.name.clone(),
@@ -230,12 +303,17 @@ impl Pmd {
 
 /// Whether Open vSwitch polls an interface by its PMD threads, and not now and then.
 fn is_polled(row: &Interface) -> bool {
-    let is_xdp = || row.options.get("driver").is_some_and(|driver| driver == "af-xdp");
     match row.kind.as_str() {
         "dpdk" | "dpdkvhostuser" | "dpdkvhostuserclient" | "dummy-pmd" => true,
-        "" | "system" => is_xdp(),
-        _ => false,
+        _ => is_af_xdp(row),
     }
+}
+
+/// Cores as users write them; none if there are none.
+fn list_of(cores: &[usize]) -> Option<CoreList> {
+    let texts: Vec<String> = cores.iter().map(usize::to_string).collect();
+    // An empty text is no list.
+    texts.join(",").parse().ok()
 }
 
 fn pmd_ports(content: &Content, state: &State, are_dummy: bool) -> Vec<PmdPort> {
@@ -266,10 +344,14 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// What a test's database says: settings, and those of port p1 and of its queues.
+    /// What a test's database says: settings, and those of port p1 and of its queues. Of port xdp it does
+    /// not say how many queues it has.
     fn adjusted(pmd: &mut Pmd, settings: &[(&str, &str)], pins: &[(&str, &str)]) -> State {
         let row = |kind: &str| Interface {
-            options: texts(&[("n_rxq", "4")]),
+            options: match kind {
+                "system" => texts(&[("driver", "af-xdp")]),
+                _ => texts(&[("n_rxq", "4")]),
+            },
             other_config: texts(pins),
             ..Interface::bare(Uuid(1), kind)
         };
@@ -277,7 +359,10 @@ mod tests {
             let interfaces = [(name.to_owned(), row(kind))].into_iter().collect();
             (name.to_owned(), OvsPort { interfaces, ..OvsPort::bare(Uuid(2)) })
         };
-        let ports = [("p1", "dummy-pmd"), ("tap", "internal")].into_iter().map(port).collect();
+        let ports = [("p1", "dummy-pmd"), ("tap", "internal"), ("xdp", "system")]
+            .into_iter()
+            .map(port)
+            .collect();
         let bridge = Bridge::bare(Uuid(3), Texts::new(), ports);
         let content = Content {
             root: Uuid(0),
@@ -287,7 +372,7 @@ mod tests {
             zones: Default::default(),
         };
         let mut state = State { workers: Some(1), ..State::default() };
-        for name in ["p1", "tap"] {
+        for name in ["p1", "tap", "xdp"] {
             state.ports.insert(name.to_owned(), Made::new("dummy:".to_owned()));
         }
         pmd.adjust(&content, &mut state, |_, queue| if queue == 2 { 100 } else { 0 });
@@ -304,6 +389,59 @@ mod tests {
         // There is no such core.
         let state = adjusted(&mut pmd, &[("pmd-cpu-mask", "8")], &[]);
         assert_eq!((state.workers, &state.ports["p1"].workers[..]), (Some(1), &[0; 4][..]));
+        assert!(pmd.wrong[0].contains("cores 3 are passed over"), "{:?}", pmd.wrong);
+        assert!(pmd.wrong[1].contains("those of the command line"), "{:?}", pmd.wrong);
+    }
+
+    #[test]
+    fn cores_that_are_passed_over_are_told() {
+        let mut pmd = Pmd::new(Cores::dummy("0,0,1"));
+        let state = adjusted(&mut pmd, &[("pmd-cpu-mask", "0x39")], &[]);
+        assert_eq!((state.workers, pmd.core(0)), (Some(1), Some(Core { number: 0, node: 0 })));
+        assert_eq!(pmd.wrong.len(), 1);
+        assert!(pmd.wrong[0].contains("cores 3-5 are passed over"), "{:?}", pmd.wrong);
+        let many = vec!["0"; switch::MAX_WORKERS + 2].join(",");
+        let mut pmd = Pmd::new(Cores::dummy(&many));
+        let mask = format!("3{}", "f".repeat(switch::MAX_WORKERS / 4));
+        let state = adjusted(&mut pmd, &[("pmd-cpu-mask", &mask)], &[]);
+        assert_eq!(state.workers, Some(switch::MAX_WORKERS));
+        assert!(pmd.wrong[0].contains("cores 128-129 are passed over"), "{:?}", pmd.wrong);
+    }
+
+    #[test]
+    fn queues_of_which_nobody_says_how_many_there_are_go_to_all_workers() {
+        let mut pmd = Pmd::new(Cores::dummy("0,0"));
+        let state = adjusted(&mut pmd, &[("pmd-cpu-mask", "0x3")], &[("pmd-rxq-affinity", "0:1")]);
+        assert!(pmd.polls("xdp") && state.ports["xdp"].workers.is_empty());
+        assert_eq!(state.ports["p1"].workers, [1, 0, 0, 0]);
+        assert_eq!(pmd.wrong.len(), 1);
+        assert!(pmd.wrong[0].contains("port 'xdp' is passed over"), "{:?}", pmd.wrong);
+    }
+
+    #[test]
+    fn where_workers_cannot_be_had_those_go_on_that_there_are() {
+        let mut pmd = Pmd::new(Cores::dummy("0,0,0"));
+        let before = adjusted(&mut pmd, &[("pmd-cpu-mask", "0x3")], &[]);
+        let mut state = adjusted(&mut pmd, &[("pmd-cpu-mask", "0x7")], &[]);
+        let wanted = state.ports["p1"].workers.clone();
+        assert_eq!((state.workers, wanted.contains(&2)), (Some(3), true));
+        assert!(pmd.give_up(&"core 2 is gone", &mut state, &before, |_, _| 0));
+        assert_eq!((state.workers, pmd.core(1).is_some(), pmd.core(2)), (Some(2), true, None));
+        assert_eq!(state.ports["p1"].workers, [0, 1, 1, 0]);
+        // It was not that.
+        assert!(!pmd.give_up(&"core 2 is gone", &mut state, &before, |_, _| 0));
+        // They may be had by now.
+        let state = adjusted(&mut pmd, &[("pmd-cpu-mask", "0x7")], &[]);
+        assert_eq!((state.workers, &state.ports["p1"].workers), (Some(3), &wanted));
+    }
+
+    #[test]
+    fn cores_are_those_of_the_moment_in_which_they_are_asked_for() {
+        let mut pmd = Pmd::new(Cores::default());
+        let state = adjusted(&mut pmd, &[("pmd-cpu-mask", &"f".repeat(256))], &[]);
+        let all = CoreList::usable().unwrap();
+        let most = all.len().min(switch::MAX_WORKERS);
+        assert_eq!(state.cores.unwrap().as_slice(), &all.as_slice()[..most]);
     }
 
     #[test]

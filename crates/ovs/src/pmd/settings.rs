@@ -1,5 +1,7 @@
 //! What the database says of workers and of the queues that they poll.
 
+use eal::cores::MAX_CORES;
+
 use crate::content::Texts;
 
 /// How queues are divided among workers (`pmd-rxq-assign`).
@@ -55,11 +57,9 @@ impl Settings {
         let text = |key: &str| other_config.get(key).map(String::as_str);
         let mask = text("pmd-cpu-mask").filter(|mask| !mask.is_empty());
         let cores = mask.and_then(|mask| {
-            let cores = cores_of(mask);
-            if cores.is_none() {
-                wrong.push(format!("Invalid cpu mask: {mask}: expected digits of base 16"));
-            }
-            cores
+            let (cores, mut notes) = cores_of(mask);
+            wrong.append(&mut notes);
+            (!cores.is_empty()).then_some(cores)
         });
         let name = text("pmd-rxq-assign");
         let found = Assign::ALL.into_iter().find(|assign| name == Some(assign.name()));
@@ -78,16 +78,32 @@ impl Settings {
     }
 }
 
-/// The cores of a mask, in order.
-fn cores_of(mask: &str) -> Option<Vec<usize>> {
+/// The cores of a mask, in order, and what is wrong with it. As in Open vSwitch, what is no digit is 0.
+fn cores_of(mask: &str) -> (Vec<usize>, Vec<String>) {
     let digits = mask.strip_prefix("0x").or_else(|| mask.strip_prefix("0X")).unwrap_or(mask);
-    let mut cores = Vec::new();
+    let (mut cores, mut odd, mut goes_on) = (Vec::new(), None, false);
     for (place, digit) in digits.chars().rev().enumerate() {
-        let digit = digit.to_digit(16)?;
-        let bits = (0..4).filter(|bit| digit & 1 << bit != 0);
-        cores.extend(bits.map(|bit| place.saturating_mul(4).saturating_add(bit)));
+        let value = digit.to_digit(16);
+        odd = odd.or_else(|| value.is_none().then_some(digit));
+        let value = value.unwrap_or(0);
+        let first = place.saturating_mul(4);
+        if first >= MAX_CORES {
+            goes_on |= value != 0;
+            continue;
+        }
+        let bits = (0..4).filter(|bit| value & 1 << bit != 0);
+        cores.extend(bits.map(|bit| first.saturating_add(bit)));
     }
-    Some(cores)
+    let odd = odd.map(|digit| {
+        format!("Invalid cpu mask: {digit:?}: expected digits of base 16; it counts as 0")
+    });
+    let beyond = goes_on.then(|| {
+        format!("pmd-cpu-mask: cores from {MAX_CORES} on are passed over: there are none")
+    });
+    let empty = cores.is_empty().then(|| {
+        "pmd-cpu-mask names no core: the workers are those of the command line".to_owned()
+    });
+    (cores, odd.into_iter().chain(beyond).chain(empty).collect())
 }
 
 /// The cores that queues of an interface are pinned to (`pmd-rxq-affinity`), as in `0:3,1:7`; what makes
@@ -112,10 +128,31 @@ mod tests {
 
     #[test]
     fn masks_are_of_any_length() {
-        assert_eq!(cores_of("0x6"), Some(vec![1, 2]));
-        assert_eq!(cores_of("1fe"), Some((1..9).collect()));
-        assert_eq!(cores_of("8000000000000000000000000"), Some(vec![99]));
-        assert_eq!((cores_of("0x"), cores_of("0xg")), (Some(vec![]), None));
+        let right = |mask: &str| {
+            let (cores, wrong) = cores_of(mask);
+            assert!(wrong.is_empty(), "{mask}: {wrong:?}");
+            cores
+        };
+        assert_eq!(right("0x6"), [1, 2]);
+        assert_eq!(right("1fe"), (1..9).collect::<Vec<_>>());
+        assert_eq!(right("8000000000000000000000000"), [99]);
+        let last = format!("8{}", "0".repeat(MAX_CORES / 4 - 1));
+        assert_eq!(right(&last), [MAX_CORES - 1]);
+    }
+
+    #[test]
+    fn masks_hold_as_far_as_they_make_sense() {
+        let (cores, wrong) = cores_of("0xg6");
+        assert_eq!((cores, wrong.len()), (vec![1, 2], 1));
+        assert!(wrong[0].contains("Invalid cpu mask: 'g'"), "{wrong:?}");
+        let (cores, wrong) = cores_of(&format!("1{}1", "0".repeat(MAX_CORES / 4 - 1)));
+        assert_eq!((cores, wrong.len()), (vec![0], 1));
+        assert!(wrong[0].contains(&format!("cores from {MAX_CORES} on")), "{wrong:?}");
+        for mask in ["0x", "0x0", "000"] {
+            let (settings, wrong) = Settings::of(&texts(&[("pmd-cpu-mask", mask)]));
+            assert_eq!((settings, wrong.len()), (Settings::default(), 1), "{mask}");
+            assert!(wrong[0].contains("names no core"), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -136,7 +173,7 @@ mod tests {
             (settings.cores, settings.assign, settings.isolates),
             (None, Assign::Cycles, true)
         );
-        assert!(settings.are_set && wrong.len() == 3, "{wrong:?}");
+        assert!(settings.are_set && wrong.len() == 4, "{wrong:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str)
         ("", _) => "system".to_owned(),
         // A dummy port has one queue to send to.
         ("dummy-pmd", _) => {
-            let count = rx_queues(row);
+            let count = rx_queues(row).unwrap_or(1);
             let queues = |state| format!("{state}_rx_queues={count}, {state}_tx_queues=1");
             format!("dummy-pmd: {}, {}", queues("configured"), queues("requested"))
         }
