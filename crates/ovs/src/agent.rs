@@ -316,7 +316,7 @@ impl Agent {
         let changes = self.pmd.changes();
         if self.usage.wants(now, changes) {
             let switch = daemon.switch();
-            self.usage.look((now, changes), &switch.workers(), &switch.ports());
+            self.usage.look((now, changes), &switch.workers(), &switch.samples());
         }
         let watched = daemon.switch().watch_changes();
         self.is_awaited |= watched != std::mem::replace(&mut self.watched, watched);

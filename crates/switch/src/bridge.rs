@@ -212,7 +212,7 @@ impl Bridge {
             BridgeChange::Join(port, policy) => self.join(port, policy),
             BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
             BridgeChange::Leave(port) => self.leave(port),
-            BridgeChange::Mirror(taps) => self.taps = taps,
+            BridgeChange::Mirror(taps) => self.set_taps(taps),
             BridgeChange::Gate(gate) => {
                 self.gate = gate;
                 self.look();
@@ -279,6 +279,14 @@ impl Bridge {
     pub(crate) fn leave(&mut self, port: u16) {
         self.members.retain(|member| *member != port);
         self.set_vlan(port, None);
+    }
+
+    /// Changes mirrors and samplings; those samplings that stay go on.
+    fn set_taps(&mut self, taps: Option<Box<Taps>>) {
+        if let (Some(next), Some(before)) = (&taps, &self.taps) {
+            next.samplers().go_on_from(before.samplers());
+        }
+        self.taps = taps;
     }
 
     /// Its mirrors, if it has any.

@@ -70,6 +70,11 @@ impl Exporter {
         self.push(&writer.into_bytes(), uptime);
     }
 
+    /// So many packets could have been sampled, or were, of which nothing is told.
+    pub const fn skip(&mut self, packets: u32) {
+        self.pool = self.pool.wrapping_add(packets);
+    }
+
     /// Takes the counters of a port.
     pub fn counters(&mut self, counters: &Counters<'_>, uptime: u32) {
         let sequence = self.counters.entry(counters.index).or_insert(0);

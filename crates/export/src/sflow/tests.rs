@@ -236,3 +236,18 @@ proptest! {
         prop_assert_eq!(seen, lengths);
     }
 }
+
+#[test]
+fn packets_of_which_nothing_is_told_are_in_the_pool() {
+    let mut exporter = Exporter::new(AGENT);
+    let sample = FlowSample { rate: 2, stands_for: 3, ..FlowSample::default() };
+    exporter.flow(&sample, 7);
+    exporter.skip(40);
+    exporter.flow(&sample, 7);
+    let mut pools = Vec::new();
+    for (_, mut words) in samples(&exporter.take(7)[0], 1, 7) {
+        words.bytes(12);
+        pools.push(words.u32());
+    }
+    assert_eq!(pools, [3, 46]);
+}

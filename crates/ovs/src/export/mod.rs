@@ -17,6 +17,7 @@ mod netflow;
 pub mod settings;
 mod sflow;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
@@ -28,7 +29,7 @@ use litemap::LiteMap;
 
 use self::netflow::Netflow;
 use self::sflow::Sflow;
-use crate::content::{Bridge, Content};
+use crate::content::Content;
 use crate::numbers::Numbers;
 
 /// How often samples are taken from the switch: they are sent at once, since collectors are to have them within
@@ -73,14 +74,7 @@ impl Exports {
     pub fn update(&mut self, view: &View<'_>) {
         self.started.get_or_insert(view.now);
         self.complain(view.content);
-        self.sflow.retain(|name, _| {
-            view.content.bridges.get(name).is_some_and(|bridge| bridge.sflow.is_some())
-        });
-        // Numbered as Open vSwitch does, in the order of names.
-        let rows = view.content.bridges.iter().filter(|(_, bridge)| bridge.sflow.is_some());
-        for (sub_id, (name, bridge)) in (0..).zip(rows) {
-            self.update_sflow((name, bridge), sub_id, view);
-        }
+        self.update_sflow(view);
         self.update_netflow(view);
         let is_idle = self.sflow.is_empty() && self.netflow.is_empty();
         self.due = (!is_idle).then_some(view.now);
@@ -94,19 +88,34 @@ impl Exports {
         view.daemon.set_told(told.collect());
     }
 
-    fn update_sflow(&mut self, (name, bridge): (&String, &Bridge), sub_id: u32, view: &View<'_>) {
-        let settings = bridge.sflow.as_ref().and_then(|row| settings::sflow(row).ok());
-        let Some(settings) = settings else {
-            self.sflow.remove(name);
-            return;
-        };
-        if self.sflow.get(name).is_some_and(|sflow| sflow.is(&settings, sub_id)) {
-            return;
+    fn update_sflow(&mut self, view: &View<'_>) {
+        let wanted =
+            |name: &String| settings::sflow(view.content.bridges.get(name)?.sflow.as_ref()?).ok();
+        let uptime = self.uptime(view.now);
+        for (name, sflow) in std::mem::take(&mut self.sflow) {
+            let Some(settings) = wanted(&name) else {
+                sflow.end(&name, view, uptime);
+                continue;
+            };
+            let sub_id = sflow.sub_id();
+            let mut sflow = match sflow.is(&settings) {
+                true => sflow,
+                // The old sampling ends first.
+                false => {
+                    let exporter = sflow.end(&name, view, uptime);
+                    Sflow::start(&name, settings, sub_id, exporter, view)
+                }
+            };
+            sflow.look_again(view.now);
+            self.sflow.insert(name, sflow);
         }
-        // The old sampling ends first.
-        self.sflow.remove(name);
-        let sflow = Sflow::start(name, settings, sub_id, view);
-        self.sflow.insert(name.clone(), sflow);
+        for name in view.content.bridges.keys() {
+            if let Some(settings) = wanted(name).filter(|_| !self.sflow.contains_key(name)) {
+                let sub_id = free(self.sflow.values().map(Sflow::sub_id));
+                let sflow = Sflow::start(name, settings, sub_id, None, view);
+                self.sflow.insert(name.clone(), sflow);
+            }
+        }
     }
 
     fn update_netflow(&mut self, view: &View<'_>) {
@@ -165,16 +174,20 @@ impl Exports {
         self.wrong = wrong;
     }
 
+    /// How long collectors have been told of anything, in milliseconds. It goes round after 49 days.
+    fn uptime(&self, now: Instant) -> u32 {
+        let started = self.started.unwrap_or(now);
+        let uptime = now.saturating_duration_since(started).as_millis();
+        u32::try_from(uptime & u128::from(u32::MAX)).unwrap_or(0)
+    }
+
     /// Sends what there is to be sent, where it is time for that.
     pub fn run(&mut self, view: &View<'_>) {
         if self.due.is_none_or(|due| view.now < due) {
             return;
         }
         self.due = Some(later(view.now, PERIOD));
-        let started = self.started.unwrap_or(view.now);
-        let uptime = view.now.saturating_duration_since(started).as_millis();
-        // It goes round after 49 days.
-        let uptime = u32::try_from(uptime & u128::from(u32::MAX)).unwrap_or(0);
+        let uptime = self.uptime(view.now);
         for (name, sflow) in &mut self.sflow {
             sflow.run(name, view, uptime);
         }
@@ -182,5 +195,27 @@ impl Exports {
         for (_, netflow) in &mut self.netflow {
             netflow.run(now);
         }
+    }
+}
+
+/// The first number that is not taken. Numbers stay as they are where other bridges come and go: collectors would
+/// take a bridge of another number for another one.
+fn free(taken: impl Iterator<Item = u32>) -> u32 {
+    let taken: BTreeSet<u32> = taken.collect();
+    (0..)
+        .zip(&taken)
+        .find(|(number, taken)| number != *taken)
+        .map_or_else(|| u32::try_from(taken.len()).unwrap_or(u32::MAX), |(number, _)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_number_that_is_not_taken_is_given() {
+        let given = |taken: &[u32]| free(taken.iter().copied());
+        assert_eq!([given(&[]), given(&[0]), given(&[1]), given(&[2, 0, 1])], [0, 1, 0, 3]);
+        assert_eq!(given(&[3, 0, 1]), 2);
     }
 }

@@ -8,14 +8,14 @@ use export::sflow::{
     Agent, Counters, Exporter, FlowSample, LacpCounters, OpenFlowPort, Output, Tag,
 };
 use litemap::LiteMap;
-use switch::{BondReport, PortReport, Sample, SampleReader, Sampling};
+use switch::{BondReport, PortReport, Sample, SampleLoss, SampleReader, Sampling};
 
 use super::collectors::Collectors;
 use super::settings::SflowSettings;
 use super::{View, agent, index};
 use crate::report;
 
-/// How long it takes until the address of the switch is looked for again.
+/// How long it takes until the address of the switch, and numbers of interfaces, are looked for again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// States of LACP as a member of a bond is to be: it may be aggregated, speaks, and is told of (IEEE 802.1AX).
@@ -32,8 +32,10 @@ pub(super) struct Sflow {
     look: Instant,
     /// Absent where packets are not sampled.
     samples: Option<SampleReader>,
-    /// How many of them were lost, as far as that was counted.
-    lost: u64,
+    /// What was lost of them, as far as that was counted.
+    lost: SampleLoss,
+    /// Numbers of interfaces, by the switch's numbers of ports.
+    indices: LiteMap<u16, u32>,
     /// When counters are told, if they are.
     poll: Option<Instant>,
 }
@@ -49,11 +51,12 @@ fn tag_in(bytes: &[u8]) -> Tag {
 }
 
 impl Sflow {
-    /// Begins to tell of `bridge`.
+    /// Begins to tell of `bridge`; goes on with an `exporter` that has told of it before.
     pub(super) fn start(
         bridge: &str,
         settings: SflowSettings,
         sub_id: u32,
+        exporter: Option<Exporter>,
         view: &View<'_>,
     ) -> Self {
         let sampling = settings.rate.map(|rate| {
@@ -67,13 +70,29 @@ impl Sflow {
         tracing::info!(target: "sflow", "creating sFlow agent {sub_id}");
         let collectors = Collectors::new(&settings.targets);
         let poll = settings.polling.map(|polling| later(view.now, polling));
-        let (exporter, look, lost) = (None, view.now, 0);
-        Self { settings, sub_id, collectors, exporter, look, samples, lost, poll }
+        let (look, lost, indices) = (view.now, SampleLoss::default(), LiteMap::new());
+        Self { settings, sub_id, collectors, exporter, look, samples, lost, indices, poll }
     }
 
     /// Whether it tells this already.
-    pub(super) fn is(&self, settings: &SflowSettings, sub_id: u32) -> bool {
-        self.settings == *settings && self.sub_id == sub_id
+    pub(super) fn is(&self, settings: &SflowSettings) -> bool {
+        self.settings == *settings
+    }
+
+    /// Its number among the bridges that collectors are told of.
+    pub(super) const fn sub_id(&self) -> u32 {
+        self.sub_id
+    }
+
+    /// Ports, interfaces or addresses may be others: they are looked for with the next [`run`](Self::run).
+    pub(super) const fn look_again(&mut self, now: Instant) {
+        self.look = now;
+    }
+
+    /// Ends; returns what has told of the bridge.
+    pub(super) fn end(mut self, bridge: &str, view: &View<'_>, uptime: u32) -> Option<Exporter> {
+        self.run(bridge, view, uptime);
+        self.exporter
     }
 
     /// What has become of it.
@@ -84,19 +103,7 @@ impl Sflow {
     /// Sends what has come in since the last time.
     pub(super) fn run(&mut self, bridge: &str, view: &View<'_>, uptime: u32) {
         self.find_agent(bridge, view);
-        let lost = self.samples.as_ref().map_or(0, SampleReader::lost);
-        let new = lost.saturating_sub(std::mem::replace(&mut self.lost, lost));
-        self.collectors.tally().add_lost(new);
-        let rate = self.settings.rate.unwrap_or(0);
-        let Self { exporter, samples, .. } = self;
-        let mut indices = LiteMap::<u16, u32>::new();
-        let mut take = |sample: &Sample| {
-            if let Some(exporter) = exporter {
-                let mut index = |port| *indices.entry(port).or_insert_with(|| index_of(port, view));
-                exporter.flow(&told(sample, rate, low(lost), &mut index), uptime);
-            }
-        };
-        samples.iter_mut().for_each(|samples| samples.read(&mut take));
+        self.take_samples(view, uptime);
         if self.poll.is_some_and(|poll| view.now >= poll) {
             self.poll = self.settings.polling.map(|polling| later(view.now, polling));
             self.take_counters(bridge, view, uptime);
@@ -108,30 +115,53 @@ impl Sflow {
         }
     }
 
-    /// Finds out by which address collectors know the switch.
+    /// Finds out by which address collectors know the switch, which may be another one by now.
     fn find_agent(&mut self, bridge: &str, view: &View<'_>) {
-        if self.exporter.is_some() || view.now < self.look {
+        if view.now < self.look {
             return;
         }
         self.look = later(view.now, AGAIN);
+        self.indices.clear();
         let Self { settings, sub_id, .. } = self;
-        match agent::address(settings.agent.as_deref(), &settings.targets) {
-            Some(address) => {
-                self.exporter = Some(Exporter::new(Agent { address, sub_id: *sub_id }));
-            }
-            None => tracing::error!(
+        let address = agent::address(settings.agent.as_deref(), &settings.targets);
+        let agent = address.map(|address| Agent { address, sub_id: *sub_id });
+        let is_told = goes_on(&mut self.exporter, agent);
+        if !is_told {
+            tracing::error!(
                 target: "sflow",
                 "could not determine IP address for sFlow agent of bridge {bridge}: set 'agent' to one, or to an \
                  interface that has one"
-            ),
+            );
         }
+    }
+
+    /// Takes what was sampled, and counts what was lost of it.
+    fn take_samples(&mut self, view: &View<'_>, uptime: u32) {
+        let lost = self.samples.as_ref().map_or(self.lost, SampleReader::lost);
+        let before = std::mem::replace(&mut self.lost, lost);
+        if let Some(exporter) = &mut self.exporter {
+            exporter.skip(low(lost.frames.saturating_sub(before.frames)));
+        }
+        let mut untold = lost.samples.saturating_sub(before.samples);
+        let rate = self.settings.rate.unwrap_or(0);
+        let Self { exporter, samples, indices, .. } = self;
+        let mut take = |sample: &Sample| match exporter {
+            Some(exporter) => {
+                let mut index = |port| *indices.entry(port).or_insert_with(|| index_of(port, view));
+                exporter.flow(&told(sample, rate, low(lost.samples), &mut index), uptime);
+            }
+            // Nobody knows by which address the switch is known.
+            None => untold = untold.saturating_add(1),
+        };
+        samples.iter_mut().for_each(|samples| samples.read(&mut take));
+        self.collectors.tally().add_lost(untold);
     }
 
     /// Takes the counters of all ports.
     fn take_counters(&mut self, bridge: &str, view: &View<'_>, uptime: u32) {
         let Some(exporter) = &mut self.exporter else { return };
         let switch = view.daemon.switch();
-        let (ports, lacp) = (switch.ports(), switch.lacp());
+        let (ports, lacp) = (switch.samples(), switch.lacp());
         let datapath = view.content.bridges.get(bridge).map(report::datapath_id);
         let datapath = datapath.and_then(|id| u64::from_str_radix(&id, 16).ok());
         let numbers = view.numbers.get(bridge);
@@ -148,6 +178,15 @@ impl Sflow {
         }
         exporter.retain(|index| there.contains(&index));
     }
+}
+
+/// Makes `agent` tell from now on, if it is another one; returns whether anybody does.
+fn goes_on(exporter: &mut Option<Exporter>, agent: Option<Agent>) -> bool {
+    let before = exporter.as_ref().map(Exporter::agent);
+    if agent.is_some() && agent != before {
+        *exporter = agent.map(Exporter::new);
+    }
+    exporter.is_some()
 }
 
 /// The number of a port's interface, by the switch's number for it; 0 where it is gone.
@@ -227,4 +266,30 @@ fn lacp_of(name: &str, bonds: &[BondReport]) -> Option<LacpCounters> {
 const fn low(count: u64) -> u32 {
     let [a, b, c, d, ..] = count.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_of_another_address_tells_anew() {
+        let agent = |last: u8| Some(Agent { address: [192, 0, 2, last].into(), sub_id: 3 });
+        let mut exporter = None;
+        assert!(!goes_on(&mut exporter, None));
+        let mut told = |agent| {
+            assert!(goes_on(&mut exporter, agent));
+            let exporter = exporter.as_mut().unwrap();
+            exporter.counters(&Counters::default(), 0);
+            let datagrams = exporter.take(0);
+            let number = |from: usize| datagrams[0].bytes[from..from + 4].to_vec();
+            (number(8), number(16))
+        };
+        let expected = |last, sequence| (vec![192, 0, 2, last], vec![0, 0, 0, sequence]);
+        assert_eq!(told(agent(1)), expected(1, 1));
+        // It is the same one, or nobody knows for now.
+        assert_eq!(told(agent(1)), expected(1, 2));
+        assert_eq!(told(None), expected(1, 3));
+        assert_eq!(told(agent(2)), expected(2, 1));
+    }
 }

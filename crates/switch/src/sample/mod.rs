@@ -19,7 +19,7 @@ mod tests;
 mod wanted;
 
 pub use self::reader::SampleReader;
-pub use self::room::{Onward, Sample};
+pub use self::room::{Onward, Sample, SampleLoss};
 pub(crate) use self::sampler::{Samplers, Seen};
 pub(crate) use self::wanted::Wanted;
 

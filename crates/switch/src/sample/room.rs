@@ -67,18 +67,37 @@ impl Sample {
     }
 }
 
+/// What was sampled and is not told, since there was no room for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampleLoss {
+    /// Samples.
+    pub samples: u64,
+    /// Frames for which these stood.
+    pub frames: u64,
+}
+
+impl SampleLoss {
+    /// Both together.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            samples: self.samples.saturating_add(other.samples),
+            frames: self.frames.saturating_add(other.frames),
+        }
+    }
+}
+
 /// What one worker hands over.
 #[derive(Debug)]
 pub(crate) struct Room {
     halves: [Handover<Vec<Sample>>; 2],
-    /// Samples that found no room.
-    lost: Counter,
+    /// Samples that found no room, and frames for which they stood.
+    lost: [Counter; 2],
 }
 
 impl Room {
     pub(super) fn new() -> Self {
         let halves = [(); 2].map(|()| Handover::new(Some(Vec::with_capacity(HALF))));
-        Self { halves, lost: Counter::default() }
+        Self { halves, lost: Default::default() }
     }
 
     /// For the worker: hands a sample over, if there is room for it. Neither waits nor allocates.
@@ -95,13 +114,16 @@ impl Room {
             })
         });
         if !is_kept {
-            self.lost.add(1);
+            let [samples, frames] = &self.lost;
+            samples.add(1);
+            frames.add(sample.stands_for.into());
         }
     }
 
-    /// How many samples found no room.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.get()
+    /// What found no room.
+    pub(super) fn lost(&self) -> SampleLoss {
+        let [samples, frames] = self.lost.each_ref().map(Counter::get);
+        SampleLoss { samples, frames }
     }
 
     /// For the reader: takes what there is in exchange for memory of `spare`, where it is left.

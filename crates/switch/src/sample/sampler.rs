@@ -79,6 +79,19 @@ impl Samplers {
         Self(all.take(MAX_SAMPLERS).collect())
     }
 
+    /// Goes on with what was counted `before` of the same samplings, which are told anew with each port that
+    /// comes or goes.
+    pub(crate) fn go_on_from(&self, before: &Self) {
+        for new in &self.0 {
+            let same = before.0.iter().find(|old| Arc::ptr_eq(&old.room, &new.room));
+            if let Some(Sampler { left, drawn, random, .. }) = same {
+                new.left.set(left.get());
+                new.drawn.set(drawn.get());
+                new.random.set(random.get());
+            }
+        }
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,12 +1,12 @@
 //! How often frames are sampled, and what finds no room.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use packet::Frame;
 
-use super::room::{Onward, Room, Sample};
+use super::room::{Onward, Room, Sample, SampleLoss};
 use super::sampler::{Sampler, Samplers, Seen};
-use super::{MAX_SAMPLE, Sampling};
+use super::{MAX_SAMPLE, SampleReader, Sampling, Wanted};
 
 fn sampler(rate: u32, bytes: usize) -> (Sampler, Arc<Room>) {
     let room = Arc::new(Room::new());
@@ -49,7 +49,7 @@ fn one_of_so_many_frames_is_sampled_however_bursts_are() {
             let frames = rate as usize * 500;
             let sampled = come(&samplers, bursts, frames);
             let all = taken(&room);
-            assert_eq!((all.len(), room.lost()), (sampled, 0));
+            assert_eq!((all.len(), room.lost()), (sampled, SampleLoss::default()));
             let stand_for: usize = all.iter().map(|sample| sample.stands_for as usize).sum();
             assert!((frames - 2 * rate as usize..=frames).contains(&stand_for), "{rate}");
             assert!(all.iter().all(|sample| (1..=2 * rate - 1).contains(&sample.stands_for)));
@@ -95,13 +95,69 @@ fn what_finds_no_room_is_lost_and_counted() {
     let samplers = Samplers::new([sampler].into_iter());
     assert_eq!(come(&samplers, &[32], 2_000), 2_000);
     let count = taken(&room).len();
-    assert_eq!((count, room.lost()), (1_024, 2_000 - 1_024));
+    let lost = SampleLoss { samples: 2_000 - 1_024, frames: 2_000 - 1_024 };
+    assert_eq!((count, room.lost()), (1_024, lost));
     // There is room again, as often as it is read.
     for _ in 0..3 {
         assert_eq!(come(&samplers, &[32], 1_000), 1_000);
         assert_eq!(taken(&room).len(), 1_000);
     }
-    assert_eq!(room.lost(), 2_000 - 1_024);
+    assert_eq!(room.lost(), lost);
+}
+
+#[test]
+fn frames_of_samples_that_are_lost_are_counted() {
+    let (sampler, room) = sampler(10, 60);
+    let samplers = Samplers::new([sampler].into_iter());
+    come(&samplers, &[32], 30_000);
+    let told: u64 = taken(&room).iter().map(|sample| u64::from(sample.stands_for)).sum();
+    let SampleLoss { samples, frames } = room.lost();
+    assert!(samples > 0 && (29_980..=30_000).contains(&(told + frames)), "{told} {frames}");
+}
+
+#[test]
+fn what_was_counted_down_goes_on_with_other_samplers() {
+    let sampling = Sampling { bridge: String::new(), rate: 1_000, bytes: 60 };
+    let room = Arc::new(Room::new());
+    let mut samplers = Samplers::default();
+    let (mut sampled, frames) = (0, 500 * 1_000);
+    for seed in 0..frames / 100 {
+        let next = Sampler::new(&sampling, Arc::clone(&room), seed);
+        let next = Samplers::new([next].into_iter());
+        next.go_on_from(&samplers);
+        samplers = next;
+        sampled += come(&samplers, &[32], 100);
+    }
+    assert!((450..=550).contains(&sampled), "{sampled}");
+    let stand_for: u64 = taken(&room).iter().map(|sample| u64::from(sample.stands_for)).sum();
+    assert!((frames - 2_000..=frames).contains(&stand_for), "{stand_for}");
+    // One of another sampling begins by itself.
+    let (other, _) = sampler(1, 60);
+    let other = Samplers::new([other].into_iter());
+    other.go_on_from(&samplers);
+    assert_eq!(come(&other, &[32], 10), 10);
+}
+
+#[test]
+fn memory_of_workers_that_are_gone_is_let_go() {
+    let sampling = Sampling { bridge: "x".to_owned(), rate: 1, bytes: 60 };
+    let mut wanted = Wanted::default();
+    let (id, rooms) = wanted.add(&sampling, 2).unwrap();
+    let mut reader = SampleReader::new(id, Weak::new(), Arc::clone(&rooms));
+    let mut read = 0;
+    for _ in 0..5 {
+        let samplers = wanted.samplers("x", 0, 7);
+        come(&samplers, &[32], 2_000);
+        wanted.restart(2);
+        reader.read(|_| read += 1);
+        // The old worker may go on as long as it has that.
+        assert_eq!(rooms.lock().unwrap().len(), 3);
+        come(&samplers, &[32], 10);
+    }
+    reader.read(|_| read += 1);
+    assert_eq!(rooms.lock().unwrap().len(), 2);
+    let lost = 5 * (2_000 - 1_024);
+    assert_eq!((read, reader.lost()), (5 * 1_034, SampleLoss { samples: lost, frames: lost }));
 }
 
 #[test]

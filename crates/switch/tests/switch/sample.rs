@@ -2,7 +2,7 @@
 
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use switch::{
-    BridgeFlows, BridgeOptions, DEFAULT_BRIDGE, Mirror, Onward, PortOptions, PortVlan,
+    BridgeFlows, BridgeOptions, DEFAULT_BRIDGE, Mirror, Onward, PortOptions, PortVlan, SampleLoss,
     SampleReader, Sampling, Switch, SwitchConfig, VlanMode,
 };
 
@@ -59,7 +59,7 @@ fn it_is_told_where_frames_come_in_and_go_out() {
     switch.receive("b", &[frame(station(1), station(2)), frame(station(2), station(2))]).unwrap();
     let told = [seen("a", 2, "b"), seen("b", 1, "a"), seen("b", 0, "")];
     assert_eq!(read(&switch, &mut reader), told);
-    assert_eq!((read(&switch, &mut reader), reader.lost()), (vec![], 0));
+    assert_eq!((read(&switch, &mut reader), reader.lost()), (vec![], SampleLoss::default()));
     // All went where they belong.
     let sent = |name| switch.port(name).unwrap().stats.tx_total().packets;
     assert_eq!((sent("a"), sent("b"), sent("c")), (1, 1, 1));
