@@ -139,6 +139,7 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
     if !appctl.flows.is_on {
         return;
     }
+    appctl.daemon.switch().hear_tunnel_neighbours();
     let mut flows = std::mem::take(appctl.flows);
     flows.due = Some(later(appctl.time.now(), PERIOD));
     let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));

@@ -44,7 +44,8 @@ pub enum NoTunnelWay {
 
 impl Switch {
     /// What becomes of a packet of this kind that is sent to a port of a tunnel, in a bridge with these fields
-    /// for options; `None` if it is no such port, or nobody says where the tunnel leads.
+    /// for options, by what workers know of neighbours; `None` if it is no such port, or nobody says where the
+    /// tunnel leads.
     #[must_use]
     pub fn enter_tunnel(
         &self,
@@ -52,9 +53,7 @@ impl Switch {
         key: &Key,
         fields: &[OptionField],
     ) -> Option<IntoTunnel> {
-        let mut control = self.control();
-        control.hear_neighbours();
-        control.enter_tunnel(port, key, fields)
+        self.control().enter_tunnel(port, key, fields)
     }
 
     /// The tunnel that a frame ends by, which is sent to a bridge's own port: its kind, and the port of UDP.

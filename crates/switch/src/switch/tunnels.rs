@@ -162,7 +162,7 @@ impl Switch {
     #[must_use]
     pub fn tunnel_neighbours(&self) -> Vec<TunnelNeighbour> {
         let mut control = self.control();
-        control.hear_neighbours();
+        control.run_tunnels();
         let all = control.underlay.neighbours.iter();
         all.map(|(bridge, address, own)| TunnelNeighbour {
             bridge: bridge.to_owned(),
@@ -171,6 +171,12 @@ impl Switch {
             is_set: own.heard.is_none(),
         })
         .collect()
+    }
+
+    /// Notes what neighbours have said until now, for who asks then where packets go. Workers get to know of it
+    /// no more often than otherwise.
+    pub fn hear_tunnel_neighbours(&self) {
+        self.control().run_tunnels();
     }
 
     /// Says where a neighbour is, whatever it says itself.
@@ -239,14 +245,6 @@ impl Control {
         self.note_neighbours();
         let may_look = self.underlay.looks.may_look(self.time.now());
         if may_look && self.ways() != *self.underlay.told {
-            self.update_tunnels();
-        }
-    }
-
-    /// The same at once, for who asks.
-    pub(super) fn hear_neighbours(&mut self) {
-        self.note_neighbours();
-        if std::mem::take(&mut self.underlay.looks.is_news) {
             self.update_tunnels();
         }
     }
@@ -351,7 +349,83 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use eal::clock;
+    use eal::time::Time;
+    use packet::Frame;
+    use packet::builder::FrameBuilder;
+    use packet::headers::ArpOperation;
+    use tunnel::Prefix;
+
     use super::*;
+    use crate::config::SwitchConfig;
+
+    const NEXT: [u8; 4] = [10, 0, 0, 7];
+
+    /// A switch that has a tunnel by the own port of its bridge, by a clock that stands still.
+    fn start() -> (Switch, Time) {
+        let time = Time::stopped();
+        let switch = Switch::start_with(&SwitchConfig::default(), time.clone()).unwrap();
+        let open = |name, device| switch.open_port(name, device, &PortOptions::default()).unwrap();
+        open("default", "null:");
+        open("vx", "vxlan:remote=10.0.0.7");
+        let own = IpAddr::from([10, 0, 0, 1]);
+        let mut routes = Routes::default();
+        assert!(routes.add(Route {
+            to: Prefix::new(own, 24).unwrap(),
+            bridge: "default".to_owned(),
+            gateway: None,
+            source: Some(own),
+            mark: 0,
+            is_added: false,
+        }));
+        let addresses = [("default".to_owned(), vec![own])];
+        switch.set_underlay(addresses.into_iter().collect(), routes);
+        (switch, time)
+    }
+
+    /// A neighbour's answer, that it is at a station of this number.
+    fn answer(number: u8) -> Vec<u8> {
+        let (from, to) = (station(number), MacAddr([2; 6]));
+        let frame = FrameBuilder::new(from, to);
+        frame
+            .arp(ArpOperation::REPLY, (from, NEXT.into()), (to, [10, 0, 0, 1].into()))
+            .build()
+            .unwrap()
+    }
+
+    fn station(number: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, number])
+    }
+
+    /// Where the neighbour is as workers know.
+    fn told(control: &Control) -> Option<MacAddr> {
+        control.told_ways().neighbours.get(&(0, NEXT.into())).map(|(mac, _)| *mac)
+    }
+
+    #[test]
+    fn who_asks_has_workers_hear_no_more_often() {
+        let (switch, time) = start();
+        let mut control = switch.control();
+        let port = control.port_number("default").unwrap();
+        let mut places = Vec::new();
+        for number in 0..100 {
+            // Each comes in a period of its own, so that none is one too many.
+            let now = clock::hz().saturating_mul(number.into());
+            let (inlet, _) = control.underlay.inlet.as_ref().unwrap();
+            assert!(inlet.put((port, 0), &Frame::from_bytes(&answer(number)), now));
+            control.run_tunnels();
+            places.push(told(&control).unwrap());
+        }
+        places.dedup();
+        assert_eq!(places.len(), 16, "that is the most in a second");
+        drop(control);
+        let known = switch.tunnel_neighbours();
+        assert_eq!(known[0].mac, station(99), "who asks hears the last word");
+        assert!(time.warp(Duration::from_secs(1)));
+        switch.hear_tunnel_neighbours();
+        assert_eq!(told(&switch.control()), Some(station(99)));
+        switch.shutdown();
+    }
 
     #[test]
     fn news_is_looked_at_at_once_but_not_without_end() {

@@ -90,6 +90,7 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
         names: asked.names,
         states: &asked.states,
     };
+    appctl.daemon.switch().hear_tunnel_neighbours();
     let mut sight = Sight::new(appctl, asked.frame.as_deref());
     odp::trace(&mut sight, &question).text
 }
