@@ -35,6 +35,7 @@ pub(crate) struct Expected {
     pub(crate) master: Arc<Conn>,
     /// How its connection is translated, if that is asked for.
     pub(crate) nat: Nat,
+    end: u64,
 }
 
 /// All that are expected.
@@ -86,8 +87,8 @@ impl Expectations {
     /// announced one with the same ends.
     pub(crate) fn add(&self, master: &Arc<Conn>, (key, nat): (Tuple, Nat), now: u64) -> bool {
         let mut all = self.lock();
-        let is_own = |own: &Expectation| std::ptr::eq(own.master.as_ptr(), Arc::as_ptr(master));
-        if all.get(&key).is_some_and(|own| !is_own(own) && own.master(now).is_some()) {
+        let is_others = |own: &Expectation| !own.is_of(master) && own.master(now).is_some();
+        if all.get(&key).is_some_and(is_others) {
             return false;
         }
         if all.len() >= MOST && !all.contains_key(&key) {
@@ -99,16 +100,37 @@ impl Expectations {
         true
     }
 
-    /// Expects one no more.
-    pub(crate) fn remove(&self, key: &Tuple) {
+    /// Expects one no more that `master` has announced: another one may have announced it since it came.
+    pub(crate) fn remove(&self, key: &Tuple, master: &Arc<Conn>) {
         let mut all = self.lock();
-        all.remove(key);
+        if all.get(key).is_some_and(|own| own.is_of(master)) {
+            all.remove(key);
+        }
         self.count.store(all.len(), Relaxed);
     }
 
-    /// The same of that with these ends, which is there by now.
-    pub(crate) fn came(&self, tuple: &Tuple) {
-        tuple.expected(tuple.ports().1).iter().for_each(|key| self.remove(key));
+    /// As [`find`](Self::find), for who has it begin: nobody else finds it from then on.
+    pub(crate) fn claim(&self, tuple: &Tuple, now: u64) -> Option<Expected> {
+        if self.is_empty() {
+            return None;
+        }
+        let key = tuple.expected(tuple.ports().1)?;
+        let mut all = self.lock();
+        let found = all.remove(&key)?;
+        self.count.store(all.len(), Relaxed);
+        found.expected(now)
+    }
+
+    /// Expects one still that was claimed, and has not begun.
+    pub(crate) fn put_back(&self, tuple: &Tuple, claimed: &Expected) {
+        let Some(key) = tuple.expected(tuple.ports().1) else { return };
+        let Expected { master, nat, end } = claimed;
+        let mut all = self.lock();
+        if all.len() < MOST {
+            let own = Expectation { master: Arc::downgrade(master), nat: *nat, end: *end };
+            all.entry(key).or_insert(own);
+        }
+        self.count.store(all.len(), Relaxed);
     }
 
     /// What is known of a packet with these ends that is of no connection, if it is expected at `now`.
@@ -117,9 +139,7 @@ impl Expectations {
             return None;
         }
         let key = tuple.expected(tuple.ports().1)?;
-        let all = self.lock();
-        let found = all.get(&key)?;
-        Some(Expected { master: found.master(now)?, nat: found.nat })
+        self.lock().get(&key)?.expected(now)
     }
 
     /// Forgets those of which it is known that they will not come any more.
@@ -142,6 +162,16 @@ impl Expectations {
 }
 
 impl Expectation {
+    /// Whether this connection has announced it.
+    fn is_of(&self, master: &Arc<Conn>) -> bool {
+        std::ptr::eq(self.master.as_ptr(), Arc::as_ptr(master))
+    }
+
+    /// What is known of its packets at `now`, if it is still expected.
+    fn expected(&self, now: u64) -> Option<Expected> {
+        Some(Expected { master: self.master(now)?, nat: self.nat, end: self.end })
+    }
+
     /// Who has announced it, if it is still expected.
     fn master(&self, now: u64) -> Option<Arc<Conn>> {
         let master = self.master.upgrade()?;

@@ -141,7 +141,10 @@ impl Lane {
         if !seen.can_begin() {
             return invalid;
         }
-        let expected = self.all.expected(seen, now);
+        let expected = match request.commit {
+            true => self.all.claim(seen, now),
+            false => self.all.expected(seen, now),
+        };
         let new = new(seen, request.zone, expected.as_ref());
         let begin = || self.all.begin((hash, expected), seen, request, now);
         match if request.commit { begin() } else { None } {

@@ -389,6 +389,12 @@ impl Conntrack {
         self.expectations.find(&seen.tuple, now)
     }
 
+    /// The same for who has its connection [begin](Self::begin): it is expected once, so that no other worker
+    /// finds it from then on.
+    pub(crate) fn claim(&self, seen: &Seen, now: u64) -> Option<Expected> {
+        self.expectations.claim(&seen.tuple, now)
+    }
+
     /// Has a connection be expected that a packet of this one has announced, as one that goes to a port;
     /// returns whether that can be.
     pub(crate) fn expect(
@@ -402,7 +408,7 @@ impl Conntrack {
             return false;
         }
         let oldest = master.control().and_then(|mut control| control.expect(next.0));
-        oldest.iter().for_each(|oldest| self.expectations.remove(oldest));
+        oldest.iter().for_each(|oldest| self.expectations.remove(oldest, master));
         true
     }
 
@@ -419,8 +425,8 @@ impl Conntrack {
         Some((Translated { reply: *original, end: nat.end? }, tries))
     }
 
-    /// Keeps a connection that begins with this packet. Where there is one by now, that; `None` where
-    /// there is no room, or no other ends for it are free.
+    /// Keeps a connection that begins with this packet, and what was claimed of it, if it was expected. Where
+    /// there is one by now, that; `None` where there is no room, or no other ends for it are free.
     pub(crate) fn begin(
         &self,
         (hash, expected): (u64, Option<Expected>),
@@ -430,12 +436,12 @@ impl Conntrack {
     ) -> Option<Begun> {
         let mut gone = Vec::new();
         let tries = self.tries(&seen.tuple, request, expected.as_ref());
-        let first = First { seen, helper: request.helper, master: expected.map(|own| own.master) };
+        let master = expected.as_ref().map(|own| Arc::clone(&own.master));
+        let first = First { seen, helper: request.helper, master };
         let begun = match tries {
-            None => {
-                let mut shard = self.shard(hash)?;
-                Some(self.begin_in(&mut shard, (&first, None), now, &mut gone))
-            }
+            None => self
+                .shard(hash)
+                .map(|mut shard| self.begin_in(&mut shard, (&first, None), now, &mut gone)),
             Some((nat, mut tries)) => {
                 let begun = tries.find_map(|reply| {
                     let nat = Translated { reply, ..nat };
@@ -446,8 +452,10 @@ impl Conntrack {
             }
         };
         gone.iter().for_each(|conn| self.unlink(conn));
-        if first.master.is_some() && matches!(begun, Some(Some(Begun::Now(_)))) {
-            self.expectations.came(&seen.tuple);
+        if let Some(claimed) = &expected
+            && !matches!(begun, Some(Some(Begun::Now(_))))
+        {
+            self.expectations.put_back(&seen.tuple, claimed);
         }
         begun?
     }

@@ -102,6 +102,47 @@ fn a_connection_comes_that_was_announced() {
     );
 }
 
+/// Two workers may have a packet each that would be the first one, from different ports.
+#[test]
+fn one_connection_alone_is_what_was_announced() {
+    let (all, mut lane) = lane();
+    open(&mut lane, (1, 5000), (2, 2), &FTP);
+    let seen = line((1, 5000), (2, 21), (101, 901), PORT);
+    assert!(!say(&mut lane, &seen, &LOOK, PORT).is_bad);
+    // One that is not kept is expected still.
+    let first = data(2, (1, DATA));
+    all.set_limit(0);
+    assert_eq!(lane.track(Some(&first), &COMMIT, 0).state, NEW | RELATED);
+    assert_eq!(all.expectations().len(), 1);
+    all.set_limit(100);
+    // The other worker has come so far that it begins.
+    let claimed = all.claim(&first, 0);
+    assert!(claimed.is_some() && all.claim(&first, 0).is_none());
+    let other = tcp((2, 30), (1, DATA), TcpFlags::SYN, (1, 0), 0);
+    assert_eq!(lane.track(Some(&other), &COMMIT, 0).state, NEW);
+    all.expectations().put_back(&first.tuple, &claimed.unwrap());
+    assert_eq!(lane.track(Some(&first), &COMMIT, 0).state, NEW | RELATED);
+    assert_eq!(all.expectations().len(), 0);
+}
+
+#[test]
+fn who_announces_much_takes_nothing_from_others() {
+    let (_, mut lane) = lane();
+    let announce = |lane: &mut Lane, client: u16, port: u16| {
+        let text = format!("PORT 10,0,0,1,200,{port}\r\n");
+        let seen = line((1, client), (2, 21), (101, 901), &text);
+        assert!(!say(lane, &seen, &LOOK, &text).is_bad);
+    };
+    let first = |from: u16| tcp((2, from), (1, 200 << 8 | 1), TcpFlags::SYN, (1, 0), 0);
+    [5000, 5001].iter().for_each(|client| open(&mut lane, (1, *client), (2, 2), &FTP));
+    announce(&mut lane, 5000, 1);
+    assert_eq!(lane.track(Some(&first(20)), &COMMIT, 0).state, NEW | RELATED);
+    // The port is free for the next one, and stays that one's.
+    announce(&mut lane, 5001, 1);
+    (2..=10).for_each(|port| announce(&mut lane, 5000, port));
+    assert_eq!(lane.track(Some(&first(30)), &COMMIT, 0).state, NEW | RELATED);
+}
+
 fn seen_in(zone: u16, seen: &Seen) -> Tuple {
     let ((from, to), tuple) = (seen.tuple.ports(), seen.tuple);
     Tuple::new(tuple.protocol(), (tuple.source(), from), (tuple.destination(), to), zone).unwrap()
