@@ -41,8 +41,11 @@ pub struct Key {
 }
 
 /// Where packets go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
     /// Nowhere.
     Dropped,
     /// Out on the port of this number.
@@ -57,6 +60,7 @@ impl Output {
     /// As Open vSwitch has it.
     const fn code(self) -> u16 {
         match self {
+            Self::Unknown => 0,
             Self::Dropped => u16::MAX - 2,
             Self::Several => u16::MAX - 1,
             Self::Flood => u16::MAX,
@@ -94,7 +98,7 @@ pub struct Settings {
 }
 
 /// A flow, with what was not told of it yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Flow {
     output: Output,
     packets: u64,
@@ -104,6 +108,8 @@ struct Flow {
     last: u64,
     /// Since when it was not told.
     since: u64,
+    /// When the last packet came of which somebody looked where it goes.
+    looked: u64,
 }
 
 /// Makes datagrams of flows.
@@ -114,7 +120,7 @@ pub struct Exporter {
     /// How many records there were.
     sequence: u32,
     records: Vec<u8>,
-    /// How many packets there was no room for, or of which nobody knows where they went.
+    /// How many packets there was no room for.
     lost: u64,
 }
 
@@ -129,16 +135,18 @@ impl Exporter {
     pub fn count(&mut self, key: Key, packets: &Packets) {
         let last = packets.last;
         let known = self.output_of(&key);
-        let has_room = known.is_some() || self.flows.len() < MAX_FLOWS;
-        let Some(output) = packets.output.or(known).filter(|_| has_room) else {
+        if known.is_none() && self.flows.len() >= MAX_FLOWS {
             self.lost = self.lost.saturating_add(packets.packets);
             return;
-        };
-        let begin =
-            || Flow { output, packets: 0, bytes: 0, flags: 0, first: last, last, since: last };
-        let flow = self.flows.entry(key).or_insert_with(begin);
-        if flow.output != output {
-            let before = std::mem::replace(flow, begin());
+        }
+        let output = packets.output.or(known).unwrap_or(Output::Unknown);
+        let fresh = Flow { output, first: last, last, since: last, ..Flow::default() };
+        let flow = self.flows.entry(key).or_insert(fresh);
+        if flow.output == Output::Unknown {
+            // Those that came before went there, as far as anybody knows.
+            flow.output = output;
+        } else if flow.output != output {
+            let before = std::mem::replace(flow, fresh);
             write(&mut self.records, self.settings, &key, &before);
         }
         if let Some(flow) = self.flows.get_mut(&key) {
@@ -149,6 +157,9 @@ impl Exporter {
             flow.bytes = flow.bytes.saturating_add(packets.bytes);
             flow.flags |= packets.flags;
             flow.last = flow.last.max(last);
+            if packets.output.is_some() {
+                flow.looked = flow.looked.max(last);
+            }
         }
     }
 
@@ -156,6 +167,16 @@ impl Exporter {
     #[must_use]
     pub fn output_of(&self, key: &Key) -> Option<Output> {
         self.flows.get(key).map(|flow| flow.output)
+    }
+
+    /// Whether it is known where packets of a flow go, and was looked at since then: others need not be looked at.
+    /// Where nobody knows their destination, that may be another one any time.
+    #[must_use]
+    pub fn knows(&self, key: &Key, since: u64) -> bool {
+        self.flows.get(key).is_some_and(|flow| {
+            let stays = !matches!(flow.output, Output::Flood | Output::Unknown);
+            stays && flow.looked >= since
+        })
     }
 
     /// How many packets there was no room for since this was asked last.

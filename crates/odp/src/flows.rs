@@ -42,6 +42,8 @@ pub struct Way {
     pub mask: Key,
     /// What a datapath does with them.
     pub actions: Vec<Action>,
+    /// Whether they flood, as nobody knows their destination, or rules say so.
+    pub is_flooded: bool,
     /// The fields of the bridge for options of tunnels.
     pub options: Vec<OptionField>,
 }
@@ -390,6 +392,7 @@ impl Flows {
                     None => ends = true,
                     Some(way) => {
                         ends = and(&way.mask, &flow.way.mask) != way.mask;
+                        flow.way.is_flooded = way.is_flooded;
                         if !ends && way.actions != flow.way.actions {
                             flow.way.actions = way.actions;
                             host.told(Event::Changed(flow));
@@ -402,6 +405,12 @@ impl Flows {
             }
         }
         is_whole
+    }
+
+    /// What becomes of packets that were counted, by the flow that they are of.
+    pub fn way_of(&mut self, key: &Key) -> Option<&Way> {
+        self.looks = self.looks.checked_sub(self.tuples.len())?;
+        self.find(key).map(|flow| &flow.way)
     }
 
     fn find(&mut self, key: &Key) -> Option<&mut Flow> {

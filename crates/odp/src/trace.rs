@@ -63,6 +63,8 @@ pub struct Normal {
     pub outputs: Vec<(Outlet, Key)>,
     /// What mirrors copy of what goes out.
     pub copies: Vec<MirrorCopy>,
+    /// Whether it goes to all, as nobody knows its destination.
+    pub is_flooded: bool,
 }
 
 /// What a trace has to know of the switch.
@@ -170,6 +172,8 @@ pub struct Told {
     pub mask: Key,
     /// What a datapath does with it.
     pub actions: Vec<Action>,
+    /// Whether it floods.
+    pub is_flooded: bool,
     /// What was wrong on the way.
     pub errors: Vec<String>,
     /// Whether it is dropped since its way has no end.
@@ -289,6 +293,8 @@ struct Tracer<'w> {
     has_queue: bool,
     /// Whether a kernel's datapath could not do it.
     is_slow: bool,
+    /// Whether it has flooded.
+    is_flooded: bool,
     rules_left: usize,
     bridges_left: usize,
     normals_left: usize,
@@ -320,6 +326,7 @@ impl<'w> Tracer<'w> {
             is_underflow: false,
             has_queue: false,
             is_slow: false,
+            is_flooded: false,
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,
             normals_left: MAX_NORMAL,
@@ -366,7 +373,8 @@ impl<'w> Tracer<'w> {
             actions = vec![Action::said("userspace(pid=0,slow_path(action))")];
         }
         open_last_clone(&mut actions);
-        let Self { world, tree, seen, error, errors, is_slow, names, rounds, .. } = self;
+        let Self { world, tree, seen, error, errors, is_slow, is_flooded, names, rounds, .. } =
+            self;
         let mask = seen.finish(first, last);
         let way = tree.text();
         let port_names = |port| world.port_name(bridge, port);
@@ -390,7 +398,7 @@ impl<'w> Tracer<'w> {
                      not supported by datapath.";
         }
         let is_lost = error.is_some_and(|error| ENDLESS.contains(&error));
-        (Told { text, mask, actions, errors, is_lost }, rounds)
+        (Told { text, mask, actions, is_flooded, errors, is_lost }, rounds)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct TunnelWay {
 /// A header that is put in front of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
+    /// The tunnel.
+    pub interface: String,
     /// The port of the tunnel, and that by which the outer packet goes.
     pub ports: [u32; 2],
     /// The header, told.

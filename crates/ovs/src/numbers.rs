@@ -168,6 +168,18 @@ impl PathNumbers {
         own.map(|(interface, _)| interface.as_str())
     }
 
+    /// The interface that is this port, if it is that of one alone.
+    #[must_use]
+    pub fn interface(&self, number: u32) -> Option<&str> {
+        let name = self.name(number)?;
+        let mut own = self.tunnels.iter().filter(|(_, of_path)| *of_path == name);
+        match (own.next(), own.next()) {
+            (None, _) => Some(name),
+            (Some((interface, _)), None) => Some(interface),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
     /// Gives a port another number.
     ///
     /// # Errors
@@ -286,6 +298,8 @@ mod tests {
             (Some("vxlan_sys_4789"), Some("t2"))
         );
         assert_eq!((numbers.tunnel(1), numbers.of("gre_sys")), (None, Some(2)));
+        let one = [1, 2, 4_789, 9].map(|number| numbers.interface(number));
+        assert_eq!(one, [Some("p1"), Some("t1"), None, None]);
         numbers.assign([tunnel("t3", "vxlan_sys_4790")], true);
         assert_eq!((numbers.of("t2"), numbers.of("t3")), (None, Some(4_790)));
     }

@@ -16,6 +16,9 @@ use crate::datapath::Source;
 /// counted together.
 const MAX_KINDS: usize = 8_192;
 
+/// The most of them that come in on one port: it leaves room for those of others.
+const MAX_OF_PORT: usize = 6_144;
+
 /// How many bytes of headers are looked at, as where frames go by rules.
 const HEAD: usize = 192;
 
@@ -55,6 +58,8 @@ pub(crate) struct Recorder {
     recording: Recording,
     /// Places in it.
     places: HashMap<Key, usize>,
+    /// How many kinds there are of each port.
+    of_ports: HashMap<u32, usize>,
 }
 
 impl Recorder {
@@ -81,7 +86,7 @@ impl Recorder {
             known.packets = known.packets.wrapping_add(1);
             known.bytes = known.bytes.wrapping_add(bytes);
             known.last = now;
-        } else if kinds.len() < MAX_KINDS {
+        } else if kinds.len() < MAX_KINDS && has_room(&mut self.of_ports, key) {
             self.places.insert(*key, kinds.len());
             kinds.push(Recorded {
                 key: *key,
@@ -100,8 +105,17 @@ impl Recorder {
     /// Gives away what was counted, and begins anew.
     pub(crate) fn take(&mut self) -> Recording {
         self.places.clear();
+        self.of_ports.clear();
         std::mem::take(&mut self.recording)
     }
+}
+
+/// Whether there may be one kind more of the port where a packet came in, which is counted then.
+fn has_room(of_ports: &mut HashMap<u32, usize>, key: &Key) -> bool {
+    let count = of_ports.entry(key.get_u32(slot::IN_PORT)).or_insert(0);
+    let has_room = *count < MAX_OF_PORT;
+    *count += usize::from(has_room);
+    has_room
 }
 
 /// Tags that are looked at: as many as rules of any bridge may.
@@ -166,6 +180,21 @@ mod tests {
         let taken = recorder.take();
         assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (MAX_KINDS, 2));
         assert_eq!(taken.missed, (1 << 16) - MAX_KINDS as u64);
+    }
+
+    #[test]
+    fn one_port_leaves_room_for_others() {
+        let mut recorder = Recorder::default();
+        for source in 0..10_000 {
+            let mut key = key(1);
+            key.set(slot::IPV4_SRC, source);
+            recorder.count(&key, None, 60, 1);
+        }
+        recorder.count(&key(2), None, 60, 2);
+        let taken = recorder.take();
+        assert_eq!((taken.kinds.len(), taken.missed), (MAX_OF_PORT + 1, 10_000 - 6_144));
+        recorder.count(&key(1), None, 60, 3);
+        assert_eq!(recorder.take().kinds.len(), 1);
     }
 
     #[test]

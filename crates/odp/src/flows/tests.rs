@@ -41,7 +41,7 @@ impl Host for Rules {
             mask.set(slot::DP_HASH, 0xFF);
             actions = vec![Action::Output(10 + key.get_u32(slot::DP_HASH) % 2)];
         }
-        (!self.is_gone).then_some(Way { mask, actions, options: Vec::new() })
+        (!self.is_gone).then_some(Way { mask, actions, is_flooded: false, options: Vec::new() })
     }
 
     fn hash(&mut self, key: &Key) -> u32 {
@@ -89,6 +89,9 @@ fn flows_are_told_as_open_vswitch_tells_them() {
     let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
     flows.take(&packets(&key(ICMP), 1, 1_000), &mut rules);
     let short = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(frag=no), ";
+    let way = flows.way_of(&key(ICMP)).unwrap();
+    assert_eq!(way.actions, [Action::Output(2)]);
+    assert_eq!(flows.way_of(&Key::default()), None);
     assert_eq!(
         dump(&flows, false, 2_000),
         [format!("{short}packets:0, bytes:0, used:never, actions:2")]
@@ -286,7 +289,7 @@ impl Host for Rounds {
             (None, 7) => Action::Output(2),
             other => panic!("{other:?}"),
         };
-        Some(Way { mask, actions: vec![action], options: Vec::new() })
+        Some(Way { mask, actions: vec![action], is_flooded: false, options: Vec::new() })
     }
 
     fn hash(&mut self, _: &Key) -> u32 {

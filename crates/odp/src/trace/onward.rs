@@ -18,6 +18,7 @@ impl Tracer<'_> {
             Op::Output(port) => self.output(key, *port),
             Op::Flood { all, but } => {
                 let Some(pipeline) = self.world.pipeline(&self.bridge) else { return };
+                self.is_flooded = true;
                 let others = pipeline.ports.iter().filter(|(number, port)| {
                     number.0 != *but && !port.no_forward && (*all || !port.no_flood)
                 });
@@ -155,6 +156,7 @@ impl Tracer<'_> {
             let what = if is_warning { What::Warning } else { What::Detail };
             self.tree.add(what, note);
         }
+        self.is_flooded |= normal.is_flooded;
         let is_last = self.is_last && normal.copies.is_empty();
         for (left, (outlet, key)) in (0..normal.outputs.len()).rev().zip(normal.outputs) {
             self.is_last = is_last && left == 0;

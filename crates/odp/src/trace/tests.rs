@@ -118,7 +118,8 @@ fn a_way_is_told_as_open_vswitch_tells_it() {
 
 #[test]
 fn where_spanning_tree_sends_nothing_that_is_told() {
-    let Told { text, actions, .. } = told(&["actions=4,2"], &["actions=3,flood"], TCP);
+    let Told { text, actions, is_flooded, .. } = told(&["actions=4,2"], &["actions=3,flood"], TCP);
+    assert!(is_flooded);
     assert_eq!(text.matches("     >> RSTP not in forwarding state, skipping output\n").count(), 2);
     assert_eq!(Actions { actions: &actions, names: None }.to_string(), "12,14,12");
 }
@@ -127,6 +128,7 @@ fn where_spanning_tree_sends_nothing_that_is_told() {
 fn a_datapath_changes_what_differs() {
     let of = |actions_text: &str| actions(&[&format!("actions={actions_text}")], TCP);
     assert_eq!(of("drop"), "drop");
+    assert!(!told(&["actions=2,3"], &[], TCP).is_flooded);
     assert_eq!(of("2,3"), "12,13");
     assert_eq!(of("normal"), "7,8");
     assert_eq!(of("mod_dl_dst:01:02:03:04:05:06,2"), "set(eth(dst=01:02:03:04:05:06)),12");

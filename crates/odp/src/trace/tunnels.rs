@@ -45,7 +45,7 @@ impl Tracer<'_> {
                 self.tree.add(What::Detail, "output to native tunnel".to_owned());
                 self.commit(key);
                 match way {
-                    Ok(way) => self.push_tunnel(key, &into, way),
+                    Ok(way) => self.push_tunnel(key, port, &into, way),
                     Err(note) => self.tree.add(What::Warning, note.clone()),
                 }
             }
@@ -65,7 +65,7 @@ impl Tracer<'_> {
     }
 
     /// It goes on in another bridge, with a header in front of it, of which nothing is seen here.
-    fn push_tunnel(&mut self, key: &Key, into: &IntoTunnel, way: &TunnelWay) {
+    fn push_tunnel(&mut self, key: &Key, port: &str, into: &IntoTunnel, way: &TunnelWay) {
         let TunnelWay { bridge, number, next, outer } = way;
         self.tree.add(What::Detail, format!("tunneling to {next} via {bridge}"));
         let Some(header) = header(into.settings.kind, &into.meta, outer) else { return };
@@ -74,10 +74,13 @@ impl Tracer<'_> {
         let (base, tunnel) = (mem::replace(&mut self.base, outside), self.tunnel.take());
         let seen = mem::replace(&mut self.seen, Seen::new(&outside));
         outside.set(slot::IN_PORT, PortNo::LOCAL.0.into());
-        self.actions
-            .push(vec![Action::Push(Box::new(Push { ports: [into.number, *number], header }))]);
+        let push = Push { interface: port.to_owned(), ports: [into.number, *number], header };
+        self.actions.push(vec![Action::Push(Box::new(push))]);
         self.is_last = true;
+        // That the outer packet floods is nothing of the inner one.
+        let is_flooded = self.is_flooded;
         self.cross(&outside, bridge, PortNo::LOCAL);
+        self.is_flooded = is_flooded;
         let done = self.actions.pop().unwrap_or_default();
         (self.base, self.tunnel, self.seen, self.is_last) = (base, tunnel, seen, is_last);
         if done.len() > 1 {

@@ -156,6 +156,18 @@ impl Exports {
         }
     }
 
+    /// Whether it is known where packets of a flow go, and was looked at since then, in milliseconds since the
+    /// switch was started.
+    #[must_use]
+    pub fn knows_flow(&self, bridge: &str, key: &Key, since: u64) -> bool {
+        self.netflow.get(bridge).is_some_and(|netflow| netflow.knows(key, since))
+    }
+
+    /// So many packets were not recorded: they may have been of any bridge's flows.
+    pub fn lose_flows(&self, packets: u64) {
+        self.netflow.values().for_each(|netflow| netflow.tally().add_lost(packets));
+    }
+
     /// Tells the log what is wrong with rows, once.
     fn complain(&mut self, content: &Content) {
         let wrong = content.bridges.iter().map(|(name, bridge)| {

@@ -33,6 +33,11 @@ impl Netflow {
         self.collectors.tally()
     }
 
+    /// Whether it is known since then where packets of a flow go.
+    pub(super) fn knows(&self, key: &Key, since: u64) -> bool {
+        self.exporter.knows(key, since)
+    }
+
     /// Counts packets of a flow.
     pub(super) fn count(&mut self, key: Key, packets: &Packets) {
         self.exporter.count(key, packets);

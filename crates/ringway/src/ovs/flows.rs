@@ -20,6 +20,7 @@ use openflow::PortNo;
 use switch::Recorded;
 use tracing::Level;
 
+use self::netflow::Known;
 use super::commands::dpif::{PATHS, path_of};
 use super::commands::trace::{again, round, tunnels, way};
 use super::commands::{self, Appctl};
@@ -36,6 +37,9 @@ const INTEREST: Duration = Duration::from_secs(60);
 /// How many ways of packets are followed each time, since each is a walk through all tables, and others wait
 /// for the main thread; whose turn does not come is next the next time.
 const MAX_WAYS: usize = 2_000;
+
+/// How many of them for collectors of NetFlow beside those, each time.
+const MAX_OWN_WAYS: usize = 1_000;
 
 /// The most lines of the log about flows that there are, each time.
 const MAX_LINES: usize = 256;
@@ -59,6 +63,8 @@ pub struct PathFlows {
     /// When somebody asked last, and when what was recorded is to be taken.
     asked: Option<Instant>,
     due: Option<Instant>,
+    /// When that was found to have changed last, in milliseconds since the switch was started.
+    changed: u64,
     /// What decided when flows were looked at last.
     decided: HashMap<String, Arc<Pipeline>>,
 }
@@ -144,13 +150,17 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
     flows.due = Some(later(appctl.time.now(), PERIOD));
     let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));
     let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
-    let asks = has_changed(appctl, &mut flows) || asks || std::mem::take(&mut flows.is_behind);
+    let now = appctl.daemon.switch().flow_time();
+    let has_changed = has_changed(appctl, &mut flows);
+    if has_changed {
+        flows.changed = now;
+    }
+    let asks = has_changed || asks || std::mem::take(&mut flows.is_behind);
     flows.is_behind = asks && flows.is_paused;
     let asks = asks && !flows.is_paused;
-    let now = appctl.daemon.switch().flow_time();
     let (trouble, trace) = Default::default();
-    let (lines, ways) = (MAX_LINES, MAX_WAYS);
-    let mut host = Path { appctl, name: "", now, lines, ways, trouble, trace };
+    let (lines, ways, own_ways) = (MAX_LINES, MAX_WAYS, MAX_OWN_WAYS);
+    let mut host = Path { appctl, name: "", now, lines, ways, own_ways, trouble, trace };
     let mut is_behind = flows.is_behind;
     for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
         flows.max_idle = idle;
@@ -171,6 +181,7 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
 fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
+    let is_told = host.appctl.agent.exports().counts_flows();
     let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
     for kind in &recording.kinds {
         let Recorded { key, onward, bridge, packets, bytes, first_bytes, last } = kind;
@@ -194,19 +205,24 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
             first_bytes: *first_bytes,
             last,
         };
+        let changed = flows.changed;
         if let (Some(flows), Some(name)) = (flows.paths.get_mut(path), PATHS.get(path)) {
             host.name = name;
-            netflow::count(
-                host,
-                &of,
-                onward.as_ref().map(|frozen| tracked(bridge, frozen)).as_deref(),
-            );
-            match onward {
-                Some(frozen) => flows.take_again(&of, tracked(bridge, frozen), host),
+            let onward = onward.as_ref().map(|frozen| tracked(bridge, frozen));
+            let misses = flows.misses;
+            match &onward {
+                Some(onward) => flows.take_again(&of, Arc::clone(onward), host),
                 None => flows.take(&of, host),
+            }
+            if is_told {
+                let is_new = flows.misses != misses;
+                let inlet = onward.as_ref().and(Some(bridge.as_str()).zip(PortNo(from).v10()));
+                let known = Known { inlet, way: flows.way_of(&key), is_new, changed };
+                netflow::count(host, &of, onward.as_deref(), &known);
             }
         }
     }
+    host.appctl.agent.exports().lose_flows(recording.missed);
     if let Some(flows) = flows.paths.first_mut() {
         flows.lost = flows.lost.saturating_add(recording.missed);
     }
@@ -264,6 +280,7 @@ struct Path<'p, 'a> {
     now: u64,
     lines: usize,
     ways: usize,
+    own_ways: usize,
     /// What was wrong on the last way, and all of that, where it had no end.
     trouble: Vec<String>,
     trace: Option<String>,
@@ -276,7 +293,8 @@ impl Path<'_, '_> {
             self.trace = Some(told.text);
         }
         self.trouble = told.errors;
-        Way { mask: told.mask, actions: told.actions, options: Vec::new() }
+        let Told { mask, actions, is_flooded, .. } = told;
+        Way { mask, actions, is_flooded, options: Vec::new() }
     }
 
     /// Tells what is wrong with rules, since there is a flow that they are for.

@@ -65,6 +65,7 @@ pub fn way(appctl: &Appctl<'_>, key: &Key) -> Option<Way> {
     }
     Some(Way {
         options: Vec::new(),
+        is_flooded: false,
         mask,
         actions: number.map(Action::Output).into_iter().collect(),
     })

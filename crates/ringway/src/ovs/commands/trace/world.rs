@@ -223,7 +223,7 @@ impl World for Sight<'_, '_> {
         }
         // First those that have it as it is, and then what is alike together.
         outputs.order_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
-        Normal { notes, outputs, copies }
+        Normal { notes, outputs, copies, is_flooded: decided.is_flooded }
     }
 
     fn enter_tunnel(&mut self, bridge: &str, port: &str, key: &Key) -> Option<IntoTunnel> {
