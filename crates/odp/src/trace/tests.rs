@@ -61,7 +61,7 @@ fn add(pipeline: &mut Pipeline, rules: &[&str]) {
     }
 }
 
-fn key(matching: &str) -> Key {
+pub(super) fn key(matching: &str) -> Key {
     let matching: Match = matching.parse().unwrap();
     flow::place::pattern(&matching).unwrap().to_key()
 }

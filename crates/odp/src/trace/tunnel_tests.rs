@@ -1,4 +1,3 @@
-use openflow::Match;
 use packet::MacAddr;
 use tunnel::{Address, Kind, Link, Meta, Outer, Settings};
 
@@ -72,8 +71,7 @@ fn told(first: &str, second: &str, is_native: bool, key: Key) -> Told {
 }
 
 fn key() -> Key {
-    let matching: Match = UDP.parse().unwrap();
-    flow::place::pattern(&matching).unwrap().to_key()
+    tests::key(UDP)
 }
 
 fn actions(first: &str, second: &str, is_native: bool) -> String {

@@ -131,14 +131,13 @@ impl ToldFlow {
         let matching = v11::decode(entry, Strictness::Strict)?;
         let instructions = instructions(entry, version)?;
         let event = because(event, reason.into());
-        let (idle, hard) = (idle_timeout, hard_timeout);
         Ok(Self {
-            idle_timeout: idle,
-            hard_timeout: hard,
             event,
             table,
             priority,
             cookie,
+            idle_timeout,
+            hard_timeout,
             matching,
             instructions,
         })
@@ -164,14 +163,13 @@ impl ToldFlow {
         };
         let instructions = instructions(entry, version)?;
         let event = because(event, reason);
-        let (idle, hard) = (idle_timeout, hard_timeout);
         Ok(Self {
-            idle_timeout: idle,
-            hard_timeout: hard,
             event,
             table,
             priority,
             cookie,
+            idle_timeout,
+            hard_timeout,
             matching,
             instructions,
         })
