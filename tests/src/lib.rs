@@ -10,6 +10,8 @@
     reason = "test code: a failed expectation ends the test"
 )]
 
+/// Collectors of flows and samples.
+pub mod collector;
 /// Frames with recognisable payloads, written to and read from pcap files.
 pub mod frames;
 /// The agent inside a guest: commands in, output and status out.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
-use crate::{libvirt, ovn, ovs, ovs_suite, wait};
+use crate::{collector, libvirt, ovn, ovs, ovs_suite, wait};
 
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
@@ -75,11 +75,13 @@ pub enum Peer {
     Controllers,
     /// OVN, whose controller drives Open vSwitch.
     Ovn,
+    /// nfdump: collectors of NetFlow, IPFIX and sFlow.
+    Nfdump,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -98,6 +100,7 @@ impl Peer {
         Self::Prometheus,
         Self::Controllers,
         Self::Ovn,
+        Self::Nfdump,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -122,6 +125,7 @@ impl Peer {
             Self::Prometheus => no_prometheus(),
             Self::Controllers => no_controllers(),
             Self::Ovn => ovn::PROGRAMS.into_iter().find_map(no_program),
+            Self::Nfdump => collector::PROGRAMS.iter().find_map(|(program, _)| no_program(program)),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -161,6 +165,7 @@ impl fmt::Display for Peer {
             Self::Prometheus => "prometheus",
             Self::Controllers => "controllers",
             Self::Ovn => "ovn",
+            Self::Nfdump => "nfdump",
         })
     }
 }

@@ -10,7 +10,7 @@ use e2e::peers::{
     PACKAGING, PYTHON, find_program, target_dir,
 };
 use e2e::process::run as output_of;
-use e2e::{Peer, libvirt, ovs, ovs_suite};
+use e2e::{Peer, collector, libvirt, ovs, ovs_suite};
 
 const SOURCES: &str = "/etc/apt/sources.list.d/ringway-backports.sources";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -92,6 +92,7 @@ fn provide(peer: Peer) -> Result<()> {
         }
         Peer::Controllers => controllers(),
         Peer::Ovn => need_all(&[("ovn-northd", "ovn-central"), ("ovn-controller", "ovn-host")]),
+        Peer::Nfdump => need_all(&collector::PROGRAMS),
         Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::OsVif => install("python3-os-vif", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),
