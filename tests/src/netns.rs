@@ -21,6 +21,10 @@ pub struct Netns {
 impl Netns {
     /// Makes a namespace with its loopback interface up.
     ///
+    /// Each interface answers ARP requests for its own addresses alone. Linux answers on all for the
+    /// addresses of all (`arp_ignore` 0), so an interface that a switch reads frames from, of which the
+    /// kernel has a copy, would answer in place of the switch's own, at times as the first.
+    ///
     /// # Errors
     /// Without root or iproute2.
     pub fn new() -> Result<Self> {
@@ -30,7 +34,7 @@ impl Netns {
         let name = format!("ringway-{}-{n}", std::process::id());
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let ns = Self { name };
-        ns.sh("ip link set lo up")?;
+        ns.sh("ip link set lo up && echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore")?;
         Ok(ns)
     }
 

@@ -67,6 +67,26 @@ pub fn until<T>(
     }
 }
 
+/// Calls `probe` until it succeeds, every `pause`, for `limit` at most: for what is refused or not
+/// answered until others have come so far.
+///
+/// # Errors
+/// When the time is over: what the last call failed by, and `what` was waited for.
+pub fn until_ok<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
+    mut probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut last = None;
+    let succeeded =
+        until(what, limit, pause, || Ok(probe().map_err(|error| last = Some(error)).ok()));
+    succeeded.map_err(|over| match last {
+        Some(error) => error.context(over),
+        None => over,
+    })
+}
+
 /// Takes a measure again and again until it is good enough, `tries` times at most: for what a machine
 /// with other work may spoil now and then, and a fault always does. Gives all that it took.
 ///
@@ -101,6 +121,17 @@ mod tests {
             fs::write(&path, "").unwrap();
         });
         assert!(for_path(&dir.path().join("never"), None, Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_for_long_is_told_with_the_reason() {
+        let mut answers = [Err("refused"), Ok(1)].into_iter();
+        let mut probe = || answers.next().unwrap().map_err(anyhow::Error::msg);
+        let limit = Duration::from_secs(10);
+        assert_eq!(until_ok("an answer", limit, Duration::ZERO, &mut probe).unwrap(), 1);
+        let refused = || -> Result<()> { bail!("refused") };
+        let error = until_ok("an answer", Duration::ZERO, Duration::ZERO, refused).unwrap_err();
+        assert_eq!(format!("{error:#}"), "an answer: not within 0ns: refused");
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn the_network_follows_when_an_uplink_fails() {
     let address = address.trim();
     let behind = |port: &str| {
         let line = format!("bridge fdb show br br0 | grep '^{address} dev {port}'");
-        wait::until("the bridge has learnt", LIMIT, PAUSE, || Ok(outside.sh(&line).ok())).unwrap();
+        wait::until_ok("the bridge has learnt", LIMIT, PAUSE, || outside.sh(&line)).unwrap();
     };
     behind("p0");
     // The cable is pulled out at the other end. Nothing is sent from here: the bridge learns the
@@ -139,8 +139,8 @@ fn an_uplink_that_leads_nowhere_is_given_up_though_its_link_is_up() {
     let shown = ringway.client(&["show", "bonds"]).unwrap();
     assert!(shown.lines().any(|line| line.contains("up0") && line.contains("silent")), "{shown}");
     let ping = || {
-        let answered = || Ok(host.ping("10.1.0.2", "-c 5 -i 0.01 -W 2").ok());
-        wait::until("pings are answered", LIMIT, PAUSE, answered).unwrap();
+        let answered = || host.ping("10.1.0.2", "-c 5 -i 0.01 -W 2");
+        wait::until_ok("pings are answered", LIMIT, PAUSE, answered).unwrap();
     };
     ping();
     outside.sh("bridge link set dev p0 state 3").unwrap();
@@ -188,7 +188,7 @@ fn ping_from_many(from: &Netns, to: &str) {
     let line = format!(
         "for n in $(seq 16 47); do busybox ping -q -c 1 -W 2 -I 10.1.0.$n {to} || exit 1; done"
     );
-    wait::until("all pings are answered", LIMIT, PAUSE, || Ok(from.sh(&line).ok())).unwrap();
+    wait::until_ok("all pings are answered", LIMIT, PAUSE, || from.sh(&line)).unwrap();
 }
 
 #[test]
@@ -246,8 +246,8 @@ fn open_vswitch_agrees_on_a_bond_by_lacp() {
     outside.sh("ip link set p1 up").unwrap();
     wait_agreed(&ringway, 2);
     // The other side has to come to the same, and may move flows until then.
-    wait::until("all pings are answered", LIMIT, PAUSE, || {
-        Ok(outside.ping("10.1.0.1", "-c 20 -i 0.01 -W 2").ok())
+    wait::until_ok("all pings are answered", LIMIT, PAUSE, || {
+        outside.ping("10.1.0.1", "-c 20 -i 0.01 -W 2")
     })
     .unwrap();
     let text = ringway.client(&["show", "bonds"]).unwrap();

@@ -116,8 +116,8 @@ fn mirrors_write_files_that_take_turns_and_reach_a_remote_vlan() {
     let watcher = left.spawn("tcpdump -n -e -l -i rwmw icmp or vlan and icmp").unwrap();
     let listens = || Ok(watcher.log().contains("listening on").then_some(()));
     wait::until("tcpdump listens", LIMIT, PAUSE, listens).unwrap();
-    let ping = || Ok(left.ping("10.3.0.2", "-c 1 -W 2").ok());
-    wait::until("a ping is answered", LIMIT, PAUSE, ping).unwrap();
+    let ping = || left.ping("10.3.0.2", "-c 1 -W 2");
+    wait::until_ok("a ping is answered", LIMIT, PAUSE, ping).unwrap();
     for what in ["request", "reply"] {
         let both = |line: &&str| line.contains("vlan 99") && line.contains(what);
         let seen = || Ok(watcher.log().lines().find(both).map(drop));

@@ -130,7 +130,7 @@ fn honest(stage: &Stage, dir: &Path) {
     other.sh("ping -6 -c 3 -i 0.01 2001:db8:24::1").unwrap();
     tenant.sh("busybox arping -c 1 -D -I rwt 10.24.0.130; true").unwrap();
     let _server = dhcp_server(other, dir, "rwo");
-    let lease = wait::until("a lease", LIMIT, PAUSE, || Ok(tenant.sh(&dhcp_client("rwt", 3)).ok()));
+    let lease = wait::until_ok("a lease", LIMIT, PAUSE, || tenant.sh(&dhcp_client("rwt", 3)));
     let text = lease.unwrap();
     assert!(text.contains("lease of 10.24.0.2"), "{text}");
 }

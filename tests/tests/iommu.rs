@@ -50,9 +50,10 @@ fn negotiated(vm: &mut Vm, bit: usize) -> bool {
 /// Pings until the first answer: while a ring's own pages have no translation, frames for the guest
 /// are dropped.
 fn reaches(ringway: &Ringway, vm: &mut Vm, other: &str, options: &str) {
-    let answered = wait::until(other, Duration::from_secs(60), Duration::from_millis(100), || {
-        Ok(vm.ping(other, &format!("-c 1 -W 1 {options}")).ok())
-    });
+    let answered =
+        wait::until_ok(other, Duration::from_secs(60), Duration::from_millis(100), || {
+            vm.ping(other, &format!("-c 1 -W 1 {options}"))
+        });
     let stats = ringway.client(&["show", "stats"]).unwrap();
     answered.unwrap_or_else(|error| panic!("{error:#}\n{}\n{stats}", ringway.log()));
 }

@@ -189,11 +189,7 @@ fn starts(stage: &mut Stage) -> Inside {
     traffic::configure(&mut stage.other, OTHER, 1500).unwrap();
     stage.other.sh(&format!("ip address add {OTHER_SECOND}/24 dev eth0")).unwrap();
     vm.0.wait_ready(BOOT).unwrap();
-    // Each interface answers for its own address alone.
-    vm.sh(&format!(
-        "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
-        ip address add {FIRST}/24 dev eth0 && ip link set eth0 up"
-    ));
+    vm.sh(&format!("ip address add {FIRST}/24 dev eth0 && ip link set eth0 up"));
     stage.switch(0).wait_rings(&["vm1"], 4).unwrap();
     stage.answers(FIRST);
     vm

@@ -54,8 +54,8 @@ fn wait_port(ringway: &Ringway, port: &str, role: &str, state: &str) -> Value {
 
 /// That pings are answered, as soon as the other side has come to the same.
 fn reaches(from: &Netns, address: &str) {
-    let answered = || Ok(from.ping(address, "-c 5 -i 0.01 -W 2").ok());
-    wait::until("all pings are answered", LIMIT, PAUSE, answered).unwrap();
+    let answered = || from.ping(address, "-c 5 -i 0.01 -W 2");
+    wait::until_ok("all pings are answered", LIMIT, PAUSE, answered).unwrap();
 }
 
 /// That frames to all do not go round: a few are sent, and a few arrive.

@@ -155,8 +155,8 @@ fn hosts_get_the_groups_that_they_have_joined_and_no_others() {
     // The router has heard of them by what the host has said.
     for group in &groups {
         let line = format!("bridge mdb show dev br0 | grep -w 'port p grp {group}'");
-        let shown = || Ok(stage.outside.sh(&line).ok());
-        wait::until("the router knows the group", LIMIT, PAUSE, shown).unwrap();
+        let shown = || stage.outside.sh(&line);
+        wait::until_ok("the router knows the group", LIMIT, PAUSE, shown).unwrap();
     }
     let (sender, targets) = stage.sender();
     for (socket, target) in sockets.iter().zip(targets) {

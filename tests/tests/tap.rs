@@ -71,10 +71,8 @@ fn a_tap_in_a_container_is_known_whatever_it_is_called() {
         assert!(shown.contains("net:["), "{shown}");
         drop(container);
         // The kernel takes its time to end a namespace.
-        wait::until("the interface is made again", LIMIT, PAUSE, || {
-            Ok(host.sh("ip link show rwb").ok())
-        })
-        .unwrap();
+        wait::until_ok("the interface is made again", LIMIT, PAUSE, || host.sh("ip link show rwb"))
+            .unwrap();
     }
     assert!(ringway.stop(LIMIT).unwrap().success());
 }

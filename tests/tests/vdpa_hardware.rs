@@ -302,8 +302,8 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
         vm.spawn("switch", &switch).unwrap();
         // The switch is under way, and ping ends when nobody has answered ARP for three seconds. It
         // compares what comes back with what it has sent.
-        let ping = || Ok(hosts[0].sh("ping -c 3 -i 0.2 -w 60 -s 1400 10.9.0.2").ok());
-        let ping = wait::until("answers to ping", PATIENCE, Duration::ZERO, ping);
+        let ping = || hosts[0].sh("ping -c 3 -i 0.2 -w 60 -s 1400 10.9.0.2");
+        let ping = wait::until_ok("answers to ping", PATIENCE, Duration::ZERO, ping);
         assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log /tmp/vdpa.log").unwrap());
         let both = pci::fill_two_queues(&mut vm, &hosts, PATIENCE);
         assert!(both.is_ok(), "{options}: {both:?}");

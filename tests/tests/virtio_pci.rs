@@ -293,8 +293,8 @@ fn several_queues_carry_the_flows_of_a_host() {
                   --port right=virtio-pci:02:00.0,queues=2,packed=on";
     vm.spawn("switch", switch).unwrap();
     // The switch is under way, and ping ends when nobody has answered ARP for three seconds.
-    let ping = || Ok(hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2").ok());
-    let ping = wait::until("answers to ping", PATIENCE, Duration::ZERO, ping);
+    let ping = || hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2");
+    let ping = wait::until_ok("answers to ping", PATIENCE, Duration::ZERO, ping);
     assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log").unwrap());
     pci::fill_two_queues(&mut vm, &hosts, PATIENCE).unwrap();
 }

@@ -235,8 +235,8 @@ fn ofctl_talks_to_bridges() {
     let set = format!("set-controller br0 unix:{}", nobody.display());
     lab.vsctl(&format!("{set} -- set Controller br0 inactivity_probe=1000"));
     lab.vsctl("wait-until Controller . status:state=BACKOFF");
-    wait::until("frames without a controller", LIMIT, Duration::from_millis(100), || {
-        Ok(lab.host.ping("192.0.2.2", "-c 1 -W 1").ok())
+    wait::until_ok("frames without a controller", LIMIT, Duration::from_millis(100), || {
+        lab.host.ping("192.0.2.2", "-c 1 -W 1")
     })
     .unwrap();
     assert!(!ofctl("-O OpenFlow13 dump-flows br0").unwrap().contains("actions="));

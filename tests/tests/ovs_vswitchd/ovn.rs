@@ -188,8 +188,8 @@ impl Cloud {
     /// Has a guest ping until there is an answer, since OVN asks for addresses first; and then for good.
     fn reach(&self, number: usize, address: &str) {
         let guest = self.guest(number);
-        let answered = || Ok(guest.ping(address, "-c 1 -W 1").ok());
-        wait::until("an answer", LIMIT, Duration::from_millis(20), answered)
+        let answered = || guest.ping(address, "-c 1 -W 1");
+        wait::until_ok("an answer", LIMIT, Duration::from_millis(20), answered)
             .with_context(|| format!("{number} to {address}: {}", self.ovn.log()))
             .unwrap();
         guest.ping(address, "-c 3 -i 0.05").unwrap();
@@ -251,8 +251,8 @@ fn ovn_drives_the_switch() {
     let serve = format!("busybox httpd -f -p 8080 -h {}", dir.path().display());
     let _server = cloud.guest(3).spawn(&serve).unwrap();
     let ask = "busybox timeout 3 busybox wget -q -O - http://203.0.113.1/page";
-    let answered = || Ok(cloud.guest(1).sh(ask).ok());
-    let page = wait::until("a page", LIMIT, Duration::from_millis(20), answered);
+    let answered = || cloud.guest(1).sh(ask);
+    let page = wait::until_ok("a page", LIMIT, Duration::from_millis(20), answered);
     assert_eq!(page.with_context(|| cloud.ovn.log()).unwrap(), "served");
 
     // OVN's controller answers for DHCP: the packet waits for it and goes on.

@@ -135,7 +135,7 @@ impl Lab {
 /// Waits until a station answers a packet with so many bytes.
 fn reach(from: &Netns, address: &str, bytes: u16) {
     let line = format!("busybox ping -q -c 1 -W 1 -s {bytes} {address}");
-    wait::until(address, LIMIT, PAUSE, || Ok(from.sh(&line).ok())).unwrap();
+    wait::until_ok(address, LIMIT, PAUSE, || from.sh(&line)).unwrap();
 }
 
 /// The first packet asks for the neighbour; then TCP, with its large segments, goes both ways.
