@@ -309,6 +309,9 @@ impl Agent {
         }
         let is_time = now >= later(self.looked, LOOK);
         self.is_stale |= is_time && self.absent.iter().any(|name| exists(name));
+        if !self.is_stale && self.pmd.wants_balance(now, &self.usage) {
+            self.rebalance();
+        }
         if std::mem::take(&mut self.is_stale) {
             self.reconfigure(daemon);
             self.is_awaited = true;

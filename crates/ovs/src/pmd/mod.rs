@@ -1,17 +1,20 @@
 //! Workers and the queues that they poll, as the database says: `pmd-cpu-mask`, `pmd-rxq-assign`,
-//! `pmd-rxq-isolate` and `pmd-rxq-affinity`. A worker is what Open vSwitch calls a PMD thread.
+//! `pmd-rxq-isolate`, `pmd-rxq-affinity` and `pmd-auto-lb`. A worker is what Open vSwitch calls a PMD thread.
 //!
 //! - `assign`: which worker polls which queue
+//! - `balance`: queues that are divided anew by themselves
 //! - `cores`: the cores that there are
 //! - `settings`: what the database says
 //! - `usage`: what queues and workers did lately
 
 mod assign;
+mod balance;
 mod cores;
 mod settings;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use daemon::State;
 use eal::CoreList;
@@ -19,6 +22,7 @@ use litemap::LiteMap;
 use ordered::Gather as _;
 
 use self::assign::{Assigned, Queue};
+use self::balance::{Balance, Trial};
 use self::cores::Thread;
 pub use self::cores::{Core, Cores};
 use self::settings::Settings;
@@ -77,6 +81,7 @@ pub struct Pmd {
     /// Queues are to be divided anew.
     is_stale: bool,
     changes: u64,
+    balance: Balance,
 }
 
 impl Pmd {
@@ -132,6 +137,7 @@ impl Pmd {
         let (threads, passed_over) = self.threads(&settings, state);
         wrong.extend(passed_over.into_iter().chain(ports.iter().filter_map(PmdPort::unpinned)));
         self.tell_settings(&settings, wrong);
+        self.balance.adjust(&content.other_config);
         let is_set = settings.are_set || ports.iter().any(PmdPort::is_pinned);
         let basis = Basis { settings, threads, ports };
         if self.basis.threads == basis.threads {
@@ -238,21 +244,63 @@ impl Pmd {
         dummies.map(Thread::from).chain(others).take(count).collect()
     }
 
-    fn divide(&mut self, cycles: impl Fn(&str, usize) -> u64) {
-        let Basis { settings, threads, ports } = &self.basis;
-        let queues = ports.iter().flat_map(|port| {
-            (0..port.queues.unwrap_or(0)).map(|number| {
-                let pin = port.pins.iter().find(|(queue, _)| *queue == number);
-                Queue {
-                    port: port.name.clone(),
-                    number,
-                    node: port.node,
-                    pinned: pin.map(|(_, core)| *core),
-                    cycles: cycles(&port.name, number),
-                }
-            })
+    /// Whether queues are to be divided anew, since that is due by itself and would help by what they took
+    /// lately.
+    pub fn wants_balance(&mut self, now: Instant, usage: &Usage) -> bool {
+        let Some(too_much) = self.balance.turn(now) else { return false };
+        let workers = 0..self.basis.threads.len();
+        let free: Vec<usize> = workers.filter(|worker| !self.is_isolated(*worker)).collect();
+        if !free.iter().any(|worker| usage.was_busy(*worker, too_much)) {
+            return false;
+        }
+        let polled_by = |worker: &usize| {
+            self.places.values().flatten().filter(|polled_by| *polled_by == worker).count()
+        };
+        let counts: Vec<usize> = free.iter().map(polled_by).collect();
+        self.balance.could_help(self.basis.settings.assign, &counts) && self.would_help(usage)
+    }
+
+    /// Tries to divide queues anew, without anything coming of it, and tells whether it would be worth it.
+    fn would_help(&self, usage: &Usage) -> bool {
+        let queues = self.queues(|port, queue| usage.load(port, queue));
+        let Basis { settings, threads, .. } = &self.basis;
+        let place = |queue: &Queue| self.places.get(&queue.port)?.get(queue.number).copied();
+        let (workers, isolated) = (queues.iter().map(place).collect(), self.isolated.clone());
+        let now = Assigned { workers, isolated, notes: Vec::new() };
+        let then = assign::assign(threads, &queues, settings.assign, settings.isolates);
+        let totals: Vec<u64> =
+            (0..threads.len()).map(|worker| usage.total(worker).unwrap_or(0)).collect();
+        let trial = |assigned| Trial { threads, queues: &queues, assigned, totals: &totals };
+        let is_worth = self.balance.is_worth(&trial(&now), &trial(&then));
+        if is_worth {
+            tracing::info!("PMD auto load balance dry run. Requesting datapath reconfigure.");
+        }
+        is_worth
+    }
+
+    /// All queues that are divided, with what they took.
+    fn queues(&self, cycles: impl Fn(&str, usize) -> u64) -> Vec<Queue> {
+        let of_port = |port: &PmdPort, number: usize| {
+            let pin = port.pins.iter().find(|(queue, _)| *queue == number);
+            Queue {
+                port: port.name.clone(),
+                number,
+                node: port.node,
+                pinned: pin.map(|(_, core)| *core),
+                cycles: cycles(&port.name, number),
+            }
+        };
+        let all = self.basis.ports.iter().flat_map(|port| {
+            let of_port = &of_port;
+            (0..port.queues.unwrap_or(0)).map(move |number| of_port(port, number))
         });
-        let queues: Vec<Queue> = queues.collect();
+        all.collect()
+    }
+
+    fn divide(&mut self, cycles: impl Fn(&str, usize) -> u64) {
+        self.balance.forget();
+        let queues = self.queues(cycles);
+        let Basis { settings, threads, .. } = &self.basis;
         let Assigned { workers, isolated, notes } =
             assign::assign(threads, &queues, settings.assign, settings.isolates);
         for (is_warning, note) in notes {

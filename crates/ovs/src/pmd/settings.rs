@@ -2,6 +2,7 @@
 
 use eal::cores::MAX_CORES;
 
+use super::balance;
 use crate::content::Texts;
 
 /// How queues are divided among workers (`pmd-rxq-assign`).
@@ -73,7 +74,10 @@ impl Settings {
             wrong.push(only.to_owned());
         }
         let isolates = !wants_others || assign != Assign::Group;
-        let are_set = cores.is_some() || name.is_some() || text("pmd-rxq-isolate").is_some();
+        let are_set = cores.is_some()
+            || name.is_some()
+            || text("pmd-rxq-isolate").is_some()
+            || balance::is_enabled(other_config);
         (Self { cores, assign, isolates, are_set }, wrong)
     }
 }

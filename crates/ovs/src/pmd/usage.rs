@@ -96,13 +96,39 @@ impl Usage {
         Some((self.samples.front()?, self.samples.get(intervals)?))
     }
 
+    /// What a worker did between two samples, if it was the same one.
+    fn between(index: usize, new: &Sample, old: &Sample) -> Option<Worked> {
+        let ((total, busy), before) = (new.workers.get(&index)?, old.workers.get(&index)?);
+        let total = total.checked_sub(before.0)?;
+        Some(Worked { total, busy: busy.saturating_sub(before.1).min(total) })
+    }
+
     /// What a worker did in so many intervals; nothing is known before these are over.
     #[must_use]
     pub fn worker(&self, index: usize, intervals: usize) -> Option<Worked> {
         let (new, old) = self.ends(intervals)?;
-        let ((total, busy), before) = (new.workers.get(&index)?, old.workers.get(&index)?);
-        let total = total.checked_sub(before.0).filter(|total| *total > 0)?;
-        Some(Worked { total, busy: busy.saturating_sub(before.1).min(total) })
+        Self::between(index, new, old).filter(|worked| worked.total > 0)
+    }
+
+    /// The clock cycles that a worker had in all that is remembered.
+    #[must_use]
+    pub fn total(&self, index: usize) -> Option<u64> {
+        self.worker(index, INTERVALS).map(|worked| worked.total)
+    }
+
+    /// Whether a worker was busy for so many hundredths of its time at least, in every interval of all that
+    /// can be remembered.
+    #[must_use]
+    pub fn was_busy(&self, index: usize, hundredths: u64) -> bool {
+        let mut pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let is_busy = |(new, old): (&Sample, &Sample)| {
+            let worked = Self::between(index, new, old);
+            worked.is_some_and(|Worked { total, busy }| {
+                busy.saturating_mul(100) >= total.saturating_mul(hundredths)
+                    && (total > 0 || hundredths == 0)
+            })
+        };
+        self.samples.len() > INTERVALS && pairs.all(is_busy)
     }
 
     /// What frames of a queue took in so many intervals, or since something became different.
@@ -146,6 +172,24 @@ mod tests {
             sleep_cycles: 0,
             queues: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_worker_is_busy_that_was_so_in_every_interval() {
+        let start = Instant::now();
+        let mut usage = Usage::new(start);
+        let mut look = |total: u64, busy: u64| {
+            usage.look((start, 0), &[worker(total, busy)], &[]);
+            [0, 80, 81].map(|hundredths| usage.was_busy(0, hundredths))
+        };
+        for step in 0..INTERVALS as u64 {
+            assert_eq!(look(100 * step, 80 * step), [false; 3]);
+        }
+        assert_eq!(look(1_200, 960), [true, true, false]);
+        // It got nothing to do for a while, and then no time.
+        assert_eq!(look(1_300, 1_039), [true, false, false]);
+        assert_eq!(look(1_300, 1_039), [true, false, false]);
+        assert!(!usage.was_busy(1, 0));
     }
 
     #[test]
