@@ -61,6 +61,7 @@ pub fn bfd(row: &Interface) -> Option<Bfd> {
             .unwrap_or(0),
         forwarding_if_rx: flag(all, "forwarding_if_rx", false),
         cpath_down: flag(all, "cpath_down", false),
+        check_tnl_key: flag(all, "check_tnl_key", false),
         local_src_mac: number(all, "bfd_local_src_mac"),
         local_dst_mac: number(all, "bfd_local_dst_mac"),
         remote_dst_mac: number(all, "bfd_remote_dst_mac"),
@@ -162,6 +163,7 @@ mod tests {
             ("decay_min_rx", "200"),
             ("mult", "256"),
             ("cpath_down", "true"),
+            ("check_tnl_key", "true"),
             ("bfd_remote_dst_mac", "02:00:00:00:00:01"),
             ("bfd_src_ip", "10.0.0.1"),
             ("bfd_dst_ip", "nowhere"),
@@ -170,7 +172,7 @@ mod tests {
         assert_eq!((made.min_tx, made.min_rx, made.decay_min_rx, made.mult), (1, 300, 0, 3));
         assert_eq!(made.remote_dst_mac, Some(MacAddr([2, 0, 0, 0, 0, 1])));
         assert_eq!((made.src_ip, made.dst_ip), (Ipv4Addr::new(10, 0, 0, 1), Bfd::default().dst_ip));
-        assert!(made.cpath_down && made.check().is_ok());
+        assert!(made.cpath_down && made.check_tnl_key && made.check().is_ok());
     }
 
     #[test]

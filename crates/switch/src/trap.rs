@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ethdev::DropReason;
+use flow::slot;
 use l2proto::Bfd;
 use l2proto::bfd::frame::{MAX_LEN as BFD_LEN, is_for};
 use l2proto::cfm::frame::{MAX_LEN as CFM_LEN, is_message};
@@ -47,9 +48,10 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    fn has(&self, head: &[u8]) -> bool {
+    fn has(&self, head: &[u8], source: &Source<'_>) -> bool {
+        let key = || source.tunnel.map_or(0, |tunnel| tunnel.key().get_u64(slot::TUN_ID));
         self.extended.is_some_and(|extended| is_message(head, extended))
-            || self.bfd.as_ref().is_some_and(|settings| is_for(head, settings))
+            || self.bfd.as_ref().is_some_and(|settings| is_for(head, key(), settings))
     }
 }
 
@@ -102,7 +104,7 @@ impl Trap {
             return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }
         if let Some((watched, inlet)) = &self.watch
-            && watched.has(head)
+            && watched.has(head, source)
         {
             return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }

@@ -58,6 +58,7 @@ fn settings(input: &mut Input<'_>) -> Bfd {
         decay_min_rx: u32::try_from(input.likely(&[0, 0, 200, 3_000])).unwrap_or(u32::MAX),
         forwarding_if_rx: bits & 1 != 0,
         cpath_down: bits & 2 != 0,
+        check_tnl_key: bits & 8 != 0,
         remote_dst_mac: (bits & 4 != 0).then_some(NEIGHBOUR),
         ..Bfd::default()
     };
@@ -90,7 +91,7 @@ fn hear(session: &mut BfdSession, input: &mut Input<'_>, number: u32, now: Insta
     if bits & 4 != 0 {
         frame.truncate(input.byte().into());
     }
-    let _ = is_for(&frame, &settings);
+    let _ = is_for(&frame, (bits & 8).into(), &settings);
     let before = session.state();
     if session.hear(&frame, now).is_err() {
         assert_eq!(session.state(), before, "by a packet that was refused");

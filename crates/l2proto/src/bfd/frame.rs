@@ -131,9 +131,13 @@ fn ip(frame: &[u8]) -> Option<(&[u8; IP], &[u8])> {
     (head[0] >> 4 == 4 && words >= 5 && offset == 0).then_some((head, behind))
 }
 
-/// Whether a frame that begins with `head` is for a session that is set so.
+/// Whether a frame that begins with `head` is for a session that is set so; `key` is that of the tunnel it
+/// has come by, 0 if it has come by none.
 #[must_use]
-pub fn is_for(head: &[u8], settings: &Bfd) -> bool {
+pub fn is_for(head: &[u8], key: u64, settings: &Bfd) -> bool {
+    if settings.check_tnl_key && key != 0 {
+        return false;
+    }
     let is_to = settings.remote_dst_mac.is_none_or(|mac| head.starts_with(&mac.0));
     let Some((ip, behind)) = ip(head).filter(|_| is_to) else { return false };
     let is_port = behind.get(2..4) == Some(&PORT.to_be_bytes());

@@ -62,6 +62,10 @@ pub struct Bfd {
     /// Whether the way behind this system is broken.
     #[serde(skip_serializing_if = "is_default")]
     pub cpath_down: bool,
+    /// Of what comes by a tunnel, whether only packets whose key is 0 are for the session: others are of
+    /// those that the tunnel is for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub check_tnl_key: bool,
     /// The Ethernet address that packets come from; `None`: the port's.
     #[serde(with = "as_text", skip_serializing_if = "Option::is_none")]
     pub local_src_mac: Option<MacAddr>,
@@ -88,6 +92,7 @@ impl Default for Bfd {
             decay_min_rx: 0,
             forwarding_if_rx: false,
             cpath_down: false,
+            check_tnl_key: false,
             local_src_mac: None,
             local_dst_mac: None,
             remote_dst_mac: None,

@@ -45,7 +45,7 @@ impl Link {
                 let frame = packet.frame(session.settings(), OWN, port);
                 let Some(other) = self.sessions[1 - at].as_mut() else { continue };
                 if !self.is_cut[at] {
-                    assert!(is_for(&frame, other.settings()));
+                    assert!(is_for(&frame, 0, other.settings()));
                     self.frames[1 - at] += 1;
                     other.hear(&frame, self.now).unwrap();
                 }
@@ -258,18 +258,21 @@ fn packets_that_nobody_should_send_are_not_taken() {
 #[test]
 fn frames_are_for_a_session_by_its_addresses() {
     let frame = Packet::new().frame(&Bfd::default(), OWN, 49_152);
-    let is = |settings: &Bfd| is_for(&frame, settings);
+    let is = |settings: &Bfd| is_for(&frame, 0, settings);
     assert!(is(&Bfd::default()));
     assert!(!is(&Bfd { remote_dst_mac: Some(OWN), ..Bfd::default() }));
     assert!(is(&Bfd { remote_dst_mac: Some(frame::NEIGHBOUR), ..Bfd::default() }));
     assert!(is(&Bfd { src_ip: DESTINATION, ..Bfd::default() }));
+    let checked = Bfd { check_tnl_key: true, ..Bfd::default() };
+    assert!(is(&checked) && is_for(&frame, 7, &Bfd::default()));
+    assert!(!is_for(&frame, 7, &checked), "of those whom the tunnel is for");
     assert!(!is(&Bfd { src_ip: Ipv4Addr::new(10, 0, 0, 1), ..Bfd::default() }));
     let mut other = frame.clone();
     other[14 + 20 + 3] ^= 1;
-    assert!(!is_for(&other, &Bfd::default()), "another port");
+    assert!(!is_for(&other, 0, &Bfd::default()), "another port");
     let mut later = frame;
     later[14 + 7] = 1;
-    assert!(!is_for(&later, &Bfd::default()), "a later fragment");
+    assert!(!is_for(&later, 0, &Bfd::default()), "a later fragment");
 }
 
 #[test]
@@ -306,7 +309,7 @@ proptest! {
     fn nonsense_harms_nobody(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let now = Instant::now();
         let mut session = Session::new(Bfd::default(), 0, now);
-        let _ = (session.hear(&bytes, now), is_for(&bytes, session.settings()));
+        let _ = (session.hear(&bytes, now), is_for(&bytes, 0, session.settings()));
         session.run(0, now);
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ethdev::{DropReason, QueueStats};
 use fdb::Fdb;
 use flow::{Change, OptionField, Pipeline, Port, Tunnelling};
+use l2proto::Bfd;
+use l2proto::bfd::frame::Packet;
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use packet::builder::FrameBuilder;
 use packet::checksum::Checksum;
@@ -20,6 +22,7 @@ use super::*;
 use crate::config::MAX_PORTS;
 use crate::flows::BridgeFlows;
 use crate::inlet::{Heard, Inlet, Pace};
+use crate::trap::Watched;
 use crate::tunnel::hop::{End, Way, Ways};
 use crate::tunnel::{ANSWER_LEN, TunnelPort};
 
@@ -353,6 +356,33 @@ fn rules_say_where_tunnels_go_and_see_where_packets_have_come_from() {
     let strange = |meta: &mut Meta| assert!(meta.options.push(1, 0x81, &[]));
     assert_eq!(net.send(WIRE, &[from_peer(Kind::Geneve, strange, sent)]).concat().len(), 0);
     assert_eq!(net.dropped(0, DropReason::Malformed), (1, 0));
+}
+
+#[test]
+fn guests_have_bfd_of_their_own_through_a_tunnel_that_is_watched() {
+    let flow = TunnelKey::Flow;
+    let settings = Settings::new(Kind::Geneve, Address::Is(peer()));
+    let mut net = Net::new(vec![Settings { in_key: flow, out_key: flow, ..settings }]);
+    let bfd = Bfd { check_tnl_key: true, ..Bfd::default() };
+    let packet = Packet::new().frame(&bfd, SENDER, 49_152);
+    let by_key = |key| {
+        let with = |meta: &mut Meta| {
+            meta.key = Some(key);
+            // What rules would know, and must not be passed over.
+            assert!(meta.options.push(0x0102, 0x80, &[0, 3, 0, 4]));
+        };
+        from_peer(Kind::Geneve, with, &packet)
+    };
+    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
+    let watched = |bfd| Watched { extended: None, bfd: Some(bfd) };
+    for (bfd, passed) in [(bfd, vec![packet.clone()]), (Bfd::default(), Vec::new())] {
+        let watch = Some((watched(bfd), inlet.clone()));
+        net.bench.path.set_trap(TUNNEL, Some(Box::new(Trap { watch, ..Trap::default() })));
+        let got = net.send(WIRE, &[by_key(0), by_key(5)]);
+        let taken: Vec<_> = heard.try_iter().map(|heard| heard.bytes().to_vec()).collect();
+        assert_eq!(got[usize::from(STATION)], passed);
+        assert_eq!(taken, vec![packet.clone(); 2 - passed.len()]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::TunnelWords;
 use packet::{BURST, EditRoom, Frame, Open};
+use tunnel::{Meta, Options};
 
 use super::{MAX_PASSES, Step, Walk};
 use crate::bridge::Bridge;
@@ -150,7 +151,8 @@ impl Walk<'_, '_> {
         };
         let words = match bridge.flows() {
             Some(flows) => flows.tunnel_words(meta),
-            None => crate::tunnel::words(meta, &[]).or(Some(TunnelWords::default())),
+            // Without rules, nothing looks at options.
+            None => crate::tunnel::words(&Meta { options: Options::NONE, ..*meta }, &[]),
         };
         let Some(words) = words else {
             return port.rx.count_drops(DropReason::Malformed, frames.len());
@@ -165,7 +167,7 @@ impl Walk<'_, '_> {
 impl Flows {
     /// What rules see of a tunnel that frames have come by with this outer header; `None` if it has an
     /// option that must not be passed over.
-    fn tunnel_words(&self, meta: &tunnel::Meta) -> Option<TunnelWords> {
+    fn tunnel_words(&self, meta: &Meta) -> Option<TunnelWords> {
         crate::tunnel::words(meta, &self.pipeline().tunnels.options)
     }
 }
