@@ -1,5 +1,5 @@
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::{io, thread};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::wait;
@@ -23,8 +24,24 @@ struct Text {
     output: String,
     /// Standard output and error in the order of arrival, for people.
     all: String,
-    /// How many of the two are open.
-    open: u32,
+    /// Those of the two that are open.
+    open: Vec<Pipe>,
+}
+
+/// Where a child writes.
+#[derive(Debug)]
+struct Pipe {
+    end: Arc<OwnedFd>,
+    /// How many bytes of it are in the text.
+    taken: u64,
+}
+
+impl Pipe {
+    /// How many bytes have been written to it so far.
+    fn written(&self) -> u64 {
+        // One that cannot be asked has nothing to wait for.
+        self.taken + rustix::io::ioctl_fionread(&self.end).unwrap_or(0)
+    }
 }
 
 /// [`Text`] that grows.
@@ -40,23 +57,46 @@ impl Log {
     }
 
     /// Copies `from` into the log until it ends.
-    fn follow(self: Arc<Self>, mut from: impl Read + Send + 'static, is_output: bool) {
-        self.lock().open += 1;
+    fn follow(self: Arc<Self>, from: impl Into<OwnedFd>, is_output: bool) {
+        let from = Arc::new(from.into());
+        self.lock().open.push(Pipe { end: Arc::clone(&from), taken: 0 });
         thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(n @ 1..) = from.read(&mut chunk) {
-                let new = String::from_utf8_lossy(&chunk[..n]);
-                let mut text = self.lock();
-                text.all.push_str(&new);
-                if is_output {
-                    text.output.push_str(&new);
-                }
-                drop(text);
+            while self.take(&from, is_output) {
                 self.grown.notify_all();
             }
-            self.lock().open -= 1;
+            self.lock().open.retain(|pipe| !Arc::ptr_eq(&pipe.end, &from));
             self.grown.notify_all();
         });
+    }
+
+    /// Waits until there is something in `from`, and adds it; gives whether there was.
+    fn take(&self, from: &Arc<OwnedFd>, is_output: bool) -> bool {
+        let mut ready = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
+        while poll(&mut ready, None) == Err(Errno::INTR) {}
+        // Whoever has the lock finds what was written in the pipe or in the text, and nowhere between.
+        let mut text = self.lock();
+        let mut chunk = [0; 4096];
+        let Ok(n @ 1..) = rustix::io::read(from, &mut chunk) else { return false };
+        let new = String::from_utf8_lossy(&chunk[..n]);
+        text.all.push_str(&new);
+        if is_output {
+            text.output.push_str(&new);
+        }
+        let pipe = text.open.iter_mut().find(|pipe| Arc::ptr_eq(&pipe.end, from));
+        pipe.into_iter().for_each(|pipe| pipe.taken += n as u64);
+        true
+    }
+
+    /// The text with all that has been written so far.
+    fn whole(&self) -> MutexGuard<'_, Text> {
+        let text = self.lock();
+        let written = |pipe: &Pipe| (Arc::clone(&pipe.end), pipe.written());
+        let goals: Vec<_> = text.open.iter().map(written).collect();
+        let lacks = |pipe: &Pipe| {
+            goals.iter().any(|(end, goal)| Arc::ptr_eq(end, &pipe.end) && pipe.taken < *goal)
+        };
+        let is_behind = |text: &mut Text| text.open.iter().any(lacks);
+        self.grown.wait_while(text, is_behind).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,7 +151,7 @@ impl Process {
     /// Everything the process has written so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log.lock().all.clone()
+        self.log.whole().all.clone()
     }
 
     /// That it has made no system call that its sandbox refuses: for the end of a test.
@@ -129,7 +169,7 @@ impl Process {
     /// How many bytes the process has written to standard output so far: a starting point for [`Self::wait_for`].
     #[must_use]
     pub fn mark(&self) -> usize {
-        self.log.lock().output.len()
+        self.log.whole().output.len()
     }
 
     /// Waits until the process has written `pattern` to standard output after position `from`; gives
@@ -146,7 +186,7 @@ impl Process {
                 return Ok(new[..at].to_owned());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let ended = log.open == 0;
+            let ended = log.open.is_empty();
             if ended || left.is_zero() {
                 let why = if ended { "its output ended" } else { "the time is over" };
                 let end = tail(&log.all, 4000);
@@ -229,7 +269,7 @@ impl Process {
     pub fn wait_output_end(&self, limit: Duration) -> Result<()> {
         let mut log = self.log.lock();
         let deadline = Instant::now() + limit;
-        while log.open > 0 {
+        while !log.open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("{} keeps its output open", self.name);
@@ -418,6 +458,26 @@ mod tests {
         .unwrap();
         child.send_line("").unwrap();
         child.wait_for("prompt", 0, limit).unwrap();
+    }
+
+    #[test]
+    fn the_log_has_all_that_was_written_though_nobody_has_read_it_yet() {
+        let (log, (output, mut child)) = (Arc::new(Log::default()), io::pipe().unwrap());
+        // Nobody follows it yet.
+        log.lock().open.push(Pipe { end: Arc::new(output.into()), taken: 0 });
+        let from = Arc::clone(&log.lock().open[0].end);
+        child.write_all(b"one\n").unwrap();
+        thread::scope(|scope| {
+            let whole = scope.spawn(|| log.whole().all.clone());
+            // Waits for those who are behind, and not for what comes later.
+            child.write_all(b"two\n").unwrap();
+            assert!(log.take(&from, true));
+            log.grown.notify_all();
+            assert!(whole.join().unwrap().starts_with("one\n"));
+        });
+        drop(child);
+        assert!(!log.take(&from, true));
+        assert_eq!(log.whole().output, "one\ntwo\n");
     }
 
     #[test]

@@ -255,11 +255,14 @@ fn a_port_takes_its_interface_up_whenever_it_is_there() {
             )
             .unwrap();
             assert!(running.wait(LIMIT).unwrap().success(), "{}", running.log());
-            let lines = lines_about(&ringway, "'pc'");
-            let about = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
-            assert_eq!(about("waits for the interface: there is no such"), 1, "{lines:?}");
-            assert_eq!(about("and the port uses it"), round, "{lines:?}");
-            assert_eq!(about("waits for one of this name"), round, "{lines:?}");
+            let lines = || lines_about(&ringway, "'pc'");
+            let about = |what: &str| lines().iter().filter(|line| line.contains(what)).count();
+            // The log may be told a moment after those who ask.
+            let told = || Ok((about("waits for one of this name") >= round).then_some(()));
+            wait::until("the log has it", LIMIT, PAUSE, told).unwrap();
+            assert_eq!(about("waits for the interface: there is no such"), 1, "{:?}", lines());
+            assert_eq!(about("and the port uses it"), round, "{:?}", lines());
+            assert_eq!(about("waits for one of this name"), round, "{:?}", lines());
         }
         ringway.client(&["port", "del", "c"]).unwrap();
         stage.talk();

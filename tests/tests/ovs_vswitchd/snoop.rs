@@ -3,14 +3,19 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use e2e::ovsdb::environment;
-use e2e::{Peer, Process, require_shared};
+use e2e::{Peer, Process, require_shared, wait};
 use openflow::message::hello::Hello;
 use openflow::message::{Kind, Message};
 use openflow::{Version, VersionSet};
 
 use super::{LIMIT, Lab, receive};
+
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[test]
 fn what_a_controller_says_is_heard_and_logged() {
@@ -19,7 +24,9 @@ fn what_a_controller_says_is_heard_and_logged() {
     let lab = Lab::start(dir.path());
     let path = dir.path().join("controller");
     let listener = UnixListener::bind(&path).unwrap();
-    lab.vsctl(&format!("set-controller br0 unix:{}", path.display()));
+    let set = format!("set-controller br0 unix:{}", path.display());
+    // Nobody answers before all is in place.
+    lab.vsctl(&format!("{set} -- set Controller br0 inactivity_probe=0"));
     lab.appctl("vlog/set vconn:dbg");
     let mut snoop = Command::new("ovs-ofctl");
     snoop.arg("snoop").arg(dir.path().join("br0.snoop"));
@@ -31,19 +38,20 @@ fn what_a_controller_says_is_heard_and_logged() {
     let ask = Message::new(Version::V10, Kind::GetConfigRequest, 7).finish();
     // It listens from some moment on.
     let heard = "OFPT_GET_CONFIG_REPLY (xid=0x7): frags=normal";
-    let deadline = std::time::Instant::now() + LIMIT;
+    let deadline = Instant::now() + LIMIT;
     while !snoop.log().contains(heard) {
-        assert!(std::time::Instant::now() < deadline, "{}", snoop.log());
+        assert!(Instant::now() < deadline, "{}", snoop.log());
         switch.write_all(&ask).unwrap();
         receive(&mut switch);
     }
     assert!(snoop.log().contains("OFPT_GET_CONFIG_REQUEST (xid=0x7):"), "{}", snoop.log());
-    let log = lab.switch.log();
     for said in [
         "received: OFPT_HELLO (xid=0x1):\n version bitmap: 0x01",
         "negotiated OpenFlow version 0x01 (we support version 0x06 and earlier, peer supports version 0x01)",
         "sent (Success): OFPT_GET_CONFIG_REPLY (xid=0x7): frags=normal miss_send_len=128",
     ] {
-        assert!(log.contains(said), "{said} is not in {log}");
+        // It is written down once it is on its way.
+        let told = || Ok(lab.switch.log().contains(said).then_some(()));
+        wait::until(said, LIMIT, PAUSE, told).with_context(|| lab.switch.log()).unwrap();
     }
 }
