@@ -168,8 +168,11 @@ fn what_is_said_is_as_the_schema_has_it() {
     let capture = json!({"command": "capture", "ports": ["a"], "direction": "in", "snaplen": 64,
         "dropped": true, "filter": "0006000000040000", "expression": "", "buffer": 131072});
     Session::connect(&control).ask_into(&mut session.said, capture);
-    let guest = UnixStream::connect(&vm).unwrap();
     let mut other = Session::connect(&control);
+    other.ask(json!({"command": "time-warp", "milliseconds": 1000}));
+    // Before there is a guest: links are looked at before trees.
+    assert_eq!(listener.event("rstp-root")["bridge"], "red");
+    let guest = UnixStream::connect(&vm).unwrap();
     let connected = loop {
         let ports = other.ask(json!({"command": "show-ports"}));
         let port = ports["ports"].as_array().unwrap().iter().find(|port| port["name"] == "vm");
@@ -179,7 +182,6 @@ fn what_is_said_is_as_the_schema_has_it() {
     };
     assert_eq!(connected["bridge"], "default");
     other.ask(json!({"command": "time-warp", "milliseconds": 1000}));
-    assert_eq!(listener.event("rstp-root")["bridge"], "red");
     assert_eq!(listener.event("guest-connected")["pid"], std::process::id());
     drop(guest);
     other.ask(json!({"command": "reload", "exact": false}));
