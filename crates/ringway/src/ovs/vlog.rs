@@ -1,18 +1,13 @@
 //! Lines of the log as Open vSwitch writes them, which scripts read:
 //! `2026-11-29T16:20:31.276Z|00039|bridge|INFO|bridge br0: added interface br0 on port 65534`.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::Level;
 
-/// Length of a moment up to its seconds: `2026-11-29T16:20:31`.
-const SECONDS: usize = 19;
+use crate::log::{Told, now};
 
 /// Modules that have a name with Open vSwitch.
 const MODULES: [(&str, &str); 4] = [
@@ -112,36 +107,14 @@ fn put(line: &mut String, value: &str, width: &str) {
 #[derive(Debug, Default)]
 pub struct Vlog(AtomicU64);
 
-impl<S, N> FormatEvent<S, N> for Vlog
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut moment = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut moment))?;
+impl Vlog {
+    /// The line of what is told now.
+    pub fn line(&self, told: &Told<'_>) -> String {
         let number = self.0.fetch_add(1, Relaxed).wrapping_add(1);
-        let meta = event.metadata();
-        let (module, level) = (module(meta.target()), level(*meta.level()));
-        let mut message = String::new();
-        context.field_format().format_fields(Writer::new(&mut message), event)?;
-        let (moment, module) = (&*in_milliseconds(&moment), &*module);
-        let parts = Parts { moment, number, module, level, message: &message };
-        writeln!(writer, "{}", parts.line(&pattern()))
+        let (moment, module) = (&*now(3), &*module(told.target));
+        let (level, message) = (level(told.level), told.text);
+        Parts { moment, number, module, level, message }.line(&pattern())
     }
-}
-
-/// A moment with three digits behind its seconds.
-fn in_milliseconds(moment: &str) -> String {
-    let (seconds, rest) = moment.split_at_checked(SECONDS).unwrap_or((moment, ""));
-    let digits: String =
-        rest.chars().filter(char::is_ascii_digit).chain("000".chars()).take(3).collect();
-    format!("{seconds}.{digits}Z")
 }
 
 /// The name of a module. There is none with a bar or a colon.
@@ -181,8 +154,6 @@ mod tests {
 
     #[test]
     fn parts_of_a_line_are_as_scripts_expect_them() {
-        assert_eq!(in_milliseconds("2026-11-29T16:20:31.276543Z"), "2026-11-29T16:20:31.276Z");
-        assert_eq!(in_milliseconds("2026-11-29T16:20:31Z"), "2026-11-29T16:20:31.000Z");
         assert_eq!(
             [module("ovs::agent"), module("switch::switch::bonds")],
             ["bridge", "switch_switch_bonds"]
