@@ -88,6 +88,9 @@ pub enum DropReason {
     FlowStack,
     /// Rules of its bridge's flow tables would give it more labels of MPLS than are looked at.
     FlowLabels,
+    /// Rules of its bridge's flow tables would put a header on, or take one off, that packets of its kind
+    /// cannot have, or have not.
+    FlowPacketType,
     /// It is a fragment that is too short, or such as nobody makes.
     FragmentBad,
     /// It is a fragment that is over others of its packet, or there already.
@@ -116,7 +119,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 52;
+    pub const COUNT: usize = 53;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -160,6 +163,7 @@ impl DropReason {
         Self::FlowTooLong,
         Self::FlowStack,
         Self::FlowLabels,
+        Self::FlowPacketType,
         Self::FragmentBad,
         Self::FragmentOverlap,
         Self::FragmentNoRoom,
@@ -218,6 +222,7 @@ impl DropReason {
             Self::FlowTooLong => "flow_too_long",
             Self::FlowStack => "flow_stack",
             Self::FlowLabels => "flow_labels",
+            Self::FlowPacketType => "flow_packet_type",
             Self::FragmentBad => "fragment_bad",
             Self::FragmentOverlap => "fragment_overlap",
             Self::FragmentNoRoom => "fragment_no_room",

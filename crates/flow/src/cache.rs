@@ -293,12 +293,13 @@ impl PathCache {
         }
     }
 
-    /// The path of a packet that was tracked and goes on with what has number `round`, which an operation
+    /// The path of a packet that was tracked, or looked at anew, and goes on with what has number `round`, which an operation
     /// of a path that was found in this burst says. `key` has what is of the packet itself, and what is
     /// known of its connection. `None`: there is no such number.
     pub fn find_tracked(&mut self, round: u32, key: &mut Key) -> Option<PathId> {
         let frozen = self.rounds.get(round.checked_sub(1)? as usize)?;
         key.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
+        key.set_packet_type(frozen.key.get_u32(slot::PACKET_TYPE));
         key.set(slot::RECIRC_ID, u128::from(round));
         let Self { tracked, paths, .. } = self;
         Some(match tracked.find(key, |id| paths.judge(id, key)) {
@@ -338,10 +339,12 @@ impl PathCache {
         let traces = self.paths.take_traces();
         let mut way = find_way(&pipeline, &mut key.clone(), start, (None, traces));
         for op in &mut way.ops {
-            if let Op::Track(track, round) = op
-                && let Some(next) = &track.next
-            {
-                *round = self.number(next);
+            match op {
+                Op::Track(track, round) => {
+                    *round = track.next.as_ref().map_or(0, |next| self.number(next));
+                }
+                Op::Again(next, round) => *round = self.number(next),
+                _ => {}
             }
         }
         // There are more numbers than packets of a burst can need.

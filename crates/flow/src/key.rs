@@ -422,6 +422,16 @@ impl Key {
         key
     }
 
+    /// Says what the packet begins with. What is there in the place of a header of Ethernet, where it has
+    /// none, is nothing of the packet.
+    pub fn set_packet_type(&mut self, packet_type: u32) {
+        self.set(slot::PACKET_TYPE, packet_type.into());
+        if packet_type != 0 {
+            self.set(slot::ETH_SRC, 0);
+            self.set(slot::ETH_DST, 0);
+        }
+    }
+
     /// Puts `value` at `slot`, of 64 bits at most, where nothing was.
     #[inline(always)]
     pub(crate) fn fill(&mut self, slot: Slot, value: u64) {

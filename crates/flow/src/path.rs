@@ -57,6 +57,13 @@ pub enum Edit {
         /// What the frame carries then.
         ether_type: u16,
     },
+    /// Put a header of Ethernet in front of all, without addresses.
+    PushEthernet {
+        /// What it says that the frame carries.
+        ether_type: u16,
+    },
+    /// Take the header of Ethernet off, in front of a whole frame.
+    PopEthernet,
     /// Raise the drop precedence of the packet's class (RFC 2597, section 6) by so much: what a meter does.
     RaiseDrop(u8),
 }
@@ -121,6 +128,9 @@ pub enum Op {
     /// Find out which connection it is of; and what the copy goes on with that is tracked, by its number
     /// in the cache that the path is of.
     Track(Arc<Track>, u32),
+    /// Look at the packet anew, and go on with this, by its number in the cache that the path is of: what
+    /// it begins with now was behind headers.
+    Again(Arc<Frozen>, u32),
     /// Remember the packet as it is.
     Save,
     /// Go on with the packet that was remembered last.
@@ -142,6 +152,8 @@ pub enum Lost {
     StackTooDeep,
     /// It has more labels than are looked at.
     TooManyLabels,
+    /// A header was to be put on, or taken off, that packets of its kind cannot have or have not.
+    PacketType,
 }
 
 /// Ports that a simple path sends to, at most.
@@ -397,7 +409,7 @@ impl Path {
         const SHARED: usize = 512;
         let of_op = |op: &Op| match op {
             Op::Controller(about) => SHARED + about.userdata.len(),
-            Op::Track(..) | Op::Tunnel(_) => SHARED,
+            Op::Track(..) | Op::Again(..) | Op::Tunnel(_) => SHARED,
             _ => 0,
         };
         size_of::<Self>()

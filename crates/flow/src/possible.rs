@@ -7,7 +7,7 @@ use openflow::{Action, Field, Instructions};
 use crate::place::place;
 use crate::tables::Refusal;
 use crate::walk::learn::fields;
-use crate::walk::{MAX_NESTING, helper};
+use crate::walk::{MAX_NESTING, helper, is_put_on};
 
 /// Checks all actions of a rule.
 pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
@@ -76,8 +76,7 @@ fn check_field(field: Field) -> Result<(), Refusal> {
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::Nat(_) => "nat",
-        Action::Encap(_) => "encap",
-        Action::Decap { .. } => "decap",
+        Action::Encap(encap) if !is_put_on(encap.packet_type) => "encap(nsh)",
         Action::DecNshTtl => "dec_nsh_ttl",
         Action::DebugRecirc => "debug_recirc",
         Action::DebugSlow => "debug_slow",

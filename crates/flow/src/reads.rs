@@ -24,6 +24,8 @@ pub(crate) const ORIGINAL: [Slot; 7] = [
     slot::CT_TP_DST,
 ];
 
+const LABELS: [Slot; 3] = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+
 /// What says of a packet that its addresses were translated when it was tracked.
 pub(crate) const TRANSLATED: u128 = 0xC0;
 
@@ -116,9 +118,14 @@ fn read(action: &Action, key: &mut Key) {
         }
         Action::DecMplsTtl => whole(Field::MplsTtl, key),
         Action::PushMpls { .. } | Action::PopMpls { .. } => {
-            let labels = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+            LABELS.into_iter().for_each(|slot| key.set(slot, slot.ones()));
             let others = [slot::INSIDE, slot::IP_TOS, slot::IP_TTL];
-            labels.into_iter().chain(others).for_each(|slot| key.set(slot, slot.ones()));
+            others.into_iter().for_each(|slot| key.set(slot, slot.ones()));
+        }
+        Action::Encap(_) | Action::Decap { .. } => {
+            LABELS.into_iter().for_each(|slot| key.set(slot, slot.ones()));
+            key.set(slot::PACKET_TYPE, slot::PACKET_TYPE.ones());
+            whole(Field::VlanTci, key);
         }
         _ => {}
     }

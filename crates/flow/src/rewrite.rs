@@ -17,6 +17,9 @@ use crate::path::Edit;
 /// Where tags are.
 const TAGS: usize = 12;
 
+/// Length of a header of Ethernet.
+const ETHERNET_LEN: usize = 14;
+
 const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const IPV4: u16 = 0x0800;
@@ -49,6 +52,8 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
         }
         Edit::PushMpls { tags, ether_type, entry } => push_mpls(tags, ether_type, entry, frame),
         Edit::PopMpls { tags, ether_type } => pop_mpls(tags, ether_type, frame),
+        Edit::PushEthernet { ether_type } => push_ethernet(ether_type, frame),
+        Edit::PopEthernet => frame.remove(0, ETHERNET_LEN),
         Edit::RaiseDrop(level) => {
             raise_drop(level, frame);
             true
@@ -93,6 +98,13 @@ fn push_mpls(tags: u8, ether_type: u16, entry: u32, frame: &mut Open<'_>) -> boo
         return false;
     };
     frame.insert(at, &entry.to_be_bytes()) && set_ether_type(ether_type, at, frame)
+}
+
+/// Puts a header of Ethernet in front. Large segments would have to be cut with it, which not all ports can.
+fn push_ethernet(ether_type: u16, frame: &mut Open<'_>) -> bool {
+    let mut header = [0; ETHERNET_LEN];
+    header[TAGS..].copy_from_slice(&ether_type.to_be_bytes());
+    frame.offload().gso().is_none() && frame.insert(0, &header)
 }
 
 /// Takes a label off.

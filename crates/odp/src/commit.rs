@@ -4,20 +4,29 @@
 //! only where it differs from what it was then (`commit_odp_actions` in Open vSwitch).
 
 use flow::walk::labels;
-use flow::{Key, Slot, TAG_PRESENT, slot};
+use flow::{Key, Slot, TAG_PRESENT, WORDS, slot};
 
 use crate::action::Action;
 use crate::header::{
-    ARP, ETHERNET, Header, ICMP, ICMPV6, IPV4, IPV6, ND, ND_EXTENSIONS, transport,
+    ARP, ETHERNET, Header, ICMP, ICMPV6, IPV4, IPV6, ND, ND_EXTENSIONS, label, transport,
 };
 use crate::kind::{Kind, is_mpls, is_tagged};
 use crate::value::Fields;
 
 /// Has the packet be `key`, which the datapath has as `base` by now. `mask` is what has been looked at
-/// or written. Returns whether a kernel's datapath could not do that.
-pub(crate) fn commit(base: &mut Key, key: &Key, mask: &mut Key, actions: &mut Vec<Action>) -> bool {
+/// or written; `is_encap` if a header was put on in front of all since. Returns whether a kernel's datapath
+/// could not do that.
+pub(crate) fn commit(
+    base: &mut Key,
+    (key, is_encap): (&Key, bool),
+    mask: &mut Key,
+    actions: &mut Vec<Action>,
+) -> bool {
     let mut commit = Commit { base, key, mask, actions };
-    commit.header(&ETHERNET);
+    commit.outer(is_encap);
+    if key.get_u32(slot::PACKET_TYPE) == 0 {
+        commit.header(&ETHERNET);
+    }
     let was_mpls = is_mpls(commit.base);
     if was_mpls && !is_mpls(commit.key) {
         commit.mpls();
@@ -66,6 +75,33 @@ impl Commit<'_> {
         true
     }
 
+    /// Puts a header on in front of all, or takes that of Ethernet off.
+    fn outer(&mut self, is_encap: bool) {
+        let [before, now] = [&*self.base, self.key].map(|key| key.get_u32(slot::PACKET_TYPE));
+        if is_encap && now == 0 {
+            let mut fields = Fields::default();
+            fields.add_lines(ETHERNET.fields, |slot| (self.key.get(slot), slot.ones()));
+            self.actions.push(Action::Said(format!("push_eth({})", fields.0)));
+        } else if is_encap {
+            let (label, kind) = (label(self.key, None), self.key.get_u16(slot::ETH_TYPE));
+            self.actions.push(Action::Said(format!("add_mpls({label},eth_type={kind:#x})")));
+            let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
+            let both = self.base.words().iter().zip(self.key.words()).enumerate();
+            let mut words = [0; WORDS];
+            for (to, (at, (own, other))) in words.iter_mut().zip(both) {
+                *to = if packet.contains(&at) { *other } else { *own };
+            }
+            *self.base = Key::from_words(words);
+        } else if before == 0 && now != 0 {
+            self.actions.push(Action::said("pop_eth"));
+        }
+        for slot in [slot::PACKET_TYPE, slot::ETH_SRC, slot::ETH_DST] {
+            if is_encap || before == 0 && now != 0 {
+                self.base.set(slot, self.key.get(slot));
+            }
+        }
+    }
+
     fn network(&mut self) -> bool {
         if self.key.get(slot::IP_PROTO) == 0 {
             return false;
@@ -109,7 +145,7 @@ impl Commit<'_> {
         let shown = |entry: u32| {
             let mut key = Key::default();
             key.set(slot::MPLS_LSE, entry.into());
-            crate::header::label(&key, None)
+            label(&key, None)
         };
         // Those innermost that are the same stay.
         let pairs = before.iter().rev().zip(after.iter().rev());

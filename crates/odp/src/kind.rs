@@ -33,6 +33,11 @@ pub(crate) fn is_mpls(key: &Key) -> bool {
     Kind::of(key) == Kind::Mpls
 }
 
+/// Whether it begins with a header of Ethernet.
+pub(crate) fn is_ethernet(key: &Key) -> bool {
+    key.get_u32(slot::PACKET_TYPE) == 0
+}
+
 /// Whether it has a tag.
 pub(crate) fn is_tagged(key: &Key) -> bool {
     key.get_u16(slot::VLAN_TCI) & TAG_PRESENT != 0

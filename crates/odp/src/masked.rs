@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Formatter, Write as _};
 
+use flow::walk::labels;
 use flow::{Key, OptionField, Slot, TAG_PRESENT, slot};
 
 use crate::header::label;
-use crate::kind::{Kind, is_discovery, is_later, is_tagged};
+use crate::kind::{Kind, is_discovery, is_ethernet, is_later, is_tagged};
 use crate::value::{Fields, Style, hex};
 
 /// A packet of a flow, and its mask.
@@ -120,7 +121,10 @@ impl Masked<'_> {
         ];
         words.into_iter().for_each(|(name, slot)| self.number(name, slot, parts));
         parts.push(format!("in_port({})", self.port));
-        parts.push("packet_type(ns=0,id=0)".to_owned());
+        let packet_type = self.key.get_u32(slot::PACKET_TYPE);
+        let (space, id) = (packet_type >> 16, packet_type & 0xFFFF);
+        let sign = if id == 0 { "" } else { "0x" };
+        parts.push(format!("packet_type(ns={space},id={sign}{id:x})"));
     }
 
     fn connection(&self, parts: &mut Vec<String>) {
@@ -137,7 +141,9 @@ impl Masked<'_> {
 
     /// The frame, from its addresses on.
     fn link(&self, parts: &mut Vec<String>) {
-        self.header("eth", ETHERNET, None, parts);
+        if is_ethernet(self.key) {
+            self.header("eth", ETHERNET, None, parts);
+        }
         if !is_tagged(self.key) {
             return self.network(parts);
         }
@@ -194,23 +200,24 @@ impl Masked<'_> {
     }
 
     fn mpls(&self, parts: &mut Vec<String>) {
-        let bits = self.bits(slot::MPLS_LSE);
-        if bits == slot::MPLS_LSE.ones() {
-            return parts.push(format!("mpls({})", label(self.key, None)));
-        }
-        if bits == 0 && !self.is_full {
+        let places = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+        // One is there in any case.
+        let shown = places.into_iter().take(labels(self.key).len().max(1));
+        let shown: Vec<(u32, u32)> =
+            shown.map(|place| (self.key.get_u32(place), low(self.bits(place)))).collect();
+        if shown.iter().all(|(_, bits)| *bits == 0) && !self.is_full {
             return;
         }
-        let part = |name: &str, slot: Slot, sign: &str| {
-            format!("{name}={}/{sign}{:x}", self.key.get(slot), self.bits(slot))
-        };
-        parts.push(format!(
-            "mpls({},{},{},{})",
-            part("label", slot::MPLS_LABEL, "0x"),
-            part("tc", slot::MPLS_TC, ""),
-            part("ttl", slot::MPLS_TTL, "0x"),
-            part("bos", slot::MPLS_BOS, ""),
-        ));
+        let is_whole = shown.iter().all(|(_, bits)| *bits == u32::MAX);
+        let texts = shown.iter().map(|(entry, bits)| match is_whole {
+            true => label(&outermost(*entry), None),
+            false => {
+                let of = |from: u32| [from >> 12, from >> 9 & 7, from & 0xFF, from >> 8 & 1];
+                let ([label, tc, ttl, bos], [a, b, c, d]) = (of(*entry), of(*bits));
+                format!("label={label}/{a:#x},tc={tc}/{b:x},ttl={ttl}/{c:#x},bos={bos}/{d:x}")
+            }
+        });
+        parts.push(format!("mpls({})", texts.collect::<Vec<_>>().join(",")));
     }
 
     fn fragment(&self) -> Option<&'static str> {
@@ -276,6 +283,17 @@ impl Masked<'_> {
             parts.push(format!("{name}({})", fields.0));
         }
     }
+}
+
+/// A packet with this label alone.
+fn outermost(entry: u32) -> Key {
+    let mut key = Key::default();
+    key.set(slot::MPLS_LSE, entry.into());
+    key
+}
+
+fn low(bits: u128) -> u32 {
+    u32::try_from(bits & u128::from(u32::MAX)).unwrap_or_default()
 }
 
 /// Flags of which some count: with a sign before each of those.

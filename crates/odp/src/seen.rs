@@ -10,7 +10,7 @@ use openflow::action::{Algorithm, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
 
-use crate::kind::{Kind, is_later, is_tagged};
+use crate::kind::{Kind, is_ethernet, is_later, is_tagged};
 use crate::tunnel::is_tunnelled;
 use tunnel::{Inherited, Settings};
 
@@ -20,6 +20,9 @@ pub(crate) struct Seen(pub(crate) Key);
 
 /// Words of a key that are no part of what comes in: metadata, registers, and what is noted meanwhile.
 const NOT_OF_PACKET: std::ops::Range<usize> = slot::METADATA.word()..slot::ACTSET_OUTPUT.word();
+
+/// What says that no label of MPLS is behind one (RFC 3032, section 2.1).
+const LAST_LABEL: u128 = 1 << 8;
 
 impl Seen {
     /// What is always looked at.
@@ -305,7 +308,9 @@ impl Seen {
                 0 => {}
                 count => self.labels(0, count),
             },
-            Action::PopMpls { .. } => self.labels(1, labels(key).len()),
+            Action::PopMpls { .. } => self.popped_label(key),
+            Action::Encap(_) if !is_ethernet(key) => self.labels(0, labels(key).len()),
+            Action::Decap { .. } if !is_ethernet(key) => self.popped_label(key),
             Action::SetMplsLabel(_) if kind == Kind::Mpls => self.whole(slot::MPLS_LABEL),
             Action::SetMplsTc(_) if kind == Kind::Mpls => self.whole(slot::MPLS_TC),
             Action::SetMplsTtl(_) | Action::DecMplsTtl if kind == Kind::Mpls => {
@@ -315,10 +320,20 @@ impl Seen {
         }
     }
 
+    /// A label of MPLS is taken off, if it is known what is behind it.
+    fn popped_label(&mut self, key: &Key) {
+        let known = labels(key);
+        let is_deeper =
+            known.is_full() && known.last().is_some_and(|last| u128::from(*last) & LAST_LABEL == 0);
+        self.labels(if is_deeper { known.len() } else { 1 }, known.len());
+    }
+
     /// Labels of MPLS from one to before another, and which of them is the last one.
     fn labels(&mut self, from: usize, to: usize) {
-        self.whole(slot::MPLS_BOS);
         let places = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+        for place in places.into_iter().take(to) {
+            self.0.set_masked(place, LAST_LABEL, LAST_LABEL);
+        }
         let meant = places.into_iter().take(to).skip(from);
         meant.for_each(|place| self.whole(place));
     }
@@ -385,7 +400,13 @@ impl Seen {
             self.0.set(slot::TP_DST, 0);
         }
         if Kind::of(first) != Kind::Mpls {
-            self.0.set(slot::MPLS_LSE, 0);
+            for slot in [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2] {
+                self.0.set(slot, 0);
+            }
+        }
+        if !is_ethernet(first) {
+            self.0.set(slot::ETH_SRC, 0);
+            self.0.set(slot::ETH_DST, 0);
         }
         if !is_tunnelled(first) {
             self.0.set_tunnel(&TunnelWords::default());

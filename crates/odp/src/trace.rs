@@ -116,6 +116,11 @@ pub trait World {
     /// A number for what is to go on with a packet that leaves the datapath.
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
 
+    /// Whether the datapath can put labels of MPLS in front of a whole packet.
+    fn adds_labels(&self) -> bool {
+        true
+    }
+
     /// A number for what a tracked packet goes on with.
     fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32;
 
@@ -291,6 +296,10 @@ struct Tracer<'w> {
     is_underflow: bool,
     /// A queue was chosen before the action at hand.
     has_queue: bool,
+    /// A header was put on in front of all, which the datapath was not told yet.
+    is_encap: bool,
+    /// A label of MPLS is in front of what the packet began with.
+    is_covered: bool,
     /// Whether a kernel's datapath could not do it.
     is_slow: bool,
     /// Whether it has flooded.
@@ -325,6 +334,8 @@ impl<'w> Tracer<'w> {
             errors: Vec::new(),
             is_underflow: false,
             has_queue: false,
+            is_encap: false,
+            is_covered: false,
             is_slow: false,
             is_flooded: false,
             rules_left: MAX_RULES,

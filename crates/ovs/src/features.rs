@@ -29,7 +29,7 @@ pub const FEATURES: [(&str, &str, Feature); 26] = [
     ("Explicit Drop action", "explicit_drop_action", Is(false)),
     ("Optimized Balance TCP mode", "lb_output_action", Is(true)),
     ("Conntrack all-zero IP SNAT", "ct_zero_snat", Is(true)),
-    ("MPLS Label add", "add_mpls", Is(false)),
+    ("MPLS Label add", "add_mpls", Is(true)),
     ("Max VLAN headers", "max_vlan_headers", Count(1)),
     ("Max MPLS depth", "max_mpls_depth", Count(3)),
     ("Recirc", "recirc", Is(true)),

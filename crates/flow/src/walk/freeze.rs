@@ -11,6 +11,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo};
 
 use super::Walk;
+use super::outer::is_ethernet;
 use crate::frozen::{Frozen, MAX_REST, Rest};
 use crate::groups::PlaceHash;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
@@ -34,11 +35,17 @@ enum Stop {
     Controller { id: u16, reason: Reason, userdata: Vec<u8> },
     /// Nobody: it goes round, to have this hash.
     Round(PlaceHash),
+    /// Nobody: it is looked at anew.
+    Again,
 }
 
 impl Walk<'_> {
     /// Stops the packet here.
     pub(super) fn pause(&mut self, to: &Controller) {
+        if !is_ethernet(&self.state.key) {
+            // A controller could not give it back.
+            return self.refuse_without_ethernet();
+        }
         let Controller { id, reason, ref userdata, .. } = *to;
         self.stop_at(Stop::Controller { id, reason, userdata: userdata.clone() });
     }
@@ -46,6 +53,11 @@ impl Walk<'_> {
     /// Has the packet go round.
     pub(super) fn go_round(&mut self, hash: PlaceHash) {
         self.stop_at(Stop::Round(hash));
+    }
+
+    /// Has the packet be looked at anew, since what it begins with was behind headers.
+    pub(super) fn go_again(&mut self) {
+        self.stop_at(Stop::Again);
     }
 
     fn stop_at(&mut self, stop: Stop) {
@@ -79,6 +91,15 @@ impl Walk<'_> {
         }
     }
 
+    /// What travels beside the packet, and what it begins with, for where it goes on.
+    pub(super) fn beside(&self) -> Box<Key> {
+        let own = &self.state.key;
+        let mut key = Box::new(own.beside());
+        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        key.set(slot::PACKET_TYPE, own.get(slot::PACKET_TYPE));
+        key
+    }
+
     /// Sends a packet, or a copy of it, that has stopped to the controllers, or round. What follows is about
     /// others.
     pub(super) fn finish_freezing(&mut self) {
@@ -87,12 +108,12 @@ impl Walk<'_> {
             return;
         }
         let Freezing { stop, table, cookie, rest, .. } = *freezing;
-        let mut key = Box::new(self.state.key.beside());
-        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        let mut key = self.beside();
         let (stack, set) = (self.stack.clone(), self.set.clone());
         let frozen = Frozen { key: key.clone(), stack, set, table: None, rest, zone: None };
         let (id, reason, userdata) = match stop {
             Stop::Controller { id, reason, userdata } => (id, reason, userdata),
+            Stop::Again => return self.emit(Op::Again(Arc::new(frozen), 0)),
             Stop::Round(hash) => {
                 let mut next = frozen;
                 // It has another one then.

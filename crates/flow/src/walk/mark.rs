@@ -5,6 +5,7 @@ use openflow::PortNo;
 use openflow::field::Prerequisite;
 
 use super::Walk;
+use super::outer::is_ethernet;
 use super::write::holds;
 use crate::key::slot;
 use crate::path::Op;
@@ -30,6 +31,9 @@ impl Walk<'_> {
     /// Sends it to all ports, or to those that flood, but that where it came in: one by one, where any of
     /// them gives it a class of its own.
     pub(super) fn flood(&mut self, all: bool) {
+        if !is_ethernet(&self.state.key) {
+            return self.refuse_without_ethernet();
+        }
         let in_port = self.in_port();
         let queue = self.state.key.get_u32(slot::SKB_PRIORITY);
         let pipeline = self.pipeline;

@@ -9,6 +9,7 @@
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `mpls`: labels of MPLS
+//! - `outer`: headers in front of a whole packet
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
@@ -25,6 +26,7 @@ pub(crate) mod learn;
 mod links;
 mod mark;
 mod mpls;
+mod outer;
 pub(crate) mod set;
 mod table;
 mod tags;
@@ -54,6 +56,7 @@ use tags::Tags;
 use trace::Tracer;
 
 pub use mpls::labels;
+pub(crate) use outer::is_put_on;
 pub(crate) use track::helper;
 pub use watch::{Kind, Place, Step, Watch};
 pub use write::holds;
@@ -159,7 +162,8 @@ struct State {
 impl State {
     fn new(key: Key) -> Self {
         let (tags, labels) = (Tags::new(&key), Labels::new(&key));
-        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown: 0, tunnel: None }
+        let grown = outer::longer(&key);
+        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown, tunnel: None }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -461,6 +465,8 @@ impl<'w> Walk<'w> {
             Action::Multipath(multipath) => self.multipath(multipath),
             Action::PushMpls { ethertype } => self.push_mpls(*ethertype),
             Action::PopMpls { ethertype } => self.pop_mpls(*ethertype),
+            Action::Encap(encap) => self.encap(encap),
+            Action::Decap { packet_type } => return self.decap(*packet_type),
             Action::DecMplsTtl => return self.dec_mpls_ttl(),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
@@ -521,6 +527,9 @@ impl<'w> Walk<'w> {
     /// Does what a switch without rules does, which needs a port where the packet came in, or that it
     /// is a controller's.
     fn switch(&mut self) {
+        if !outer::is_ethernet(&self.state.key) {
+            return self.refuse_without_ethernet();
+        }
         let port = self.in_port();
         match self.pipeline.ports.get(&port) {
             Some(port) => self.emit(Op::Normal(Some(port.number))),
@@ -532,6 +541,7 @@ impl<'w> Walk<'w> {
     fn send(&mut self, port: PortNo) {
         match self.pipeline.ports.get(&port) {
             None => self.note(Kind::Warning, format_args!("Nonexistent output port")),
+            Some(_) if !outer::is_ethernet(&self.state.key) => self.refuse_without_ethernet(),
             Some(to) if to.no_forward => {
                 self.note(Kind::Detail, format_args!("OFPPC_NO_FWD set, skipping output"));
             }
@@ -545,6 +555,7 @@ impl<'w> Walk<'w> {
         }
         // It is that long before tags and labels are put on, or taken off, that are still to be.
         let (more, less) = self.state.changes();
+        let more = more.saturating_add(outer::longer(&self.state.key).unsigned_abs());
         let max_len = max_len.saturating_add(more).saturating_sub(less);
         if max_len < SHORTEST {
             return self.note(Kind::Warning, format_args!("no header is left, skipping output"));
@@ -576,6 +587,7 @@ impl<'w> Walk<'w> {
         self.state.key.tell_connection(&mut key);
         // What the action set holds is not told.
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        key.set(slot::PACKET_TYPE, self.state.key.get(slot::PACKET_TYPE));
         let packet_in = PacketIn {
             max_len,
             id,

@@ -19,12 +19,12 @@ use crate::path::{Edit, Lost};
 const LABELS: [Slot; 3] = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
 
 /// Labels that say what is behind them (RFC 3032, section 2.1).
-const IPV6_EXPLICIT_NULL: u32 = 2;
+pub(super) const IPV6_EXPLICIT_NULL: u32 = 2;
 
 /// The time to live of a label in front of what has none.
-const TTL: u32 = 64;
+pub(super) const TTL: u32 = 64;
 
-const fn is_mpls(ether_type: u16) -> bool {
+pub(super) const fn is_mpls(ether_type: u16) -> bool {
     matches!(ether_type, 0x8847 | 0x8848)
 }
 
@@ -56,6 +56,27 @@ impl Labels {
     /// Those that a packet comes with.
     pub(super) fn new(key: &Key) -> Self {
         Self { before: labels(key), ether_type: key.get_u16(slot::ETH_TYPE), is_other: false }
+    }
+
+    /// Puts one on, in front of all.
+    pub(super) fn put(&mut self, key: &mut Key, entry: u32, ether_type: u16) {
+        let [first, second, third] = LABELS;
+        key.set(third, key.get(second));
+        key.set(second, key.get(first));
+        key.set(first, entry.into());
+        key.set(slot::ETH_TYPE, ether_type.into());
+        self.is_other = true;
+    }
+
+    /// Takes so many off.
+    pub(super) fn take(&mut self, key: &mut Key, count: usize, ether_type: u16) {
+        let before = labels(key);
+        LABELS.into_iter().for_each(|slot| key.set(slot, 0));
+        for (slot, entry) in LABELS.into_iter().zip(before.into_iter().skip(count)) {
+            key.set(slot, entry.into());
+        }
+        key.set(slot::ETH_TYPE, ether_type.into());
+        self.is_other = true;
     }
 
     /// By how many bytes the packet is to grow, and by how many to shrink.
@@ -109,7 +130,7 @@ impl Walk<'_> {
         let key = &self.state.key;
         let count = labels(key).len();
         if count == LABELS.len() {
-            return self.too_many("push", "would have");
+            return self.too_many("an MPLS push action", "would have");
         }
         let entry = match count {
             0 => first_label(key),
@@ -124,12 +145,7 @@ impl Walk<'_> {
             let inside = INSIDE.iter().skip(1).position(|kind| *kind == own);
             key.set(slot::INSIDE, inside.map_or(0, |at| at as u128 + 1));
         }
-        let [first, second, third] = LABELS;
-        key.set(third, key.get(second));
-        key.set(second, key.get(first));
-        key.set(first, entry.into());
-        key.set(slot::ETH_TYPE, ether_type.into());
-        labels.is_other = true;
+        labels.put(key, entry, ether_type);
     }
 
     /// Takes the outermost label off, if there is one; all of them, where no label follows by what the
@@ -140,18 +156,11 @@ impl Walk<'_> {
         let is_last = last & LAST_LABEL != 0;
         if before.is_full() && !is_last {
             // The one behind it is not known.
-            return self.too_many("pop", "has");
+            return self.too_many("an MPLS pop action", "has");
         }
         let State { key, labels, .. } = &mut self.state;
         let count = if is_mpls(ether_type) { 1 } else { before.len() };
-        for slot in LABELS {
-            key.set(slot, 0);
-        }
-        for (slot, entry) in LABELS.into_iter().zip(before.into_iter().skip(count)) {
-            key.set(slot, entry.into());
-        }
-        key.set(slot::ETH_TYPE, ether_type.into());
-        labels.is_other = true;
+        labels.take(key, count, ether_type);
         if !is_mpls(ether_type) {
             self.see_inside(ether_type, is_last);
         }
@@ -172,12 +181,12 @@ impl Walk<'_> {
         key.set(slot::INSIDE, 0);
     }
 
-    fn too_many(&mut self, what: &str, has: &str) {
+    pub(super) fn too_many(&mut self, what: &str, has: &str) {
         self.note(
             Kind::Error,
             format_args!(
-                "dropping packet on which an MPLS {what} action can't be performed as it {has} \
-                 more MPLS LSEs than the {} supported.",
+                "dropping packet on which {what} can't be performed as it {has} more MPLS LSEs \
+                 than the {} supported.",
                 LABELS.len()
             ),
         );
@@ -220,7 +229,7 @@ fn first_label(key: &Key) -> u32 {
 }
 
 /// What was behind the labels is not what it is said to be: none of its fields is there.
-fn forget_inside(key: &mut Key) {
+pub(super) fn forget_inside(key: &mut Key) {
     let slots = [
         slot::IPV4_SRC,
         slot::IPV4_DST,

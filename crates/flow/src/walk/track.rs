@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use conntrack::{Helper, Nat, NatEnd, Request, State, Tracked};
 use openflow::action::{Ct, CtZone, NatKind};
-use openflow::{Action, Field, PortNo, Subfield};
+use openflow::{Action, Field, Subfield};
 
 use super::{Kind, Step, Walk};
 use crate::frozen::Frozen;
@@ -92,8 +92,7 @@ impl<'w> Walk<'w> {
 
     /// What the packet goes on with, in a table.
     fn freeze(&self, table: u8, zone: u16) -> Frozen {
-        let mut key = Box::new(self.state.key.beside());
-        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        let key = self.beside();
         let (stack, set) = (self.stack.clone(), self.set.clone());
         Frozen { key, stack, set, table: Some(table), rest: Vec::new(), zone: Some(zone) }
     }

@@ -96,6 +96,11 @@ impl Watch for Tracer<'_> {
         if matches!(step, Step::Action(Of::PushMpls { .. })) && !is_mpls(key) {
             self.commit(key);
         }
+        if let Step::Action(Of::Encap(_) | Of::Decap { .. }) = step {
+            self.commit(key);
+            self.is_encap = matches!(step, Step::Action(Of::Encap(_)));
+            self.is_slow |= is_about_labels(key, &step) && !self.world.adds_labels();
+        }
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
             self.push(Action::said("ct_clear"));
         }
@@ -201,6 +206,9 @@ impl Watch for Tracer<'_> {
 
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {
         let text = note.to_string();
+        if text.starts_with("Dropping packet") {
+            self.error = Some("Unsupported packet type");
+        }
         let what = match kind {
             Kind::Detail => What::Detail,
             Kind::Warning => What::Warning,
@@ -209,7 +217,14 @@ impl Watch for Tracer<'_> {
         if kind == Kind::Error {
             self.is_underflow = text.starts_with("stack underflow");
             if self.errors.len() < MAX_ERRORS {
-                let packet = told::packet(&self.base, None);
+                let mut packet = self.base;
+                if self.is_covered {
+                    // Open vSwitch tells it with the header of Ethernet that is behind it.
+                    for slot in [slot::PACKET_TYPE, slot::ETH_SRC, slot::ETH_DST] {
+                        packet.set(slot, self.first.get(slot));
+                    }
+                }
+                let packet = told::packet(&packet, None);
                 let bridge = &self.bridge;
                 self.errors.push(format!("{text} on bridge {bridge} while processing {packet}"));
             }
@@ -247,6 +262,15 @@ fn learned(rule: &Change) -> String {
     }
     let _ = write!(text, " actions={}", Shown(&instructions.apply));
     text
+}
+
+/// Whether labels of MPLS are put on in front of a whole packet, or taken off there.
+fn is_about_labels(key: &Key, step: &Step<'_>) -> bool {
+    match step {
+        Step::Action(Of::Encap(encap)) => encap.packet_type != 0,
+        Step::Action(Of::Decap { .. }) => key.get(slot::PACKET_TYPE) != 0,
+        _ => false,
+    }
 }
 
 /// Whether a datapath needs no clone for what is done with a copy: it can be undone.
@@ -356,7 +380,12 @@ impl Tracer<'_> {
 
     /// Has the datapath's packet be what rules have made of it.
     pub(super) fn commit(&mut self, key: &Key) {
+        let is_encap = std::mem::take(&mut self.is_encap);
+        if is_encap {
+            self.is_covered = key.get(slot::PACKET_TYPE) != 0;
+        }
         if let Some(actions) = self.actions.last_mut() {
+            let key = (key, is_encap);
             self.is_slow |= commit(&mut self.base, key, &mut self.seen.0, actions);
         }
     }

@@ -37,6 +37,7 @@ impl Tracer<'_> {
                 self.push(Action::Said(format!("meter({})", meter.saturating_sub(1))));
             }
             Op::Track(track, _) => self.track(key, track),
+            Op::Again(frozen, _) => self.again(key, frozen),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
             Op::Edit(_) | Op::Tunnel(_) | Op::Save | Op::Restore => {}
         }

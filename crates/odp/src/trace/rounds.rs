@@ -96,6 +96,19 @@ impl Tracer<'_> {
         self.tree.add(What::Detail, note);
     }
 
+    /// The packet's last label is off, and it is looked at anew.
+    pub(super) fn again(&mut self, key: &Key, frozen: &Arc<Frozen>) {
+        self.commit(key);
+        let kind = match key.get_u32(slot::PACKET_TYPE) {
+            // A frame of Ethernet is behind it (`ETH_TYPE_TEB`).
+            0 => 0x6558,
+            packet_type => packet_type & 0xFFFF,
+        };
+        self.push(Action::Said(format!("pop_mpls(eth_type={kind:#x})")));
+        let number = self.world.round(&self.bridge.clone(), frozen);
+        self.push(Action::Said(format!("recirc({number:#x})")));
+    }
+
     /// A packet that was tracked comes to a bridge again.
     pub(super) fn thaw(&mut self, frozen: &Frozen) {
         if let Some(table) = frozen.table {

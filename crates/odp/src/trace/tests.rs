@@ -125,6 +125,35 @@ fn where_spanning_tree_sends_nothing_that_is_told() {
 }
 
 #[test]
+fn headers_in_front_of_all_are_told() {
+    let of = |actions_text: &str| actions(&[&format!("actions={actions_text}")], TCP);
+    let label = |label, bos| format!("label={label},tc=0,ttl=64,bos={bos},eth_type=0x8847");
+    let address = "src=00:00:00:00:00:00,dst=00:00:00:00:00:07";
+    let ethernet = "encap(ethernet),set_field:00:00:00:00:00:07->eth_dst";
+    let two = "encap(mpls),set_field:5->mpls_label,encap(mpls)";
+    let [inner, outer] = [label(5, 1), label(5, 0)];
+    assert_eq!(
+        of(&format!("{two},{ethernet},2")),
+        format!("add_mpls({inner}),add_mpls({outer}),push_eth({address}),12")
+    );
+    assert_eq!(
+        of("decap(),encap(ethernet),2"),
+        format!("pop_eth,push_eth({}),12", &address.replace("07", "00"))
+    );
+    assert_eq!(
+        of(&format!("encap(mpls),{ethernet},decap(),decap(packet_type(ns=0,type=0)),2")),
+        format!(
+            "add_mpls({}),push_eth({address}),pop_eth,pop_mpls(eth_type=0x6558),recirc(0x0)",
+            label(0, 1)
+        )
+    );
+    // It goes nowhere without a header of Ethernet.
+    assert_eq!(of("decap(),2"), "drop");
+    let Told { text, .. } = told(&["actions=encap(ethernet),2"], &[], TCP);
+    assert!(text.ends_with("Translation failed (Unsupported packet type), packet is dropped.\n"));
+}
+
+#[test]
 fn a_datapath_changes_what_differs() {
     let of = |actions_text: &str| actions(&[&format!("actions={actions_text}")], TCP);
     assert_eq!(of("drop"), "drop");

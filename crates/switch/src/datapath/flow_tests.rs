@@ -16,6 +16,7 @@ use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 mod bonds;
 mod connections;
 mod meters;
+mod outer;
 mod stops;
 
 /// A pipeline of a bench's ports, whose OpenFlow numbers are one higher.

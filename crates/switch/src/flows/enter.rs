@@ -292,5 +292,6 @@ pub(super) const fn reason(lost: Lost) -> DropReason {
         Lost::TooMany => DropReason::FlowTooLong,
         Lost::StackTooDeep => DropReason::FlowStack,
         Lost::TooManyLabels => DropReason::FlowLabels,
+        Lost::PacketType => DropReason::FlowPacketType,
     }
 }

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use eal::clock;
-use flow::{Change, PacketIn};
+use flow::{Change, PacketIn, slot};
 use packet::Frame;
 
 /// The most packets that a worker hands over within a period.
 const MOST: u32 = 1_000;
+
+/// Bytes of a header of Ethernet.
+const ETHERNET_LEN: usize = 14;
 
 /// Periods in a second.
 const PERIODS: u64 = 10;
@@ -97,10 +100,16 @@ impl FlowInlet {
         now: u64,
     ) {
         self.tell(now, || {
-            let len = frame.len();
-            let mut bytes = vec![0; len.min(usize::from(about.max_len))];
+            // The place of a header that the packet does not have is nothing of it.
+            let skipped = match about.key.get_u32(slot::PACKET_TYPE) {
+                0 => 0,
+                _ => ETHERNET_LEN.min(frame.len()),
+            };
+            let len = frame.len() - skipped;
+            let mut bytes = vec![0; skipped + len.min(usize::from(about.max_len))];
             let count = frame.copy_to(&mut bytes);
             bytes.truncate(count);
+            bytes.drain(..skipped.min(count));
             FlowEvent::Packet(FlowPacket { about: Arc::clone(about), bytes, len, mirrors })
         });
     }

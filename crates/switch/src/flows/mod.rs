@@ -10,11 +10,13 @@
 //! - `packet_out`: packets from controllers
 //! - `run`: what a path says is done
 //! - `changes`: what was changed of frames so far
+//! - `again`: frames that are looked at anew, since what they begin with was behind headers
 //! - `track`: connections
 //! - `overhear`: connections that others announce
 //! - `translate`: connections whose addresses are translated
 //! - `gather`: fragments that wait for the rest of their packet
 
+mod again;
 mod changes;
 pub(crate) mod enter;
 mod gather;

@@ -193,6 +193,16 @@ impl<'s, 'f> Run<'s, 'f> {
                         self.gather(fragments, &track, source, outputs, onward);
                     }
                 }
+                Op::Again(_, round) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    if open.is_some() && !self.changes.is_deep {
+                        // What is looked at then may be behind the heads that they have.
+                        self.changes.is_deep = true;
+                        self.at -= 1;
+                        return End::Restore;
+                    }
+                    self.again(round, open.as_deref(), cut, source, outputs, onward);
+                }
                 other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
             }
         }

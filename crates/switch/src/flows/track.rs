@@ -70,7 +70,7 @@ impl Entry<'_> {
     }
 
     /// Has frames that were tracked go on; those whose groups are none go nowhere.
-    fn go_on(
+    pub(super) fn go_on(
         &self,
         (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
         source: &Source<'_>,
@@ -257,7 +257,7 @@ impl Inner {
     }
 
     /// Frames are tracked; `None` if they were too often.
-    fn begin_round(&mut self) -> Option<()> {
+    pub(super) fn begin_round(&mut self) -> Option<()> {
         if self.depth > MAX_ROUNDS || self.tracked >= MAX_TRACKED {
             return None;
         }
@@ -267,7 +267,7 @@ impl Inner {
 
     /// Whether frames are counted that were tracked, for somebody who looks at flows.
     #[inline]
-    fn records(&self, manner: Manner) -> bool {
+    pub(super) fn records(&self, manner: Manner) -> bool {
         self.recorder.is_some() && manner == Manner::Real
     }
 
@@ -280,10 +280,17 @@ impl Inner {
         (mut key, tracked): (Key, &Tracked),
         now: u64,
     ) {
+        key.set_connection(tracked);
+        self.record_again(round, frame, key, now);
+    }
+
+    /// The same of one that was looked at anew.
+    #[cold]
+    pub(super) fn record_again(&mut self, round: u32, frame: &Frame<'_>, mut key: Key, now: u64) {
         let Self { cache, recorder, .. } = self;
         let (Some(recorder), Some(onward)) = (recorder, cache.round(round)) else { return };
-        key.set_connection(tracked);
         key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
+        key.set_packet_type(onward.key.get_u32(slot::PACKET_TYPE));
         recorder.note_tracked(&key, onward, frame.len() as u64, now);
     }
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use conntrack::{State, Tracked};
 use openflow::action::{
-    Algorithm, Bundle, Ct, HashFields, Learn, LearnFlags, LearnSource, LearnSpec, LearnTarget,
-    Timeouts,
+    Algorithm, Bundle, Ct, Encap, HashFields, Learn, LearnFlags, LearnSource, LearnSpec,
+    LearnTarget, Timeouts,
 };
 use openflow::message::flow_mod::ANY_GROUP;
 use openflow::message::group::{ALL_BUCKETS, Bucket, GroupCommand, GroupMod, GroupType};
@@ -75,6 +75,11 @@ fn ct(table: u8) -> Action {
     }))
 }
 
+fn encap(packet_type: u32) -> Action {
+    let (header_size, properties) = (0, Vec::new());
+    Action::Encap(Box::new(Encap { packet_type, header_size, properties }))
+}
+
 fn pipeline() -> Pipeline {
     let mut pipeline = Pipeline::default();
     for number in 1..6_u16 {
@@ -88,7 +93,7 @@ fn pipeline() -> Pipeline {
     let matching = all.fold(ip, |matching, field| {
         if field == Field::CtState { matching.with(field, 0x20) } else { matching.with(field, 1) }
     });
-    let actions = vec![learn(), bundle(), ct(9), Action::DecTtl(None)];
+    let actions = vec![learn(), bundle(), ct(9), Action::DecTtl(None), encap(0)];
     let add = Change::add(9, matching, Instructions::apply(actions));
     group(&mut pipeline, GroupCommand::Add, &[2]);
     pipeline.tables.change(&add, 0).unwrap();
@@ -174,6 +179,13 @@ fn action() -> impl Strategy<Value = Action> {
             Action::resubmit_table(table),
         ])),
         1 => table().prop_map(ct),
+        1 => prop_oneof![Just(encap(0)), Just(encap(0x1_8847))],
+        1 => prop_oneof![Just(0xFFFE), Just(0)].prop_map(|packet_type| Action::Decap { packet_type }),
+        1 => table().prop_map(|table| Action::Clone(vec![
+            encap(0x1_8847),
+            Action::Decap { packet_type: 0 },
+            Action::resubmit_table(table),
+        ])),
     ]
 }
 
@@ -273,9 +285,16 @@ fn key(to: u64, from: u64, port: u32, source: u32) -> Key {
 fn without_rounds(path: &Path) -> (Path, Vec<(u32, Arc<Frozen>)>) {
     let (mut path, mut rounds) = (path.clone(), Vec::new());
     for op in &mut path.ops {
-        if let Op::Track(track, round) = op {
-            rounds.extend(track.next.clone().map(|next| (*round, next)));
-            *round = 0;
+        match op {
+            Op::Track(track, round) => {
+                rounds.extend(track.next.clone().map(|next| (*round, next)));
+                *round = 0;
+            }
+            Op::Again(next, round) => {
+                rounds.push((*round, Arc::clone(next)));
+                *round = 0;
+            }
+            _ => {}
         }
     }
     (path, rounds)
@@ -300,7 +319,8 @@ impl Worker {
         self.cache.update(Arc::clone(&self.flows), 0);
     }
 
-    /// A packet takes the way that it would take without a cache, also when it has been tracked.
+    /// A packet takes the way that it would take without a cache, also when it has been tracked, or is
+    /// looked at anew.
     fn check(&mut self, key: &Key) -> Result<(), TestCaseError> {
         self.cache.begin(0);
         let id = self.cache.find(key);

@@ -11,13 +11,14 @@ use switch::{FdbReport, GroupCounts};
 use super::Appctl;
 
 /// Why rules have not let frames pass, and how Open vSwitch calls it behind `drop_action_`.
-const DROPS: [(DropReason, &str); 6] = [
+const DROPS: [(DropReason, &str); 7] = [
     (DropReason::FlowDrop, "of_pipeline"),
     (DropReason::NoFlow, "of_pipeline"),
     (DropReason::FlowTooDeep, "recursion_too_deep"),
     (DropReason::FlowTooLong, "too_many_resubmit"),
     (DropReason::FlowStack, "stack_too_deep"),
     (DropReason::FlowLabels, "too_many_mpls_labels"),
+    (DropReason::FlowPacketType, "unsupported_packet_type"),
 ];
 
 /// Counters by name.

@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
+use odp::flows::Flows;
 use openflow::message::flow_mod::DEFAULT_PRIORITY;
 use ovs::features::{FEATURES, Feature};
 use ovs::unixctl::Answer;
 
 use ovs::device::Dummies;
 
-use super::super::underlay;
-use super::Appctl;
+use super::super::{flows, underlay};
+use super::{Appctl, trace};
 
 /// What the data path of a bridge can.
 pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
@@ -31,14 +32,24 @@ pub fn set(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         return Err("only there with --enable-dummy, for tests".to_owned());
     }
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let pushes = match words.as_slice() {
-        ["tnl_push_pop", "true"] => true,
-        ["tnl_push_pop", "false"] => false,
-        ["tnl_push_pop", value] => return Err(format!("Boolean value expected, got {value}")),
-        _ => return Err("expected tnl_push_pop, and true or false".to_owned()),
+    let (feature, can) = match words.as_slice() {
+        [feature @ ("tnl_push_pop" | "add_mpls"), value] => match *value {
+            "true" => (*feature, true),
+            "false" => (*feature, false),
+            value => return Err(format!("Boolean value expected, got {value}")),
+        },
+        _ => return Err("expected tnl_push_pop or add_mpls, and true or false".to_owned()),
     };
-    appctl.underlay.set_pushes(pushes);
-    underlay::update(appctl);
+    if feature == "tnl_push_pop" {
+        appctl.underlay.set_pushes(can);
+        underlay::update(appctl);
+        return Ok(String::new());
+    }
+    // What has come in until now was of flows that there are no more.
+    flows::collect(appctl, false);
+    appctl.flows.all().for_each(Flows::clear);
+    appctl.underlay.set_adds_labels(can);
+    trace::renumber();
     Ok(String::new())
 }
 

@@ -75,6 +75,11 @@ pub fn number(bridge: &str, frozen: &Arc<Frozen>) -> u32 {
     world::number_of((bridge, frozen))
 }
 
+/// Has all that packets go on with get other numbers.
+pub fn renumber() {
+    world::renumber();
+}
+
 /// The same for packets that have come again for a group, or since they were tracked.
 pub fn again(appctl: &mut Appctl<'_>, key: &Key, onward: &Onward) -> odp::Told {
     odp::resume(&mut Sight::resumed(appctl, onward.copied.clone()), key, onward)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ethdev::DropReason;
@@ -255,6 +256,10 @@ impl World for Sight<'_, '_> {
         number_of((bridge, about.table, about.cookie, &about.key, &about.userdata))
     }
 
+    fn adds_labels(&self) -> bool {
+        self.appctl.underlay.adds_labels()
+    }
+
     fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32 {
         number_of((bridge, frozen))
     }
@@ -302,12 +307,20 @@ fn with_tags_of(key: &Key, frame: &[u8]) -> Key {
     key
 }
 
+/// How often all numbers were given anew.
+static ERA: AtomicU32 = AtomicU32::new(0);
+
+/// Has everything get another number from now on.
+pub(super) fn renumber() {
+    ERA.fetch_add(1, Relaxed);
+}
+
 /// A number for what goes on with a packet: the same for the same.
 pub(super) fn number_of(what: impl Hash) -> u32 {
     static KNOWN: Mutex<Option<(RandomState, HashMap<u64, u32>)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let (state, numbers) = known.get_or_insert_with(Default::default);
-    let hash = state.hash_one(what);
+    let hash = state.hash_one((ERA.load(Relaxed), what));
     if numbers.len() >= MAX_CONTEXTS {
         numbers.clear();
     }

@@ -1,0 +1,177 @@
+//! Headers in front of a whole packet, put on and taken off (`encap`, `decap`): of Ethernet, and labels of
+//! MPLS in front of what has no header of Ethernet.
+//!
+//! Such a packet keeps the place of one, which says what it carries: so whatever looks at frames finds
+//! their layers as always. The place is nothing of the packet: it has no addresses, does not count in its
+//! length, and no port for frames of Ethernet sends it.
+
+use openflow::action::Encap;
+
+use super::mpls::{IPV6_EXPLICIT_NULL, Labels, TTL, forget_inside, is_mpls};
+use super::tags::{self, Tags};
+use super::{Kind, State, Walk, labels};
+use crate::extract::LAST_LABEL;
+use crate::key::{Key, slot};
+use crate::path::{Edit, Lost, Op};
+
+/// What a packet begins with: a header of Ethernet.
+const ETHERNET: u32 = 0;
+
+/// The same: what has this EtherType.
+const BY_ETHER_TYPE: u16 = 1;
+
+/// The same: labels of MPLS.
+const MPLS: u32 = 0x1_8847;
+const MPLS_MULTICAST: u32 = 0x1_8848;
+
+/// Bytes of a header of Ethernet.
+const HEADER: i32 = 14;
+
+/// Whether a header that packets begin with then is one that can be put on.
+pub(crate) const fn is_put_on(packet_type: u32) -> bool {
+    matches!(packet_type, ETHERNET | MPLS | MPLS_MULTICAST)
+}
+
+/// The EtherType of what a packet begins with, if that is said by one.
+fn ether_type(packet_type: u32) -> Option<u16> {
+    let of = u16::try_from(packet_type & 0xFFFF).ok()?;
+    (packet_type >> 16 == u32::from(BY_ETHER_TYPE)).then_some(of)
+}
+
+/// Whether it has a header of Ethernet.
+pub(super) fn is_ethernet(key: &Key) -> bool {
+    key.get_u32(slot::PACKET_TYPE) == ETHERNET
+}
+
+/// By how much a packet is longer than its frame is here.
+pub(super) fn longer(key: &Key) -> i32 {
+    if is_ethernet(key) { 0 } else { -HEADER }
+}
+
+impl Walk<'_> {
+    /// Puts a header in front of all.
+    pub(super) fn encap(&mut self, encap: &Encap) {
+        // What was changed until now is behind it.
+        self.flush();
+        match (encap.packet_type, ether_type(encap.packet_type)) {
+            (ETHERNET, _) => self.encap_ethernet(),
+            (MPLS | MPLS_MULTICAST, Some(ether_type)) => self.encap_mpls(ether_type),
+            _ => {}
+        }
+    }
+
+    fn encap_ethernet(&mut self) {
+        if is_ethernet(&self.state.key) {
+            return self.lose(format_args!(
+                "Dropping packet as encap(ethernet) is not supported for packet type ethernet."
+            ));
+        }
+        self.state.key.set(slot::PACKET_TYPE, ETHERNET.into());
+        self.state.grown = self.state.grown.saturating_add(HEADER);
+        self.put(slot::ETH_SRC, 0);
+        self.put(slot::ETH_DST, 0);
+    }
+
+    /// Puts a label on: the first of all, or a copy of the outermost.
+    fn encap_mpls(&mut self, ether_type: u16) {
+        let key = &self.state.key;
+        let own = key.get_u16(slot::ETH_TYPE);
+        let has_labels = !is_ethernet(key) && is_mpls(own) && !labels(key).is_empty();
+        if has_labels && labels(key).is_full() {
+            return self.too_many("an encap MPLS action", "would have");
+        }
+        let label = if own == 0x86DD { IPV6_EXPLICIT_NULL } else { 0 };
+        let entry = match has_labels {
+            true => key.get_u32(slot::MPLS_LSE) & !LAST_LABEL,
+            // As Open vSwitch has it, whatever is behind it.
+            false => label << 12 | LAST_LABEL | TTL,
+        };
+        if is_ethernet(key) {
+            self.ops.push(Op::Edit(Edit::PushEthernet { ether_type }));
+        }
+        if !has_labels {
+            self.begin_anew();
+        }
+        let State { key, labels, .. } = &mut self.state;
+        key.set_packet_type(u32::from(BY_ETHER_TYPE) << 16 | u32::from(ether_type));
+        labels.put(key, entry, ether_type);
+    }
+
+    /// Nothing is known of the packet behind its first header any more.
+    fn begin_anew(&mut self) {
+        let State { key, tags, labels, .. } = &mut self.state;
+        forget_inside(key);
+        for slot in [slot::VLAN_TPID, slot::VLAN_TCI, slot::INNER_TPID, slot::INNER_TCI] {
+            key.set(slot, 0);
+        }
+        for slot in [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2, slot::INSIDE] {
+            key.set(slot, 0);
+        }
+        key.set(slot::ETH_TYPE, 0);
+        (*tags, *labels) = (Tags::new(key), Labels::new(key));
+    }
+
+    /// Takes the first header off; `wanted` says what is behind labels. Returns whether the packet goes on
+    /// as it is, and need not be looked at anew.
+    pub(super) fn decap(&mut self, wanted: u32) -> bool {
+        self.flush();
+        let key = &self.state.key;
+        match key.get_u32(slot::PACKET_TYPE) {
+            ETHERNET if tags::count(key) > 0 => {
+                let note = "Dropping packet, cannot decap Ethernet if VLAN is present.";
+                self.lose(format_args!("{note}"));
+            }
+            ETHERNET => {
+                let own = key.get_u32(slot::ETH_TYPE);
+                self.state.key.set_packet_type(u32::from(BY_ETHER_TYPE) << 16 | own);
+                self.state.grown = self.state.grown.saturating_sub(HEADER);
+            }
+            MPLS | MPLS_MULTICAST => return self.decap_mpls(wanted),
+            other => self.lose(format_args!(
+                "Dropping packet as the decap() does not support packet type ({},{:#x})",
+                other >> 16,
+                other & 0xFFFF
+            )),
+        }
+        true
+    }
+
+    fn decap_mpls(&mut self, wanted: u32) -> bool {
+        let known = labels(&self.state.key);
+        if known.is_full() && known.last().is_some_and(|last| last & LAST_LABEL == 0) {
+            self.too_many("an MPLS decap", "has");
+            return true;
+        }
+        let ether_type = ether_type(wanted);
+        if known.is_empty() || ether_type.is_none() && wanted != ETHERNET {
+            self.lose(format_args!(
+                "Dropping packet as the decap() does not say what is behind its labels"
+            ));
+            return true;
+        }
+        self.state.key.set_packet_type(wanted);
+        if let Some(ether_type) = ether_type.filter(|of| is_mpls(*of) && known.len() > 1) {
+            self.state.labels.take(&mut self.state.key, 1, ether_type);
+            return true;
+        }
+        let ether_type = ether_type.unwrap_or_default();
+        self.ops.push(Op::Edit(Edit::PopMpls { tags: 0, ether_type }));
+        if wanted == ETHERNET {
+            self.ops.push(Op::Edit(Edit::PopEthernet));
+        }
+        self.go_again();
+        false
+    }
+
+    /// Does not send a packet that has no header of Ethernet.
+    pub(super) fn refuse_without_ethernet(&mut self) {
+        let note = "Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.";
+        self.note(Kind::Warning, format_args!("{note}"));
+    }
+
+    /// Drops the packet, since it is of a kind for which an action is not.
+    fn lose(&mut self, note: std::fmt::Arguments<'_>) {
+        self.note(Kind::Detail, note);
+        self.error = Some(Lost::PacketType);
+    }
+}
