@@ -3,6 +3,7 @@
 use std::fmt;
 
 use eal::CoreList;
+use ordered::Order as _;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -504,7 +505,7 @@ fn settings(from: &Port, to: &Port) -> impl Iterator<Item = (String, String, Str
     };
     let (old, new) = (map(from), map(to));
     let mut keys: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
-    keys.sort_unstable();
+    keys.order();
     keys.dedup();
     let differing = keys.into_iter().filter_map(move |key| {
         let (old, new) = (old.get(&key), new.get(&key));

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use ordered::Order as _;
+
 use super::{Fdb, Full, Key, Learned};
 
 impl Fdb {
@@ -15,7 +17,7 @@ impl Fdb {
         other.set_now(self.now());
         let mut entries = self.list();
         // Those that were seen last are kept.
-        entries.sort_unstable_by_key(|entry| (!entry.is_static, entry.age));
+        entries.order_by_key(|entry| (!entry.is_static, entry.age));
         let mut writer = other.write();
         for entry in entries {
             let key = Key::new(entry.vlan, entry.mac);

@@ -9,6 +9,7 @@ use daemon::state::Fdb;
 use daemon::{Error, Port, State};
 use indexmap::IndexMap;
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovsdb::Uuid;
 use packet::MacAddr;
 use switch::{DEFAULT_BRIDGE, Lacp, LldpMode, PortRstp, PortSnooping, PortVlan, is_port_name};
@@ -231,10 +232,10 @@ impl Desired {
         let speaks = |port: &Port| port.bonding.lacp != Lacp::Off;
         let bonds = self.state.ports.iter().filter(|(_, port)| port.is_bond() && speaks(port));
         let bonds: LiteMap<String, String> =
-            bonds.map(|(name, bond)| (name.clone(), bond.bridge_name().to_owned())).collect();
+            bonds.map(|(name, bond)| (name.clone(), bond.bridge_name().to_owned())).gather();
         let ports = self.state.ports.iter();
         let given = ports.filter_map(|(_, port)| Some((port.bond.clone()?, port.lacp.port_id?)));
-        let given: BTreeSet<(String, u16)> = given.collect();
+        let given: BTreeSet<(String, u16)> = given.gather();
         for (name, port) in &mut self.state.ports {
             let bridge = match &port.bond {
                 Some(bond) => bonds.get(bond).map(String::as_str),

@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ordered::Order as _;
+
 use super::error::PciError;
 use super::info::{DeviceInfo, PciAddress};
 use super::spaces::{UIO_PCI_GENERIC, VFIO_PCI, no_iommu};
@@ -143,7 +145,7 @@ impl Binder {
             let name = entry?.file_name();
             found.extend(name.to_str().and_then(|name| name.parse::<PciAddress>().ok()));
         }
-        found.sort_unstable();
+        found.order();
         Ok(found)
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod select;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ::ordered::Order as _;
 use openflow::action::wire;
 use openflow::message::group::{Bucket as Desc, GroupType, Selection};
 use openflow::{Action, PortNo, Version};
@@ -138,7 +139,7 @@ impl Groups {
     #[must_use]
     pub fn all(&self) -> Vec<&Arc<Group>> {
         let mut all: Vec<_> = self.shards.iter().flat_map(|shard| shard.values()).collect();
-        all.sort_unstable_by_key(|group| group.id);
+        all.order_by_key(|group| group.id);
         all
     }
 

@@ -26,6 +26,7 @@ use export::Told;
 use export::netflow::{Key, Packets};
 use export::tally::Protocol;
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use self::netflow::Netflow;
 use self::sflow::Sflow;
@@ -175,7 +176,7 @@ impl Exports {
             let netflow = bridge.netflow.as_ref().and_then(|row| settings::netflow(row).err());
             (name.clone(), sflow.into_iter().chain(netflow).collect())
         });
-        let wrong: LiteMap<String, Vec<String>> = wrong.collect();
+        let wrong: LiteMap<String, Vec<String>> = wrong.gather();
         for (name, problems) in &wrong {
             if self.wrong.get(name) != Some(problems) {
                 for problem in problems {
@@ -213,7 +214,7 @@ impl Exports {
 /// The first number that is not taken. Numbers stay as they are where other bridges come and go: collectors would
 /// take a bridge of another number for another one.
 fn free(taken: impl Iterator<Item = u32>) -> u32 {
-    let taken: BTreeSet<u32> = taken.collect();
+    let taken: BTreeSet<u32> = taken.gather();
     (0..)
         .zip(&taken)
         .find(|(number, taken)| number != *taken)

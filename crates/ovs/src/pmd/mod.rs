@@ -13,7 +13,6 @@ mod cores;
 mod settings;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use daemon::State;
@@ -309,11 +308,11 @@ impl Pmd {
                 false => tracing::info!("{note}"),
             }
         }
-        let mut places = BTreeMap::<String, Vec<usize>>::new();
+        let mut places = LiteMap::<String, Vec<usize>>::new();
         for (queue, worker) in queues.into_iter().zip(workers) {
             places.entry(queue.port).or_default().push(worker.unwrap_or(0));
         }
-        self.places = places.into_iter().collect();
+        self.places = places;
         self.isolated = isolated;
     }
 

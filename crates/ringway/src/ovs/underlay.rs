@@ -11,6 +11,7 @@ use eal::routing::{self, HostAddress, HostRoute};
 use eal::time::{Time, later};
 use host::News;
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovs::device::TUNNELS;
 use ovs::{Agent, interface_index};
 use switch::tunnels::{Prefix, Route, Routes};
@@ -191,7 +192,7 @@ impl Underlay {
             let own: Vec<IpAddr> = self.own(bridge).map(|(own, _)| *own).collect();
             (bridge.clone(), own)
         });
-        let addresses = addresses.filter(|(_, own)| !own.is_empty()).collect();
+        let addresses = addresses.filter(|(_, own)| !own.is_empty()).gather();
         let routes = self.all_routes(bridges);
         // Without addresses of the host, tunnels end nowhere, and no route leads by a bridge.
         let next = if self.is_off { (LiteMap::new(), routes) } else { (addresses, routes) };
@@ -211,7 +212,7 @@ impl Underlay {
         let index: LiteMap<u32, String> = bridges
             .iter()
             .filter_map(|bridge| Some((interface_index(bridge)?, bridge.clone())))
-            .collect();
+            .gather();
         let mut host = Host::default();
         for HostAddress { interface, address, len } in addresses {
             if let Some(bridge) = index.get(&interface).filter(|_| is_of_use(address)) {

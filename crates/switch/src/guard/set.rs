@@ -1,5 +1,7 @@
 //! Sets of numbers that are looked up for each frame: few of them, mostly one.
 
+use ordered::Order as _;
+
 /// Ranges of numbers, both ends included.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<T> {
@@ -13,7 +15,7 @@ impl<T: Copy + Ord + Step> Ranges<T> {
     /// All numbers in any of `ranges`.
     pub(super) fn new(ranges: impl IntoIterator<Item = (T, T)>) -> Self {
         let mut all: Vec<(T, T)> = ranges.into_iter().collect();
-        all.sort_unstable();
+        all.order();
         let mut joined: Vec<(T, T)> = Vec::new();
         for (low, high) in all {
             match joined.last_mut() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fdb::{Entry, Fdb, Full, Key};
+use ordered::Order as _;
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -140,7 +141,7 @@ impl Control {
 /// What is in a database, sorted by VLAN and address.
 fn sorted(fdb: &Fdb) -> Vec<Entry> {
     let mut entries = fdb.list();
-    entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+    entries.order_by_key(|entry| (entry.vlan, entry.mac));
     entries
 }
 

@@ -103,7 +103,7 @@ impl Control {
     pub(super) fn mirror_place(&self, mirror: &str) -> Option<(BridgeId, usize)> {
         let id = self.bridges.get(self.mirrors.bridge_of(mirror)?).ok()?.id();
         let ports = self.ports.of_bridge(id).map(|(name, port)| (name, port.number()));
-        Some((id, self.mirrors.place(mirror, &ports.collect())?))
+        Some((id, self.mirrors.place(mirror, &ports.gather())?))
     }
 
     /// Tells the workers the mirrors of a bridge, given its ports and `more`, and its samplings; what was

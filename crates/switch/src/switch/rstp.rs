@@ -11,7 +11,7 @@ use l2proto::rstp::tree::{Link, Todo, Tree};
 use l2proto::rstp::vector::BridgeName;
 use l2proto::rstp::{RstpVersion, bpdu, numbers};
 use litemap::LiteMap;
-use ordered::Gather as _;
+use ordered::{Gather as _, Order as _};
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -364,7 +364,7 @@ impl Control {
             }
             taking_part.push(entry);
         }
-        taking_part.sort_unstable_by_key(|entry| entry.number());
+        taking_part.order_by_key(|entry| entry.number());
         let asked: Vec<_> =
             taking_part.iter().map(|entry| (entry.number(), entry.options().rstp.number)).collect();
         for (entry, number) in taking_part.iter().zip(numbers(&asked)) {

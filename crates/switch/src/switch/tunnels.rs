@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use packet::MacAddr;
 use tunnel::{Address, Neighbours, Route, Routes, Settings, told};
 
@@ -285,7 +286,7 @@ impl Control {
             Address::Any | Address::Flow => None,
         });
         let gateways = self.underlay.routes.iter().filter_map(|route| route.gateway);
-        remotes.chain(gateways).collect()
+        remotes.chain(gateways).gather()
     }
 
     /// Whether a port is one of a tunnel.
@@ -342,7 +343,7 @@ impl Control {
         let known = self.underlay.neighbours.iter().filter_map(|(bridge, address, own)| {
             Some(((place(bridge)?, address), (own.mac, own.is_ageing(now))))
         });
-        let neighbours: BTreeMap<_, _> = known.collect();
+        let neighbours: BTreeMap<_, _> = known.gather();
         Ways { ends: ends.into_iter().map(|(_, end)| end).collect(), ways, neighbours }
     }
 }

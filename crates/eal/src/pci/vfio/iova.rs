@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use ordered::Order as _;
+
 /// The lowest addresses are never used: a device that was not told an address, and sends 0 or
 /// little more, meets nothing.
 const FIRST: u64 = 2 << 20;
@@ -25,7 +27,7 @@ impl IovaSpace {
     /// are used stay used.
     pub fn set_ranges(&mut self, mut ranges: Vec<(u64, u64)>) {
         ranges.retain(|(first, last)| first <= last);
-        ranges.sort_unstable();
+        ranges.order();
         self.ranges = ranges;
     }
 

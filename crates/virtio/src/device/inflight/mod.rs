@@ -22,6 +22,8 @@ use std::sync::atomic::{Ordering, compiler_fence};
 pub(super) use packed::{Inflight, PackedRecords, PackedTracker};
 pub(super) use split::{SplitRecords, SplitTracker};
 
+use ordered::Order as _;
+
 use super::SetupError;
 use crate::inflight::{InflightArea, Layout, VERSION};
 
@@ -91,7 +93,7 @@ fn check(area: &InflightArea, layout: Layout, size: u16) -> Result<bool, SetupEr
 fn in_order(area: &InflightArea) -> Vec<u16> {
     let inflight = (0..area.entries()).filter(|index| area.is_inflight(*index));
     let mut entries: Vec<_> = inflight.map(|index| (area.counter(index), index)).collect();
-    entries.sort_unstable();
+    entries.order();
     entries.into_iter().map(|(_, index)| index).collect()
 }
 
