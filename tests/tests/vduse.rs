@@ -43,6 +43,15 @@ impl Bench {
         self.wait("ready", |bench| bench.show("ports").is_some());
     }
 
+    /// Waits until the links of all ports are up: what is to leave by one whose link is not is dropped.
+    fn wait_links(&mut self) {
+        self.wait("links", |bench| {
+            let shown = bench.show("ports").unwrap();
+            let mut ports = shown["ports"].as_array().unwrap().iter();
+            ports.all(|port| port["link_up"] == true)
+        });
+    }
+
     /// Ends the switch by `signal`.
     fn stop(&mut self, signal: &str) {
         let gone = "while [ -d /proc/$(cat /tmp/pid) ]; do usleep 10000; done";
@@ -144,7 +153,7 @@ fn container(bench: &mut Bench) -> String {
     let interface = bench.interface("sw0");
     bench.contain("box", &interface, HERE);
     bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
-    bench.wait("link", |bench| bench.port("v")["link_up"] == true);
+    bench.wait_links();
     interface
 }
 
@@ -167,7 +176,7 @@ fn a_container_outlives_restarts_of_the_switch() {
         bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
         // It is told so when the switch is there again, which is ready before its ports are.
         bench.carrier("box", &interface, "LOWER_UP");
-        bench.wait("link", |bench| bench.port("v")["link_up"] == true);
+        bench.wait_links();
         bench.ping("box", "-c 20 -i 0.05");
     }
     // Another process cannot have it meanwhile, and with other options it is another device.
@@ -180,6 +189,7 @@ fn a_container_outlives_restarts_of_the_switch() {
     // Nothing of it stays where that is wanted.
     bench.switch(&["v=vduse:sw0,keep=off", "t=tap:tap0,mac=52:54:00:00:00:02"]);
     bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
+    bench.wait_links();
     bench.ping("box", "-c 20 -i 0.05");
     bench.stop("TERM");
     bench.sh("[ ! -e /sys/bus/vdpa/devices/sw0 ] && [ ! -e /dev/vduse/sw0 ]");
@@ -239,12 +249,14 @@ fn the_interface_reaches_a_guest_of_the_switch() {
     assert_eq!(bench.interface("sw0"), "eth1");
     assert_eq!(bench.sh("cat /sys/class/net/eth1/address").trim(), "52:54:00:00:00:09");
     bench.sh(&format!("ip address add {HERE}/24 dev eth1 && ip link set eth1 up"));
+    bench.wait_links();
     bench.vm.ping(THERE, "-c 20 -i 0.2").unwrap();
     let there = traffic::transfer(&mut bench.vm, &mut peer, THERE, MIB).unwrap();
     let back = traffic::transfer(&mut peer, &mut bench.vm, HERE, MIB).unwrap();
     println!("{MIB} MiB in {there:?} and {back:?}");
     bench.stop("KILL");
     bench.switch(&ports);
+    bench.wait_links();
     bench.vm.ping(THERE, "-c 20 -i 0.2").unwrap();
     println!("{}", bench.log());
 }
@@ -266,14 +278,18 @@ fn a_device_for_a_virtual_machine_is_made_and_goes_with_the_switch() {
     bench.switch(&["v=vduse:sw0,bind=vhost"]);
     bench.sh(exists);
     // A virtual machine that has it open keeps it.
-    bench.sh("sleep 1000 <>/dev/vhost-vdpa-0 & echo $! >/tmp/vmm");
+    // The process that is started opens it itself, whenever it gets to that.
+    bench.sh("sleep 1000 <>/dev/vhost-vdpa-0 & echo $! >/tmp/vmm; \
+         until [ \"$(readlink /proc/$!/fd/0)\" = /dev/vhost-vdpa-0 ]; do usleep 10000; done");
     bench.stop("TERM");
     bench.sh(exists);
     let other = bench.vm.run("ringway switch --port v=vduse:sw0,bind=virtio,keep=off").unwrap();
     assert!(other.status != 0 && other.text.contains("in use by a virtual machine"), "{other:?}");
+    // Before it is gone it waits for a switch to answer, for half a minute.
     bench.sh("kill $(cat /tmp/vmm)");
     // What was killed is found again, and may be given to the other driver.
     bench.switch(&["v=vduse:sw0,bind=vhost"]);
+    bench.sh("while [ -d /proc/$(cat /tmp/vmm) ]; do usleep 10000; done");
     bench.stop("KILL");
     bench.sh(exists);
     bench.switch(&["v=vduse:sw0,bind=virtio"]);
