@@ -299,7 +299,7 @@ mod tests {
     fn an_answer_is_matched_to_its_command_and_a_restart_noticed() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut agent = Agent::new(ours);
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_secs(60);
         theirs.write_all(b"DONE\n\x02READY\n").unwrap();
         agent.wait_ready(limit).unwrap();
         let running = agent.begin("printf 'hello\\n'").unwrap();

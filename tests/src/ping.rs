@@ -71,7 +71,7 @@ mod tests {
         let program = dir.path().join("ping");
         std::fs::write(&program, script).unwrap();
         let line =
-            line(&format!("sh {}", program.display()), "10.0.0.1", &format!("-c {count} -W 5"));
+            line(&format!("sh {}", program.display()), "10.0.0.1", &format!("-c {count} -W 60"));
         let line = format!("sh -c '{}'", line.unwrap());
         Command::new("sh").args(["-c", &line]).output().unwrap().status.success()
     }

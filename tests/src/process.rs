@@ -435,7 +435,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo one; read line; echo got $line"]);
         let mut child = Process::start("shell", command).unwrap();
-        let limit = Duration::from_secs(10);
+        let limit = Duration::from_secs(60);
         child.wait_for("one\n", 0, limit).unwrap();
         let mark = child.mark();
         child.send_line("two").unwrap();
@@ -449,7 +449,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "printf pro; read go; echo noise >&2; read go; printf mpt"]);
         let mut child = Process::start("shell", command).unwrap();
-        let limit = Duration::from_secs(10);
+        let limit = Duration::from_secs(60);
         child.wait_for("pro", 0, limit).unwrap();
         child.send_line("").unwrap();
         wait::until("noise", limit, Duration::from_millis(1), || {

@@ -254,7 +254,7 @@ mod tests {
         for byte in [2, 3, 3] {
             device.send_to(&[byte; 9000], dir.path().join("w.test")).unwrap();
         }
-        let threes = wire.receive_some(2, Duration::from_secs(5), |frame| frame[0] == 3).unwrap();
+        let threes = wire.receive_some(2, Duration::from_secs(60), |frame| frame[0] == 3).unwrap();
         assert_eq!((threes.len(), threes[0].len()), (2, 9000));
         assert_eq!(wire.receive(Duration::from_millis(1)).unwrap(), None);
         assert!(wire.receive_some(1, Duration::from_millis(1), |_| true).is_err());

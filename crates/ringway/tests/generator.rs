@@ -167,7 +167,7 @@ fn a_switch_learns_as_many_addresses_as_there_are_in_a_range() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let entries = loop {
         let fdb = switch.show("fdb");
         let entries = fdb["entries"].as_array().unwrap().clone();

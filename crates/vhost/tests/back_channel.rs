@@ -224,12 +224,12 @@ fn a_back_end_that_only_talks_is_given_up_in_time() {
         }
     });
     // Long enough for the back-end's thread to answer the handshake on a busy machine.
-    let (mut frontend, _) = frontend(stream, Duration::from_secs(2));
+    let (mut frontend, _) = frontend(stream, Duration::from_secs(5));
     frontend.handshake().unwrap();
     let before = Instant::now();
     let error = frontend.stop_ring(0).unwrap_err();
     assert!(matches!(error, FrontendError::Timeout { .. }), "{error}");
-    assert!(before.elapsed() < Duration::from_secs(20));
+    assert!(before.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

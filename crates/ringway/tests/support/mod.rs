@@ -90,7 +90,7 @@ impl Switch {
             }
         });
         let mut switch = Self { child, ready: String::new(), control, errors: Some(errors) };
-        match lines.recv_timeout(Duration::from_secs(20)) {
+        match lines.recv_timeout(Duration::from_secs(60)) {
             Ok(line) => switch.ready = line,
             Err(error) => {
                 let _ = switch.child.kill();

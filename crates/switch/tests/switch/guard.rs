@@ -214,7 +214,7 @@ fn a_storm_is_bounded_and_other_frames_pass() {
     switch
         .set_port("a", &PortOptions { limits, guard: macs(1), ..PortOptions::default() })
         .unwrap();
-    let before = dropped(&switch, BroadcastLimited);
+    let (before, begin) = (dropped(&switch, BroadcastLimited), Instant::now());
     for _ in 0..SENT {
         a.send(0, [frame(BROADCAST, mac(1), 0), frame(BROADCAST, mac(5), 0)]);
     }
@@ -222,7 +222,8 @@ fn a_storm_is_bounded_and_other_frames_pass() {
     wait_until("all are dealt with", || {
         b.arrived() as u64 + dropped(&switch, BroadcastLimited) - before == SENT as u64
     });
-    assert!((64..=75).contains(&b.arrived()));
+    let most = 65 + usize::try_from(begin.elapsed().as_secs()).unwrap();
+    assert!((64..=most).contains(&b.arrived()), "{}", b.arrived());
 }
 
 #[test]

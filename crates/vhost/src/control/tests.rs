@@ -386,7 +386,8 @@ fn the_end_of_the_thread_is_the_end_of_all_sockets() {
     }
     let start = Instant::now();
     control.shut_down();
-    assert!(start.elapsed() < Duration::from_secs(1));
+    // A second for each of them would be longer.
+    assert!(start.elapsed() < LONG);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     peers.iter_mut().for_each(Peer::hung_up);
     // Handles that outlive it do no harm.
