@@ -8,9 +8,11 @@ use super::{Place, Step, Walk};
 use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
-const ONCE: [fn(&Action) -> bool; 6] = [
+const ONCE: [fn(&Action) -> bool; 8] = [
     |action| matches!(action, Action::StripVlan | Action::PopVlan),
     |action| matches!(action, Action::PopMpls { .. }),
+    |action| matches!(action, Action::Decap { .. }),
+    |action| matches!(action, Action::Encap(_)),
     |action| matches!(action, Action::PushMpls { .. }),
     |action| matches!(action, Action::PushVlan { .. }),
     |action| matches!(action, Action::DecTtl(_)),
@@ -116,7 +118,13 @@ mod tests {
         let set = [&set[..], &[Action::DecTtl(None), Action::PopVlan, value(2)]].concat();
         let all = [Action::PopVlan, Action::DecTtl(None), queue, value(1), other, value(2), group];
         assert_eq!(ordered(&set), all);
-        assert_eq!(ordered(&[value(1), out.clone()]), [value(1), out]);
+        assert_eq!(ordered(&[value(1), out.clone()]), [value(1), out.clone()]);
+        let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };
+        let encap = Action::Encap(Box::new(encap));
+        let (decap, push) =
+            (Action::Decap { packet_type: 0xFFFE }, Action::PushMpls { ethertype: 0x8847 });
+        let all = [decap, encap, push, out.clone()];
+        assert_eq!(ordered(&all.iter().rev().cloned().collect::<Vec<_>>()), all);
         // Nothing is done where nothing ends it.
         assert_eq!(ordered(&[value(1), Action::PopVlan]), []);
     }
