@@ -86,7 +86,7 @@ pub use lanes::side_by_side;
 pub use libvirt::Host;
 pub use netns::Netns;
 pub use nic::Nic;
-pub use ovn::Ovn;
+pub use ovn::{Chassis, Ovn};
 pub use ovs::Ovs;
 pub use ovsdb::OvsDatabase;
 pub use pci::{Model, PciNic};

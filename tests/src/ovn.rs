@@ -1,4 +1,4 @@
-//! OVN: its databases, `ovn-northd` and `ovn-controller`, which drives the switch of this machine.
+//! OVN: its databases, `ovn-northd`, and an `ovn-controller` for each machine, which drives its switch.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,69 +12,105 @@ use crate::process::{Process, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What it is all made of, in Debian's packages `ovn-central` and `ovn-host` and what they need.
-pub const PROGRAMS: [&str; 4] = ["ovn-northd", "ovn-controller", "ovn-nbctl", "ovsdb-tool"];
+/// What it is all made of, in Debian's packages `ovn-central`, `ovn-host` and `ovn-common` and what they
+/// need; and what sets up the wire between two machines.
+pub const PROGRAMS: [&str; 6] =
+    ["ovn-northd", "ovn-controller", "ovn-nbctl", "ovn-sbctl", "ovsdb-tool", "ethtool"];
 
-/// OVN with one machine, apart from any other that there may be.
+/// OVN with the machines that it drives, apart from any other that there may be.
 #[derive(Debug)]
 pub struct Ovn {
     // Dropped in this order: who asks before who answers.
-    controller: Process,
+    controllers: Vec<Process>,
     northd: Process,
     _databases: Process,
     dir: PathBuf,
 }
 
+/// A machine as the others know it.
+#[derive(Debug)]
+pub struct Chassis {
+    /// Its name.
+    pub name: &'static str,
+    /// What tunnels to it are.
+    pub encap: &'static str,
+    /// Where they end.
+    pub ip: &'static str,
+}
+
 impl Ovn {
-    /// Starts it, with all that it keeps in `dir`, so that it drives the switch of `database`. Tunnels would
-    /// begin at 127.0.0.1.
+    /// Starts it without any machine, with all that it keeps in `dir`.
     ///
     /// # Errors
     /// When a part does not come up.
-    pub fn start(dir: &Path, database: &OvsDatabase) -> Result<Self> {
+    pub fn start(dir: &Path) -> Result<Self> {
         std::fs::create_dir(dir)?;
-        let remote = format!("unix:{}", dir.join("ovn.sock").display());
-        let ids = ["system-id=host", "ovn-encap-type=geneve", "ovn-encap-ip=127.0.0.1"];
-        let ids = ids.map(str::to_owned).into_iter().chain([
-            format!("ovn-remote=\"{remote}\""),
-            "ovn-bridge-datapath-type=netdev".to_owned(),
-        ]);
-        let ids: Vec<String> = ids.map(|id| format!("external_ids:{id}")).collect();
-        let set = ["--no-wait", "set", "Open_vSwitch", "."].into_iter();
-        let words: Vec<&str> = set.chain(ids.iter().map(String::as_str)).collect();
-        database.vsctl(&words)?;
         let databases = serve(dir)?;
         let mut northd = Command::new("ovn-northd");
+        let remote = format!("unix:{}", dir.join("ovn.sock").display());
         for part in ["nb", "sb"] {
             northd.arg(format!("--ovn{part}-db={remote}"));
         }
         northd.arg(format!("--unixctl={}", dir.join("northd.ctl").display()));
         let northd = Process::start("ovn-northd", quiet(northd, dir))?;
+        Ok(Self { controllers: Vec::new(), northd, _databases: databases, dir: dir.to_owned() })
+    }
+
+    /// Has it drive the switch of `database`, and waits until the bridge is there that it makes.
+    ///
+    /// # Errors
+    /// When its controller does not come up.
+    pub fn add(&mut self, chassis: &Chassis, database: &OvsDatabase) -> Result<()> {
+        let ids = [
+            format!("system-id={}", chassis.name),
+            format!("ovn-encap-type={}", chassis.encap),
+            format!("ovn-encap-ip={}", chassis.ip),
+            format!("ovn-remote=\"unix:{}\"", self.dir.join("ovn.sock").display()),
+            "ovn-bridge-datapath-type=netdev".to_owned(),
+        ];
+        let ids = ids.map(|id| format!("external_ids:{id}"));
+        let set = ["--no-wait", "set", "Open_vSwitch", "."].into_iter();
+        let words: Vec<&str> = set.chain(ids.iter().map(String::as_str)).collect();
+        database.vsctl(&words)?;
         let mut controller = Command::new("ovn-controller");
         controller.arg(format!("unix:{}", database.socket().display()));
-        let controller = quiet(controller, dir);
+        let controller = quiet(controller, &self.dir);
         // It finds the bridge where the switch is.
         let switch = database.socket();
         let folder = switch.parent().context("the database has a folder")?;
-        let controller = Process::start("ovn-controller", environment(controller, folder))?;
-        Ok(Self { controller, northd, _databases: databases, dir: dir.to_owned() })
+        let name = format!("ovn-controller of {}", chassis.name);
+        self.controllers.push(Process::start(name, environment(controller, folder))?);
+        database.vsctl(&["wait-until", "Bridge", "br-int"]).with_context(|| self.log())?;
+        Ok(())
     }
 
-    /// Runs `ovn-nbctl` with the words of `line`, and waits until the switch does what it says.
+    /// Runs `ovn-nbctl` with the words of `line`, and waits until all switches do what it says.
     ///
     /// # Errors
     /// When it fails, with what the controller has written.
     pub fn nbctl(&self, line: &[&str]) -> Result<String> {
-        let mut command = Command::new("ovn-nbctl");
+        self.ask("ovn-nbctl", &[&["--wait=hv"], line].concat())
+    }
+
+    /// Runs `ovn-sbctl` with the words of `line`.
+    ///
+    /// # Errors
+    /// When it fails, with what the controllers have written.
+    pub fn sbctl(&self, line: &[&str]) -> Result<String> {
+        self.ask("ovn-sbctl", line)
+    }
+
+    fn ask(&self, program: &str, line: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
         command.arg(format!("--db=unix:{}", self.dir.join("ovn.sock").display()));
-        command.args(["--timeout=60", "--wait=hv"]).args(line);
+        command.arg("--timeout=60").args(line);
         run(&mut environment(command, &self.dir)).with_context(|| self.log())
     }
 
-    /// What its controller has written, and what has told it what to do.
+    /// What its controllers have written, and what has told them what to do.
     #[must_use]
     pub fn log(&self) -> String {
-        self.northd.log() + &self.controller.log()
+        self.controllers.iter().fold(self.northd.log(), |all, one| all + &one.log())
     }
 }
 

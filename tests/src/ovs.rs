@@ -133,6 +133,12 @@ impl Ovs {
         self.database.vsctl(arguments).with_context(|| self.log())
     }
 
+    /// Its database, by which others drive it.
+    #[must_use]
+    pub const fn database(&self) -> &OvsDatabase {
+        &self.database
+    }
+
     /// Runs `ovs-appctl` on the switch, for example `dpif-netdev/pmd-stats-show`.
     ///
     /// # Errors
@@ -241,8 +247,10 @@ fn launch(words: &[OsString], dir: &Path) -> Result<Process> {
     Ok(vswitchd)
 }
 
-/// Two lines: `rx pkts=1, bytes=..` and `tx pkts=2, bytes=..`.
-fn parse_packets(text: &str) -> Option<(u64, u64)> {
+/// Frames that have come in by a port and gone out, of what `ovs-ofctl dump-ports` has printed of it: two
+/// lines, `rx pkts=1, bytes=..` and `tx pkts=2, bytes=..`.
+#[must_use]
+pub fn parse_packets(text: &str) -> Option<(u64, u64)> {
     let mut counts = text.split("pkts=").skip(1).map(|rest| rest.split(',').next()?.parse().ok());
     Some((counts.next()??, counts.next()??))
 }

@@ -91,7 +91,11 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-jsonschema", None)
         }
         Peer::Controllers => controllers(),
-        Peer::Ovn => need_all(&[("ovn-northd", "ovn-central"), ("ovn-controller", "ovn-host")]),
+        Peer::Ovn => need_all(&[
+            ("ovn-northd", "ovn-central"),
+            ("ovn-controller", "ovn-host"),
+            ("ethtool", "ethtool"),
+        ]),
         Peer::Nfdump => need_all(&collector::PROGRAMS),
         Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::OsVif => install("python3-os-vif", None),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod chassis;
 mod collectors;
 mod controllers;
 mod ovn;

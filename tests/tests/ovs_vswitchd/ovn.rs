@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use e2e::peers::workspace;
 use e2e::process::run;
-use e2e::{Netns, Ovn, OvsDatabase, Peer, Ringway, require_shared, wait};
+use e2e::{Chassis, Netns, Ovn, OvsDatabase, Peer, Ringway, require_shared, wait};
 
 use super::{LIMIT, receive};
 
@@ -136,9 +136,10 @@ impl Cloud {
         let guests = [(); 3].map(|()| Netns::new().unwrap());
         let database = OvsDatabase::start(dir).unwrap();
         let switch = Ringway::vswitchd_in(&host, dir).unwrap();
-        let ovn = Ovn::start(&dir.join("ovn"), &database).unwrap();
-        // The bridge is OVN's.
-        database.vsctl(&["wait-until", "Bridge", "br-int"]).unwrap();
+        let mut ovn = Ovn::start(&dir.join("ovn")).unwrap();
+        // Nothing is at the other end of a tunnel.
+        let chassis = Chassis { name: "host", encap: "geneve", ip: "127.0.0.1" };
+        ovn.add(&chassis, &database).unwrap();
         Self { ovn, database, _switch: switch, host, guests }
     }
 
