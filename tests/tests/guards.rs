@@ -292,7 +292,11 @@ fn bridging(stage: &Stage) {
     shut("bpdu-guard".into());
     assert!(stage.dropped_of("other", "bpdu") > 0);
     other.sh("ip link set rwo nomaster; ip link del br0").unwrap();
-    ringway.client(&["port", "set", "other", "--enabled", "on"]).unwrap();
+    // What the bridge has said since it was shut comes in first, and shuts it again.
+    wait::until_ok("the port is open and stays so", LIMIT, PAUSE, || {
+        ringway.client(&["port", "set", "other", "--enabled", "on"])?;
+        other.ping("10.24.0.1", "-c 1 -W 2")
+    })
+    .unwrap();
     shut(serde_json::Value::Null);
-    other.ping("10.24.0.1", "-c 1").unwrap();
 }
