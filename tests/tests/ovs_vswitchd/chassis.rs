@@ -91,6 +91,9 @@ impl Machine {
         let ringway = ours.unwrap();
         ringway.take().into_iter().for_each(Ringway::kill);
         *ringway = Some(Ringway::vswitchd_in(&self.host, &self.dir).unwrap());
+        // It may have been ready without its ports, as long as the server did not know that the one before
+        // is gone. Something new is waited for.
+        self.vsctl("set Open_vSwitch . external_ids:restarts=1");
         self.connect();
     }
 }
