@@ -16,9 +16,10 @@ mod capabilities;
 pub mod paths;
 mod refused;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use litemap::LiteMap;
 
 pub use calls::Calls;
 pub use paths::Reach;
@@ -32,7 +33,7 @@ pub struct Needs {
     capabilities: CapabilitySet,
     /// Capabilities that are good to have.
     wishes: CapabilitySet,
-    paths: BTreeMap<PathBuf, Reach>,
+    paths: LiteMap<PathBuf, Reach>,
     calls: Calls,
     /// Whether it connects by TCP, or listens.
     tcp: bool,
@@ -76,7 +77,7 @@ impl Needs {
     #[must_use]
     pub const fn new() -> Self {
         let none = CapabilitySet::empty();
-        let paths = BTreeMap::new();
+        let paths = LiteMap::new();
         Self { capabilities: none, wishes: none, paths, calls: Calls::empty(), tcp: false }
     }
 

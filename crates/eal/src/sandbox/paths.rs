@@ -1,6 +1,5 @@
 //! Files and folders, by Landlock (landlock(7)).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitflags::bitflags;
@@ -8,6 +7,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
 };
+use litemap::LiteMap;
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::{SandboxError, capabilities};
@@ -75,7 +75,7 @@ pub fn overrides_permissions<'a>(
 
 /// Allows what `paths` says and nothing else, and with `tcp` connections by that. What is not there is
 /// left out. Returns whether the system can do that.
-pub(super) fn restrict(paths: &BTreeMap<PathBuf, Reach>, tcp: bool) -> Result<bool, SandboxError> {
+pub(super) fn restrict(paths: &LiteMap<PathBuf, Reach>, tcp: bool) -> Result<bool, SandboxError> {
     let failed = |error| SandboxError::new("restrict files", std::io::Error::other(error));
     let failed = |error: landlock::RulesetError| failed(error.to_string());
     let handled = Ruleset::default().handle_access(AccessFs::from_all(VERSION));
@@ -97,7 +97,7 @@ pub(super) fn restrict(paths: &BTreeMap<PathBuf, Reach>, tcp: bool) -> Result<bo
 }
 
 /// Whether one of `paths` has `reach` over `path`, or over what that is a link to.
-pub(super) fn covers(paths: &BTreeMap<PathBuf, Reach>, path: &Path, reach: Reach) -> bool {
+pub(super) fn covers(paths: &LiteMap<PathBuf, Reach>, path: &Path, reach: Reach) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     // What is not there is for whoever opens it to tell.
     let Some(path) = real(path) else { return true };

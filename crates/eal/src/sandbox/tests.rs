@@ -147,8 +147,8 @@ fn needs_add_up() {
         .folder_of("/run/a.sock", Reach::SOCKETS)
         .folder_of("b.sock", Reach::SOCKETS)
         .and(Needs::new().path("/run", Reach::READ).calls(Calls::BPF));
-    assert_eq!(needs.paths[Path::new("/run")], Reach::SOCKETS | Reach::READ);
-    assert_eq!(needs.paths[Path::new(".")], Reach::SOCKETS);
+    assert_eq!(needs.paths.get(Path::new("/run")), Some(&(Reach::SOCKETS | Reach::READ)));
+    assert_eq!(needs.paths.get(Path::new(".")), Some(&Reach::SOCKETS));
     assert_eq!(needs.calls, Calls::BPF);
 }
 

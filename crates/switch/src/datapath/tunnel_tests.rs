@@ -91,7 +91,7 @@ impl Net {
         Ways {
             ends: vec![End { port, bridge, mac: OWN_MAC, addresses: vec![own()] }],
             ways: vec![Way { to, end: 0, gateway: None, source: Some(own()), mark: 0 }],
-            neighbours: [((0, peer()), (PEER_MAC, false))].into(),
+            neighbours: [((0, peer()), (PEER_MAC, false))].into_iter().collect(),
         }
     }
 
@@ -191,13 +191,13 @@ fn what_is_no_tunnels_goes_to_the_host() {
 #[test]
 fn a_neighbour_that_is_not_known_is_asked_once_and_heard() {
     let mut net = Net::vxlan();
-    net.set_ways(Ways { neighbours: [].into(), ..Net::ways(1) });
+    net.set_ways(Ways { neighbours: Default::default(), ..Net::ways(1) });
     let got = net.send(STATION, &[datagram(1), datagram(2)]);
     assert_eq!((got[1].len(), net.dropped(0, DropReason::NoNeighbour)), (1, (0, 2)));
     let arp = Arp::parse(Ethernet::parse(&got[1][0]).unwrap().payload()).unwrap();
     assert_eq!((arp.operation(), arp.sender_mac()), (ArpOperation::REQUEST, OWN_MAC));
     assert_eq!(IpAddr::from(arp.target_ip()), peer());
-    net.set_ways(Ways { neighbours: [].into(), ..Net::ways(1) });
+    net.set_ways(Ways { neighbours: Default::default(), ..Net::ways(1) });
     assert_eq!(net.send(STATION, &[datagram(1)])[1].len(), 0, "it was asked just now");
     let answer = FrameBuilder::new(PEER_MAC, OWN_MAC).arp(
         ArpOperation::REPLY,

@@ -1,7 +1,7 @@
 //! Tunnels as control threads see them: which ports there are, by which bridges they go, and who is known
 //! there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -343,7 +343,7 @@ impl Control {
         let known = self.underlay.neighbours.iter().filter_map(|(bridge, address, own)| {
             Some(((place(bridge)?, address), (own.mac, own.is_ageing(now))))
         });
-        let neighbours: BTreeMap<_, _> = known.gather();
+        let neighbours = known.gather();
         Ways { ends: ends.into_iter().map(|(_, end)| end).collect(), ways, neighbours }
     }
 }

@@ -1,13 +1,13 @@
 //! Where an outer packet goes: by which bridge, from which address, to whom.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use eal::clock;
 use ethdev::DropReason;
+use litemap::LiteMap;
 use packet::MacAddr;
 use packet::checksum::Checksum;
 use tunnel::{Link, Meta, Prefix};
@@ -49,7 +49,7 @@ pub(crate) struct Ways {
     /// The longest prefixes first.
     pub(crate) ways: Vec<Way>,
     /// By the place of the end; and whether they are to be asked again.
-    pub(crate) neighbours: BTreeMap<(usize, IpAddr), (MacAddr, bool)>,
+    pub(crate) neighbours: LiteMap<(usize, IpAddr), (MacAddr, bool)>,
 }
 
 /// A next hop.
@@ -193,7 +193,7 @@ mod tests {
         let ways = Ways {
             ends: vec![end()],
             ways: vec![way(prefix(0, 24), None), way(prefix(0, 8), Some(gateway))],
-            neighbours: [((0, gateway), (mac, true))].into(),
+            neighbours: [((0, gateway), (mac, true))].into_iter().collect(),
         };
         let (hop, next) = ways.hop(&to([10, 1, 0, 1]), 0).unwrap();
         assert_eq!((hop.link.destination, next, hop.asks), (mac, gateway, true));
