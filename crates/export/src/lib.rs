@@ -22,6 +22,7 @@
 //! ```
 //!
 //! - [`datagram`]: what is sent at once
+//! - [`ipfix`]: samples of packets, gathered into flows, by IPFIX
 //! - [`netflow`]: flows, by NetFlow
 //! - [`sflow`]: samples of packets, and counters of ports, by sFlow
 //! - [`tally`]: what has become of them
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 pub mod datagram;
+pub mod ipfix;
 pub mod netflow;
 pub mod sflow;
 pub mod tally;

@@ -10,6 +10,8 @@ pub enum Protocol {
     Sflow,
     /// NetFlow: flows.
     Netflow,
+    /// IPFIX: flows, of samples of packets.
+    Ipfix,
 }
 
 impl Protocol {
@@ -19,6 +21,7 @@ impl Protocol {
         match self {
             Self::Sflow => "sflow",
             Self::Netflow => "netflow",
+            Self::Ipfix => "ipfix",
         }
     }
 }

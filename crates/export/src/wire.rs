@@ -33,6 +33,21 @@ impl Writer {
         self
     }
 
+    /// Bytes behind their number, in as few bytes as that takes (RFC 7011, section 7).
+    pub(crate) fn variable(&mut self, bytes: &[u8]) -> &mut Self {
+        match u8::try_from(bytes.len()) {
+            Ok(len @ ..=254) => self.bytes(&[len]).bytes(bytes),
+            _ => {
+                let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+                self.bytes(&[255]).u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX)).bytes(bytes)
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What `write` writes, behind a number that says what it is, and its length.
     pub(crate) fn block(&mut self, kind: u32, write: impl FnOnce(&mut Self)) -> &mut Self {
         let mut block = Self::default();
