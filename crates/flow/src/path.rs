@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use conntrack::Request;
+use openflow::action::SampleDirection;
 use openflow::packet_in::Reason;
 
 use crate::frozen::Frozen;
@@ -90,6 +91,23 @@ pub struct PacketIn {
     pub frozen: Option<Arc<Frozen>>,
 }
 
+/// What collectors are told of some of the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sample {
+    /// Of how many of 65,535, not 0.
+    pub probability: u16,
+    /// Which collectors.
+    pub set: u32,
+    /// Where from, for the collector.
+    pub domain: u32,
+    /// Where in that.
+    pub point: u32,
+    /// The port that is told of, by the number that the switch knows it by.
+    pub port: Option<u16>,
+    /// In which direction.
+    pub direction: SampleDirection,
+}
+
 /// How a packet's connection is found out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Track {
@@ -125,6 +143,8 @@ pub enum Op {
     Normal(Option<u16>),
     /// Send it to controllers.
     Controller(Arc<PacketIn>),
+    /// Tell collectors of it, if its turn has come.
+    Sample(Arc<Sample>),
     /// Find out which connection it is of; and what the copy goes on with that is tracked, by its number
     /// in the cache that the path is of.
     Track(Arc<Track>, u32),
@@ -409,7 +429,7 @@ impl Path {
         const SHARED: usize = 512;
         let of_op = |op: &Op| match op {
             Op::Controller(about) => SHARED + about.userdata.len(),
-            Op::Track(..) | Op::Again(..) | Op::Tunnel(_) => SHARED,
+            Op::Track(..) | Op::Again(..) | Op::Tunnel(_) | Op::Sample(_) => SHARED,
             _ => 0,
         };
         size_of::<Self>()

@@ -113,6 +113,12 @@ pub trait World {
         false
     }
 
+    /// Whether there are collectors that are told of packets of this bridge.
+    fn has_collectors(&self, bridge: &str) -> bool {
+        let _ = bridge;
+        false
+    }
+
     /// A number for what is to go on with a packet that leaves the datapath.
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
 

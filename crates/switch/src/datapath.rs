@@ -28,6 +28,7 @@ use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
 use crate::record::{Recorder, Recording};
+use crate::sample::Draft;
 use crate::trap::{Trap, Traps};
 use crate::tunnel::Tunnels;
 
@@ -509,12 +510,13 @@ impl Datapath {
         let first = frame.first();
         let draft =
             first.and_then(|first| Some(self.taps(source)?.samplers().begin(source.inlet, first)));
-        self.outputs.begin_sample();
+        self.outputs.begin_sample(draft.as_ref().map_or(0, Draft::bytes_out));
         self.forward_through(frame, source, false);
-        let onward = self.outputs.end_sample();
+        let seen = self.outputs.end_sample();
         if let (Some(draft), Some(taps)) = (draft, self.taps(source)) {
-            taps.samplers().end(&draft, onward);
+            taps.samplers().end(&draft, &seen);
         }
+        self.outputs.forget_sample(seen);
     }
 
     /// As `forward_apart`, of frames of which samples were taken.

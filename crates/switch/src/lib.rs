@@ -129,7 +129,9 @@ pub use report::{
     MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced,
     WorkerReport,
 };
-pub use sample::{MAX_SAMPLE, MAX_SAMPLINGS, Onward, Sample, SampleLoss, SampleReader, Sampling};
+pub use sample::{
+    MAX_SAMPLE, MAX_SAMPLINGS, Onward, Sample, SampleLoss, SampleReader, Sampled, Sampling, Sides,
+};
 pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;

@@ -12,7 +12,7 @@ use crate::datapath::Source;
 use crate::datapath::trace::Verdict as TraceVerdict;
 use crate::marks::Marks;
 use crate::output::Output;
-use crate::sample::{Onward, Seen};
+use crate::sample::Seen;
 
 /// The ways to all ports.
 ///
@@ -45,6 +45,8 @@ pub(crate) struct Outputs {
     captures: Option<Box<Captures>>,
     /// What takes its place for a frame that is sampled, where nothing is captured.
     no_captures: Option<Box<Captures>>,
+    /// Memory for what is noted of such a frame.
+    sampled: Seen,
     /// The tunnel that frames go into which rules send to one.
     tunnel: TunnelWords,
 }
@@ -409,23 +411,41 @@ impl Outputs {
         self.captures = captures;
     }
 
-    /// Notes from now on where the one frame at hand goes, which is sampled.
-    pub(crate) fn begin_sample(&mut self) {
+    /// Notes from now on where the one frame at hand goes, which is sampled, and so many bytes of it as it goes out.
+    pub(crate) fn begin_sample(&mut self, bytes: usize) {
         if self.captures.is_none() {
             // Made for the first one.
             let made = || Box::new(Captures::none());
             self.captures = Some(self.no_captures.take().unwrap_or_else(made));
         }
         if let Some(captures) = &mut self.captures {
-            captures.set_seen(Some(Seen::default()));
+            captures.set_seen(Some(Seen::new(bytes, std::mem::take(&mut self.sampled))));
+        }
+    }
+
+    /// Notes that no more, until it is to [go on](Self::go_on_sampling) with what was noted: what is sent meanwhile
+    /// is something else.
+    pub(crate) fn pause_sampling(&mut self) -> Option<Seen> {
+        self.captures.as_mut().and_then(|captures| captures.set_seen(None))
+    }
+
+    /// Goes on with what was noted.
+    pub(crate) fn go_on_sampling(&mut self, seen: Option<Seen>) {
+        if let (Some(captures), Some(seen)) = (&mut self.captures, seen) {
+            captures.set_seen(Some(seen));
         }
     }
 
     /// Where it has gone.
-    pub(crate) fn end_sample(&mut self) -> Onward {
-        let seen = self.captures.as_mut().and_then(|captures| captures.set_seen(None));
+    pub(crate) fn end_sample(&mut self) -> Seen {
+        let seen = self.pause_sampling();
         self.no_captures = self.captures.take_if(|captures| captures.is_none());
-        seen.unwrap_or_default().onward()
+        seen.unwrap_or_default()
+    }
+
+    /// Gives memory back that is not needed any more.
+    pub(crate) fn forget_sample(&mut self, seen: Seen) {
+        self.sampled = seen;
     }
 
     /// Whether anything is captured.

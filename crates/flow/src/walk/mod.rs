@@ -38,13 +38,14 @@ pub(crate) mod write;
 use std::fmt::Arguments;
 use std::sync::Arc;
 
+use openflow::action::Sample as SampleAction;
 use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, TunnelWords, slot};
 use crate::meters::CONTROLLER_METER;
-use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Way};
+use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -303,7 +304,7 @@ impl<'w> Walk<'w> {
         };
         let does = |op: &Op| match op {
             Op::Track(track, _) => track.next.is_some(),
-            op => !is_change(op) && !matches!(op, Op::Meter(_)),
+            op => !is_change(op) && !matches!(op, Op::Meter(_) | Op::Sample(_)),
         };
         let lost = match (self.error, self.ops.iter().any(does)) {
             (Some(error), _) => Some(error),
@@ -448,6 +449,7 @@ impl<'w> Walk<'w> {
             Action::Clone(actions) => self.clone(actions),
             Action::Group(id) => return self.group(*id),
             Action::Meter(id) => self.emit(Op::Meter(*id)),
+            Action::Sample(sample) => self.sample(sample),
             Action::Exit => self.has_exited = true,
             Action::Push(source) => {
                 let value = self.read(*source);
@@ -612,6 +614,28 @@ impl<'w> Walk<'w> {
         self.emit(meter);
         self.emit(op);
         self.ops.push(Op::Restore);
+    }
+
+    /// Tells collectors of it.
+    fn sample(&mut self, sample: &SampleAction) {
+        let said = sample.sampling_port;
+        let port = match self.pipeline.ports.get(&said) {
+            // Where it comes in.
+            _ if said == PortNo::ANY || said == self.in_port() => None,
+            Some(port) => Some(port.number),
+            None => {
+                let said = said.0;
+                return self.note(
+                    Kind::Warning,
+                    format_args!("can't use unknown port {said} in flow sample action"),
+                );
+            }
+        };
+        let SampleAction { probability, direction, .. } = *sample;
+        let (domain, point) = (sample.obs_domain_id, sample.obs_point_id);
+        let set = sample.collector_set_id;
+        let sample = Sample { probability, set, domain, point, port, direction };
+        self.emit(Op::Sample(Arc::new(sample)));
     }
 
     /// Does actions with a copy of the packet.

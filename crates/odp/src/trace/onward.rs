@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use flow::walk::Start;
-use flow::{Frozen, Key, Op, PacketIn, PlaceHash, TunnelWords, slot};
+use flow::{Frozen, Key, Op, PacketIn, PlaceHash, Sample, TunnelWords, slot};
 use openflow::PortNo;
+use openflow::action::SampleDirection;
 
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
 use crate::action::{Action, Balance, Onward};
@@ -36,6 +37,7 @@ impl Tracer<'_> {
             Op::Meter(meter) => {
                 self.push(Action::Said(format!("meter({})", meter.saturating_sub(1))));
             }
+            Op::Sample(sample) => self.sample(key, sample),
             Op::Track(track, _) => self.track(key, track),
             Op::Again(frozen, _) => self.again(key, frozen),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
@@ -165,6 +167,37 @@ impl Tracer<'_> {
         }
         self.is_last = is_last;
         self.send_copies(normal.copies);
+    }
+
+    /// Collectors are told of it, if there are any.
+    fn sample(&mut self, key: &Key, sample: &Sample) {
+        let bridge = self.bridge.clone();
+        if !self.world.has_collectors(&bridge) {
+            return;
+        }
+        let port = sample.port.map(|port| self.world.outlet(&bridge, port));
+        let port = match port {
+            Some(Outlet::Port(number)) => number,
+            // That is none.
+            _ => u32::MAX,
+        };
+        let Sample { probability, set, domain, point, direction, .. } = sample;
+        let direction = match direction {
+            SampleDirection::Default => "",
+            SampleDirection::Ingress => ",ingress",
+            SampleDirection::Egress => ",egress",
+        };
+        self.commit(key);
+        let told = format!(
+            "userspace(pid=0,flow_sample(probability={probability},collector_set_id={set},\
+             obs_domain_id={domain},obs_point_id={point},output_port={port}{direction}))"
+        );
+        let is_all = *probability == u16::MAX;
+        let percents = f64::from(*probability) * 100.0 / f64::from(u16::MAX);
+        self.push(Action::Said(match is_all {
+            true => told,
+            false => format!("sample(sample={percents:.1}%,actions({told}))"),
+        }));
     }
 
     fn controller(&mut self, key: &Key, about: &Arc<PacketIn>) {

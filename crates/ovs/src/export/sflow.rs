@@ -8,7 +8,7 @@ use export::sflow::{
     Agent, Counters, Exporter, FlowSample, LacpCounters, OpenFlowPort, Output, Tag,
 };
 use litemap::LiteMap;
-use switch::{BondReport, PortReport, Sample, SampleLoss, SampleReader, Sampling};
+use switch::{BondReport, PortReport, Sample, SampleLoss, SampleReader, Sampled, Sampling, Sides};
 
 use super::collectors::Collectors;
 use super::settings::SflowSettings;
@@ -61,7 +61,8 @@ impl Sflow {
     ) -> Self {
         let sampling = settings.rate.map(|rate| {
             let bridge = bridge.to_owned();
-            view.daemon.switch().sample(&Sampling { bridge, rate, bytes: settings.header })
+            let what = Sampled::Frames { rate, sides: Sides::IN };
+            view.daemon.switch().sample(&Sampling { bridge, what, bytes: settings.header })
         });
         let samples = sampling.transpose().unwrap_or_else(|error| {
             tracing::warn!("bridge {bridge}: sFlow tells counters alone: {error}");

@@ -16,6 +16,7 @@ use super::track::Tracking;
 use super::{Flows, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
+use crate::mirror::Taps;
 use crate::outputs::Outputs;
 
 /// Clones within each other, at most.
@@ -416,6 +417,13 @@ impl<'s, 'f> Run<'s, 'f> {
                 self.send(open, room, source, outputs, onward);
                 self.with(open, room, |frames, _| {
                     self.normal(*port, frames, source, outputs, onward);
+                });
+            }
+            Op::Sample(rule) if self.steps.manner == Manner::Real => {
+                let lost = self.steps.lost.is_some();
+                let samplers = self.steps.bridge.taps().map(Taps::samplers);
+                self.with(open, room, |frames, _| {
+                    samplers.into_iter().for_each(|all| all.take(rule, frames, source.inlet, lost));
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {

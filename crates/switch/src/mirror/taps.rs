@@ -87,7 +87,7 @@ impl Taps {
 
     /// The same with these samplings.
     pub(crate) fn with_samplers(self, samplers: Samplers) -> Self {
-        let stops = if samplers.is_empty() { self.outputs } else { PortSet::ALL };
+        let stops = if samplers.has_any() { PortSet::ALL } else { self.outputs };
         Self { samplers, stops, ..self }
     }
 

@@ -86,10 +86,13 @@ impl Walk<'_, '_> {
             };
             let ways = (&mut editing, self.now);
             let pushed = tunnels.push(port, (&words, flows), &group, ways, &mut ask);
+            // A question goes its own way: it is not what a sample is about.
+            let seen = outputs.pause_sampling();
             for (end, question) in questions {
                 let question = [Frame::from_bytes(&question)];
                 self.leave((end, &port.tx), &question, rest, outputs);
             }
+            outputs.go_on_sampling(seen);
             match pushed {
                 Err(reason) => {
                     port.tx.count_drops(reason, group.len());

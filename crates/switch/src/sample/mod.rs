@@ -20,7 +20,7 @@ mod wanted;
 
 pub use self::reader::SampleReader;
 pub use self::room::{Onward, Sample, SampleLoss};
-pub(crate) use self::sampler::{Samplers, Seen};
+pub(crate) use self::sampler::{Draft, Samplers, Seen};
 pub(crate) use self::wanted::Wanted;
 
 /// The most samplings that a switch can have at a time.
@@ -32,11 +32,12 @@ pub const MAX_SAMPLE: usize = 256;
 /// What is to be sampled.
 ///
 /// ```
-/// use switch::{PortOptions, Sampling, Switch, SwitchConfig};
+/// use switch::{PortOptions, Sampled, Sampling, Sides, Switch, SwitchConfig};
 ///
 /// let switch = Switch::start(&SwitchConfig::default())?;
 /// switch.open_port("vm1", "null:", &PortOptions::default())?;
-/// let sampling = Sampling { bridge: switch::DEFAULT_BRIDGE.into(), rate: 1, bytes: 64 };
+/// let what = Sampled::Frames { rate: 1, sides: Sides::IN };
+/// let sampling = Sampling { bridge: switch::DEFAULT_BRIDGE.into(), what, bytes: 64 };
 /// let mut reader = switch.sample(&sampling)?;
 /// switch.receive("vm1", &[vec![2; 60]])?;
 /// let mut seen = Vec::new();
@@ -48,10 +49,38 @@ pub const MAX_SAMPLE: usize = 256;
 pub struct Sampling {
     /// The bridge of the ports where frames come in. It need not be there yet.
     pub bridge: String,
-    /// Of how many frames there is one sample.
-    pub rate: u32,
+    /// Which of them.
+    pub what: Sampled,
     /// The most bytes of a frame that are kept, [`MAX_SAMPLE`] at most.
     pub bytes: usize,
+}
+
+/// Which frames are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampled {
+    /// Those that come in, and of these one in so many.
+    Frames {
+        /// Of how many there is one sample.
+        rate: u32,
+        /// Where samples are taken of it.
+        sides: Sides,
+    },
+    /// Those of which rules of the bridge say that they are for the collectors of this number.
+    Set(u32),
+}
+
+/// Where samples are taken of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// Where it comes in: one, that tells where it went.
+    pub ingress: bool,
+    /// Where it goes out: one for each port.
+    pub egress: bool,
+}
+
+impl Sides {
+    /// Where it comes in alone.
+    pub const IN: Self = Self { ingress: true, egress: false };
 }
 
 impl Sampling {
@@ -61,8 +90,10 @@ impl Sampling {
     /// What is not, and what was expected.
     pub fn check(&self) -> Result<(), String> {
         const MOST: u32 = u32::MAX / 2;
-        if !(1..=MOST).contains(&self.rate) {
-            return Err(format!("one of {} frames: expected 1 to {MOST}", self.rate));
+        if let Sampled::Frames { rate, .. } = self.what
+            && !(1..=MOST).contains(&rate)
+        {
+            return Err(format!("one of {rate} frames: expected 1 to {MOST}"));
         }
         if !(1..=MAX_SAMPLE).contains(&self.bytes) {
             return Err(format!("{} bytes of a frame: expected 1 to {MAX_SAMPLE}", self.bytes));

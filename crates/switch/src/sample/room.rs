@@ -33,6 +33,10 @@ pub struct Sample {
     pub len: u32,
     /// Where it has gone.
     pub onward: Onward,
+    /// The number of the port where it goes out, of one as it goes out there.
+    pub out: Option<u16>,
+    /// What a rule says of it that has it be sampled.
+    pub rule: Option<flow::Sample>,
     kept: u16,
     bytes: [u8; MAX_SAMPLE],
 }
@@ -45,6 +49,8 @@ impl Sample {
             stands_for: 1,
             len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
             onward: Onward::default(),
+            out: None,
+            rule: None,
             kept: 0,
             bytes: [0; MAX_SAMPLE],
         };
@@ -114,9 +120,7 @@ impl Room {
             })
         });
         if !is_kept {
-            let [samples, frames] = &self.lost;
-            samples.add(1);
-            frames.add(sample.stands_for.into());
+            self.lose(1, sample.stands_for);
         }
     }
 
@@ -124,6 +128,13 @@ impl Room {
     pub(super) fn lost(&self) -> SampleLoss {
         let [samples, frames] = self.lost.each_ref().map(Counter::get);
         SampleLoss { samples, frames }
+    }
+
+    /// For the worker: so many samples, each for so many frames, could not be taken.
+    pub(super) fn lose(&self, count: u32, stands_for: u32) {
+        let [samples, frames] = &self.lost;
+        samples.add(count.into());
+        frames.add(u64::from(count).saturating_mul(stands_for.into()));
     }
 
     /// For the reader: takes what there is in exchange for memory of `spare`, where it is left.

@@ -2,16 +2,16 @@
 
 use std::sync::{Arc, Weak};
 
+use openflow::action::SampleDirection;
 use packet::Frame;
 
 use super::room::{Onward, Room, Sample, SampleLoss};
-use super::sampler::{Sampler, Samplers, Seen};
-use super::{MAX_SAMPLE, SampleReader, Sampling, Wanted};
+use super::sampler::{Sampler, Samplers, Seen, SetSampler};
+use super::{MAX_SAMPLE, SampleReader, Sampled, Sampling, Sides, Wanted};
 
 fn sampler(rate: u32, bytes: usize) -> (Sampler, Arc<Room>) {
     let room = Arc::new(Room::new());
-    let sampling = Sampling { bridge: String::new(), rate, bytes };
-    (Sampler::new(&sampling, Arc::clone(&room), 7), room)
+    (Sampler::new((rate, Sides::IN), bytes, Arc::clone(&room), 7), room)
 }
 
 fn taken(room: &Room) -> Vec<Sample> {
@@ -29,7 +29,7 @@ fn come(samplers: &Samplers, bursts: &[usize], frames: usize) -> usize {
         left -= rest;
         while let Some(place) = samplers.next(rest) {
             rest -= place + 1;
-            samplers.end(&samplers.begin(1, &Frame::from_bytes(&bytes)), Onward::default());
+            samplers.end(&samplers.begin(1, &Frame::from_bytes(&bytes)), &Seen::default());
             sampled += 1;
         }
         if left == 0 {
@@ -117,12 +117,11 @@ fn frames_of_samples_that_are_lost_are_counted() {
 
 #[test]
 fn what_was_counted_down_goes_on_with_other_samplers() {
-    let sampling = Sampling { bridge: String::new(), rate: 1_000, bytes: 60 };
     let room = Arc::new(Room::new());
     let mut samplers = Samplers::default();
     let (mut sampled, frames) = (0, 500 * 1_000);
     for seed in 0..frames / 100 {
-        let next = Sampler::new(&sampling, Arc::clone(&room), seed);
+        let next = Sampler::new((1_000, Sides::IN), 60, Arc::clone(&room), seed);
         let next = Samplers::new([next].into_iter());
         next.go_on_from(&samplers);
         samplers = next;
@@ -140,7 +139,8 @@ fn what_was_counted_down_goes_on_with_other_samplers() {
 
 #[test]
 fn memory_of_workers_that_are_gone_is_let_go() {
-    let sampling = Sampling { bridge: "x".to_owned(), rate: 1, bytes: 60 };
+    let what = Sampled::Frames { rate: 1, sides: Sides::IN };
+    let sampling = Sampling { bridge: "x".to_owned(), what, bytes: 60 };
     let mut wanted = Wanted::default();
     let (id, rooms) = wanted.add(&sampling, 2).unwrap();
     let mut reader = SampleReader::new(id, Weak::new(), Arc::clone(&rooms));
@@ -175,19 +175,87 @@ fn a_sample_has_the_first_bytes_of_its_frame() {
 fn of_several_ports_the_first_one_is_told() {
     let mut bytes = [0; 60];
     let mut seen = Seen::default();
-    assert_eq!(seen.onward(), Onward::default());
+    assert_eq!(seen.onward, Onward::default());
     bytes[12..16].copy_from_slice(&[0x81, 0, 0xa0, 5]);
     seen.note(4, &Frame::from_bytes(&bytes));
     seen.note(5, &Frame::from_bytes(&[0; 9]));
-    assert_eq!(seen.onward(), Onward { count: 2, port: 4, tci: 0xa005 });
+    assert_eq!(seen.onward, Onward { count: 2, port: 4, tci: 0xa005 });
     let mut untagged = Seen::default();
     untagged.note(5, &Frame::from_bytes(&[0x81; 13]));
-    assert_eq!(untagged.onward(), Onward { count: 1, port: 5, tci: 0 });
+    assert_eq!(untagged.onward, Onward { count: 1, port: 5, tci: 0 });
+}
+
+#[test]
+fn a_frame_can_be_sampled_where_it_goes_out() {
+    let room = Arc::new(Room::new());
+    let sides = Sides { ingress: false, egress: true };
+    let sampler = Sampler::new((1, sides), 20, Arc::clone(&room), 7);
+    let samplers = Samplers::new([sampler].into_iter());
+    let mut memory = Seen::default();
+    for ports in [2, 0, 70_u16] {
+        assert_eq!(samplers.next(1), Some(0));
+        let draft = samplers.begin(1, &Frame::from_bytes(&[1; 60]));
+        assert_eq!(draft.bytes_out(), 20);
+        let mut seen = Seen::new(draft.bytes_out(), memory);
+        (0..ports).for_each(|port| seen.note(port + 2, &Frame::from_bytes(&[3; 64])));
+        samplers.end(&draft, &seen);
+        let all = taken(&room);
+        // Of more ports than there is room for nothing is told, but that.
+        assert_eq!(all.len(), usize::from(ports.min(64)));
+        for (port, sample) in (2..).zip(&all) {
+            assert_eq!((sample.port, sample.out, sample.len), (1, Some(port), 64));
+            assert_eq!((sample.bytes(), sample.onward.count), (&[3; 20][..], 1));
+        }
+        memory = seen;
+    }
+    assert_eq!(room.lost(), SampleLoss { samples: 6, frames: 6 });
+}
+
+/// What a rule says that samples so many of 65,535.
+fn rule(probability: u16, set: u32) -> flow::Sample {
+    flow::Sample {
+        probability,
+        set,
+        domain: 1,
+        point: 2,
+        port: None,
+        direction: SampleDirection::Default,
+    }
+}
+
+#[test]
+fn rules_sample_as_many_frames_as_they_say() {
+    let room = Arc::new(Room::new());
+    let set = SetSampler::new(5, 60, Arc::clone(&room), 7);
+    let samplers = Samplers::default().with_sets([set].into_iter());
+    assert!(!samplers.has_any() && !samplers.is_empty());
+    let burst = [Frame::from_bytes(&[0; 60]); 32];
+    let took = |rule: &flow::Sample, bursts: usize| {
+        let mut count = 0;
+        for _ in 0..bursts {
+            samplers.take(rule, &burst, 3, false);
+            let all = taken(&room);
+            let is_right = |sample: &Sample| (sample.rule, sample.port) == (Some(*rule), 3);
+            assert!(all.iter().all(is_right));
+            count += all.len();
+        }
+        count
+    };
+    assert_eq!(took(&rule(u16::MAX, 5), 10), 320);
+    assert_eq!(took(&rule(u16::MAX, 6), 10), 0, "nobody wants to know");
+    // A quarter; the same numbers are drawn each time.
+    let quarter = took(&rule(u16::MAX / 4, 5), 1_000);
+    assert!((7_800..8_200).contains(&quarter), "{quarter}");
+    let seldom = took(&rule(65, 5), 1_000);
+    assert!((15..60).contains(&seldom), "{seldom}");
 }
 
 #[test]
 fn numbers_have_limits() {
-    let sampling = |rate, bytes| Sampling { bridge: String::new(), rate, bytes }.check();
+    let sampling = |rate, bytes| {
+        let what = Sampled::Frames { rate, sides: Sides::IN };
+        Sampling { bridge: String::new(), what, bytes }.check()
+    };
     assert_eq!((sampling(1, 1), sampling(u32::MAX / 2, 256)), (Ok(()), Ok(())));
     for (rate, bytes) in [(0, 128), (u32::MAX, 128), (1, 0), (1, 257)] {
         let reason = sampling(rate, bytes).unwrap_err();

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use super::reader::Rooms;
 use super::room::Room;
-use super::sampler::{MAX_SAMPLERS, Sampler, Samplers};
-use super::{MAX_SAMPLINGS, Sampling};
+use super::sampler::{MAX_SAMPLERS, MAX_SETS, Sampler, Samplers, SetSampler};
+use super::{MAX_SAMPLINGS, Sampled, Sampling};
 use crate::error::Error;
 
 /// A sampling that is under way.
@@ -38,10 +38,14 @@ impl Wanted {
             let reason = format!("there are {MAX_SAMPLINGS} samplings already, which is the most");
             return Err(Error::Sampling { reason });
         }
-        let own = self.all.iter().filter(|entry| entry.sampling.bridge == sampling.bridge);
-        if own.count() >= MAX_SAMPLERS {
+        let is_set = |sampling: &Sampling| matches!(sampling.what, Sampled::Set(_));
+        let own = self.all.iter().map(|entry| &entry.sampling);
+        let own =
+            own.filter(|own| own.bridge == sampling.bridge && is_set(own) == is_set(sampling));
+        let most = if is_set(sampling) { MAX_SETS } else { MAX_SAMPLERS };
+        if own.count() >= most {
             let bridge = &sampling.bridge;
-            let reason = format!("bridge '{bridge}' has {MAX_SAMPLERS} already, which is the most");
+            let reason = format!("bridge '{bridge}' has {most} already, which is the most");
             return Err(Error::Sampling { reason });
         }
         let id = self.count;
@@ -74,11 +78,17 @@ impl Wanted {
     pub(crate) fn samplers(&self, bridge: &str, worker: usize, seed: u64) -> Samplers {
         let own = self.all.iter().filter(|entry| entry.sampling.bridge == bridge);
         let own = own.filter_map(|entry| Some((entry, entry.rooms.get(worker)?)));
-        let sampler = |(entry, room): (&Entry, &Arc<Room>)| {
-            let seed = seed.rotate_left(32) ^ entry.id.rotate_left(16) ^ worker as u64;
-            Sampler::new(&entry.sampling, Arc::clone(room), seed)
+        let seed = |entry: &Entry| seed.rotate_left(32) ^ entry.id.rotate_left(16) ^ worker as u64;
+        let of_frames = |(entry, room): (&Entry, &Arc<Room>)| {
+            let Sampled::Frames { rate, sides } = entry.sampling.what else { return None };
+            let bytes = entry.sampling.bytes;
+            Some(Sampler::new((rate, sides), bytes, Arc::clone(room), seed(entry)))
         };
-        Samplers::new(own.map(sampler))
+        let of_set = |(entry, room): (&Entry, &Arc<Room>)| {
+            let Sampled::Set(set) = entry.sampling.what else { return None };
+            Some(SetSampler::new(set, entry.sampling.bytes, Arc::clone(room), seed(entry)))
+        };
+        Samplers::new(own.clone().filter_map(of_frames)).with_sets(own.filter_map(of_set))
     }
 }
 

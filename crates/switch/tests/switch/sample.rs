@@ -3,7 +3,7 @@
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use switch::{
     BridgeFlows, BridgeOptions, DEFAULT_BRIDGE, Mirror, Onward, PortOptions, PortVlan, SampleLoss,
-    SampleReader, Sampling, Switch, SwitchConfig, VlanMode,
+    SampleReader, Sampled, Sampling, Sides, Switch, SwitchConfig, VlanMode,
 };
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -33,7 +33,8 @@ fn all() -> (Switch, SampleReader) {
 }
 
 fn of(bridge: &str) -> Sampling {
-    Sampling { bridge: bridge.to_owned(), rate: 1, bytes: 64 }
+    let what = Sampled::Frames { rate: 1, sides: Sides::IN };
+    Sampling { bridge: bridge.to_owned(), what, bytes: 64 }
 }
 
 /// Where frames came in, out on how many ports they went, and what the first one was.
@@ -168,7 +169,8 @@ fn mirrors_copy_what_is_sampled() {
 fn there_is_an_end_to_samplings() {
     let (switch, _first) = all();
     let refused = |sampling: &Sampling| switch.sample(sampling).unwrap_err().to_string();
-    let rate = refused(&Sampling { rate: 0, ..of("x") });
+    let what = Sampled::Frames { rate: 0, sides: Sides::IN };
+    let rate = refused(&Sampling { what, ..of("x") });
     assert!(rate.starts_with("sampling: one of 0 frames: expected 1 to"), "{rate}");
     let _all: Vec<_> = (0..8).map(|_| switch.sample(&of("x")).unwrap()).collect();
     assert!(refused(&of("x")).contains("bridge 'x' has 8 already"));
