@@ -8,7 +8,7 @@ use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
-use crate::export::settings::{NetflowRow, SflowRow};
+use crate::export::settings::{IpfixRow, NetflowRow, SflowRow};
 use crate::zones::Zones;
 
 /// Texts by key, as in `options` and `other_config`.
@@ -16,7 +16,7 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 14] = [
+const TABLES: [(&str, &[&str], &[&str]); 16] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config", "datapaths"],
@@ -39,6 +39,7 @@ const TABLES: [(&str, &[&str], &[&str]); 14] = [
             "flow_tables",
             "sflow",
             "netflow",
+            "ipfix",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -140,6 +141,20 @@ const TABLES: [(&str, &[&str], &[&str]); 14] = [
         &["targets", "engine_type", "engine_id", "add_id_to_interface", "active_timeout"],
         &[],
     ),
+    (
+        "IPFIX",
+        &[
+            "targets",
+            "sampling",
+            "obs_domain_id",
+            "obs_point_id",
+            "cache_active_timeout",
+            "cache_max_flows",
+            "other_config",
+        ],
+        &[],
+    ),
+    ("Flow_Sample_Collector_Set", &["id", "bridge", "ipfix"], &[]),
 ];
 
 /// What is watched of the database, by whoever is to be its switch.
@@ -216,6 +231,10 @@ pub struct Bridge {
     pub sflow: Option<SflowRow>,
     /// And by NetFlow.
     pub netflow: Option<NetflowRow>,
+    /// And by IPFIX.
+    pub ipfix: Option<IpfixRow>,
+    /// What they are told that its rules sample, by numbers.
+    pub collector_sets: LiteMap<u32, IpfixRow>,
 }
 
 /// A row of `Controller`.
@@ -403,11 +422,13 @@ impl Bridge {
             flow_tables,
             sflow: None,
             netflow: None,
+            ipfix: None,
+            collector_sets: LiteMap::new(),
         }
     }
 }
 
-fn texts(datum: &Datum) -> Texts {
+pub(crate) fn texts(datum: &Datum) -> Texts {
     datum.texts().map(|(key, value)| (key.to_owned(), value.to_owned())).gather()
 }
 
@@ -436,6 +457,18 @@ fn named<T>(
     rows.map(|(uuid, row)| {
         let name = row.get("name").string().unwrap_or_default().to_owned();
         (name, read(cache, uuid, row))
+    })
+    .gather()
+}
+
+/// What collectors are told that rules of a bridge sample.
+fn collector_sets(cache: &Cache, bridge: Uuid) -> LiteMap<u32, IpfixRow> {
+    let rows = cache.rows("Flow_Sample_Collector_Set").map(|(_, row)| row);
+    let own = rows.filter(|row| row.get("bridge").uuid() == Some(bridge));
+    own.filter_map(|row| {
+        let number = row.get("id").integer().and_then(|id| u32::try_from(id).ok())?;
+        let ipfix = cache.row("IPFIX", row.get("ipfix").uuid()?)?;
+        Some((number, IpfixRow::read(ipfix)))
     })
     .gather()
 }
@@ -505,6 +538,11 @@ impl Bridge {
                 let row = bridge.get("netflow").uuid();
                 row.and_then(|row| cache.row("NetFlow", row)).map(NetflowRow::read)
             },
+            ipfix: {
+                let row = bridge.get("ipfix").uuid();
+                row.and_then(|row| cache.row("IPFIX", row)).map(IpfixRow::read)
+            },
+            collector_sets: collector_sets(cache, row),
         }
     }
 }

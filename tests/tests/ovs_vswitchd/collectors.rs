@@ -1,4 +1,4 @@
-//! What collectors of nfdump's are told of traffic by NetFlow and sFlow.
+//! What collectors of nfdump's are told of traffic by NetFlow, sFlow and IPFIX.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -112,4 +112,77 @@ fn sflow_tells_of_each_packet() {
     let is_right =
         |[input, output]: &[u32; 2]| *input == left && (0x80_0000..0x100_0000).contains(output);
     assert!(interfaces.iter().all(is_right), "{interfaces:?}");
+}
+
+/// As many records of each direction as there are datagrams, each of one packet, in and out on these interfaces.
+fn assert_ipfix(lab: &Lab, records: &[Record], sides: &[bool]) {
+    let left = lab.host.sh("cat /sys/class/net/left/ifindex").unwrap();
+    let left: u32 = left.trim().parse().unwrap();
+    let (_, _, interfaces) = sent(records);
+    assert_eq!(interfaces.len(), 20 * sides.len());
+    for goes_out in sides {
+        let is_one = |[input, output]: &&[u32; 2]| *input == left && (*output != 0) == *goes_out;
+        assert_eq!(interfaces.iter().filter(is_one).count(), 20, "{interfaces:?}");
+    }
+    // Of what was counted for a flow, and of all, nfcapd keeps the latter: with each packet it is more.
+    let mut all: Vec<&Record> = records.iter().collect();
+    all.sort_by_key(|record| record.packets);
+    let (mut packets, mut bytes) = (0, 0);
+    for record in all {
+        assert!(record.packets > packets, "{records:#?}");
+        if !sent(std::slice::from_ref(record)).2.is_empty() && packets > 0 {
+            // Of IP, without the header of Ethernet.
+            assert_eq!(record.bytes - bytes, LEN - 14, "{records:#?}");
+        }
+        (packets, bytes) = (record.packets, bytes.max(record.bytes));
+    }
+}
+
+#[test]
+fn ipfix_tells_what_comes_in_and_goes_out() {
+    let peers = [Peer::OvsDatabase, Peer::Netns, Peer::Nfdump];
+    let Some(_turn) = require_shared(&peers) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let files = dir.path().join("flows");
+    let collector = Collector::start(&lab.host, Collects::Flows, &files, 4_739).unwrap();
+    let witness = witness(&lab);
+    lab.vsctl(&format!(
+        "set Bridge br0 ipfix=@ix -- --id=@ix create IPFIX sampling=1 obs_domain_id=7 \
+         targets=\"127.0.0.1:4739\",\"127.0.0.1:{WITNESS}\""
+    ));
+    send(&lab, 20, &witness);
+    let records = collector.wait_for(|records| sent(records).2.len() >= 40).unwrap();
+    assert_ipfix(&lab, &records, &[false, true]);
+}
+
+#[test]
+fn rules_have_a_set_of_collectors_be_told() {
+    let peers = [Peer::OvsDatabase, Peer::Netns, Peer::Nfdump];
+    let Some(_turn) = require_shared(&peers) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let files = dir.path().join("flows");
+    let collector = Collector::start(&lab.host, Collects::Flows, &files, 4_739).unwrap();
+    let witness = witness(&lab);
+    // Another set has collectors, too: nobody listens there.
+    lab.vsctl(&format!(
+        "--id=@br get Bridge br0 -- --id=@ix create IPFIX \
+         targets=\"127.0.0.1:4739\",\"127.0.0.1:{WITNESS}\" \
+         -- create Flow_Sample_Collector_Set id=5 bridge=@br ipfix=@ix \
+         -- --id=@other create IPFIX targets=\"127.0.0.1:9\" \
+         -- create Flow_Sample_Collector_Set id=6 bridge=@br ipfix=@other"
+    ));
+    for rule in [
+        "priority=9,in_port=left actions=sample(probability=65535,collector_set_id=5,obs_domain_id=8),normal",
+        "in_port=right actions=sample(probability=65535,collector_set_id=6),normal",
+    ] {
+        lab.database.ofctl(&["add-flow", "br0", rule]).unwrap();
+    }
+    send(&lab, 20, &witness);
+    let records = collector.wait_for(|records| sent(records).2.len() >= 20).unwrap();
+    assert_ipfix(&lab, &records, &[false]);
+    // What came in on the other port is none of theirs.
+    let [(host, _), (guest, _)] = ENDS;
+    assert!(records.iter().all(|record| record.addresses != [guest, host]), "{records:#?}");
 }

@@ -19,13 +19,25 @@ struct Collector {
 pub(super) struct Collectors {
     all: Vec<Collector>,
     tally: Tally,
+    /// How many datagrams were sent, and how many were not.
+    datagrams: [u64; 2],
 }
 
 impl Collectors {
     pub(super) fn new(addresses: &[SocketAddr]) -> Self {
+        Self::counted_with(addresses, Tally::default())
+    }
+
+    /// What they are sent counts with what others are.
+    pub(super) fn counted_with(addresses: &[SocketAddr], tally: Tally) -> Self {
         let collector =
             |address: &SocketAddr| Collector { address: *address, socket: None, fails: false };
-        Self { all: addresses.iter().map(collector).collect(), tally: Tally::default() }
+        Self { all: addresses.iter().map(collector).collect(), tally, datagrams: [0; 2] }
+    }
+
+    /// How many datagrams were sent, and how many were not.
+    pub(super) const fn datagrams(&self) -> [u64; 2] {
+        self.datagrams
     }
 
     /// What has become of what they were sent.
@@ -35,13 +47,16 @@ impl Collectors {
 
     /// Sends a datagram with so many records to all of them.
     pub(super) fn send(&mut self, bytes: &[u8], records: u64) {
+        let [sent, failed] = &mut self.datagrams;
         for collector in &mut self.all {
             match collector.send(bytes) {
                 Ok(()) => {
+                    *sent = sent.wrapping_add(1);
                     collector.fails = false;
                     self.tally.add_sent(records);
                 }
                 Err(error) => {
+                    *failed = failed.wrapping_add(1);
                     self.tally.add_lost(records);
                     if !std::mem::replace(&mut collector.fails, true) {
                         let address = collector.address;

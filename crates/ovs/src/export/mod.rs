@@ -6,6 +6,7 @@
 //! - `agent`: by which address collectors know the switch
 //! - `collectors`: the sockets
 //! - `index`: numbers of interfaces
+//! - `ipfix`: one bridge by IPFIX, or what its rules sample
 //! - `netflow`: one bridge by NetFlow
 //! - `sflow`: one bridge by sFlow
 //! - [`settings`]: what rows mean
@@ -13,6 +14,7 @@
 mod agent;
 mod collectors;
 mod index;
+mod ipfix;
 mod netflow;
 pub mod settings;
 mod sflow;
@@ -22,15 +24,17 @@ use std::time::{Duration, Instant};
 
 use daemon::Daemon;
 use eal::time::later;
-use export::Told;
 use export::netflow::{Key, Packets};
 use export::tally::Protocol;
+use export::{Tally, Told};
 use litemap::LiteMap;
 use ordered::Gather as _;
 
+use self::ipfix::Ipfix;
 use self::netflow::Netflow;
+use self::settings::IpfixSettings;
 use self::sflow::Sflow;
-use crate::content::Content;
+use crate::content::{Bridge, Content};
 use crate::numbers::Numbers;
 
 /// How often samples are taken from the switch: they are sent at once, since collectors are to have them within
@@ -43,11 +47,18 @@ pub struct Exports {
     /// By their bridges.
     sflow: LiteMap<String, Sflow>,
     netflow: LiteMap<String, Netflow>,
+    /// And by the number of the set of collectors, where it is what rules sample.
+    ipfix: LiteMap<Place, Ipfix>,
+    /// How many were started of these.
+    processes: u32,
     /// What is wrong with rows, by bridges: told once.
     wrong: LiteMap<String, Vec<String>>,
     due: Option<Instant>,
     started: Option<Instant>,
 }
+
+/// A bridge, and the number of a set of collectors where it is what rules sample for that.
+type Place = (String, Option<u32>);
 
 /// What is known of a switch, to tell collectors.
 #[derive(Clone, Copy, Debug)]
@@ -77,11 +88,16 @@ impl Exports {
         self.complain(view.content);
         self.update_sflow(view);
         self.update_netflow(view);
-        let is_idle = self.sflow.is_empty() && self.netflow.is_empty();
+        self.update_ipfix(view);
+        let is_idle = self.sflow.is_empty() && self.netflow.is_empty() && self.ipfix.is_empty();
         self.due = (!is_idle).then_some(view.now);
         let sflow = self.sflow.iter().map(|(name, one)| (name, Protocol::Sflow, one.tally()));
         let netflow = self.netflow.iter().map(|(name, one)| (name, Protocol::Netflow, one.tally()));
-        let told = sflow.chain(netflow).map(|(bridge, protocol, tally)| Told {
+        // What rules sample counts with what else is told of the bridge.
+        let ipfix: LiteMap<&String, &Tally> =
+            self.ipfix.iter().map(|((bridge, _), one)| (bridge, one.tally())).collect();
+        let ipfix = ipfix.into_iter().map(|(name, tally)| (name, Protocol::Ipfix, tally));
+        let told = sflow.chain(netflow).chain(ipfix).map(|(bridge, protocol, tally)| Told {
             bridge: bridge.clone(),
             protocol,
             tally: tally.clone(),
@@ -138,6 +154,36 @@ impl Exports {
         }
     }
 
+    fn update_ipfix(&mut self, view: &View<'_>) {
+        let mut wanted = wanted_ipfix(view.content);
+        let now = view.daemon.switch().flow_time();
+        for (place, mut ipfix) in std::mem::take(&mut self.ipfix) {
+            match wanted.get(&place).is_some_and(|settings| ipfix.is(settings)) {
+                true => {
+                    wanted.remove(&place);
+                    ipfix.look_again();
+                    self.ipfix.insert(place, ipfix);
+                }
+                // The old sampling ends first.
+                false => ipfix.end(view, now),
+            }
+        }
+        for ((bridge, set), settings) in wanted {
+            self.processes = self.processes.wrapping_add(1);
+            let of_bridge = self.ipfix.iter().find(|((name, _), _)| *name == bridge);
+            let tally = of_bridge.map_or_else(Tally::default, |(_, other)| other.tally().clone());
+            let by = (self.processes, &tally);
+            let ipfix = Ipfix::start((&bridge, set), settings, by, view);
+            self.ipfix.insert((bridge, set), ipfix);
+        }
+    }
+
+    /// Whether any collector is told of a bridge by IPFIX.
+    #[must_use]
+    pub fn has_ipfix(&self, bridge: &str) -> bool {
+        self.ipfix.iter().any(|((name, _), _)| name == bridge)
+    }
+
     /// Whether packets are to be counted by flows.
     #[must_use]
     pub fn counts_flows(&self) -> bool {
@@ -174,7 +220,10 @@ impl Exports {
         let wrong = content.bridges.iter().map(|(name, bridge)| {
             let sflow = bridge.sflow.as_ref().and_then(|row| settings::sflow(row).err());
             let netflow = bridge.netflow.as_ref().and_then(|row| settings::netflow(row).err());
-            (name.clone(), sflow.into_iter().chain(netflow).collect())
+            let sets = bridge.collector_sets.values();
+            let ipfix =
+                bridge.ipfix.iter().chain(sets).filter_map(|row| settings::ipfix(row).err());
+            (name.clone(), sflow.into_iter().chain(netflow).chain(ipfix).collect())
         });
         let wrong: LiteMap<String, Vec<String>> = wrong.gather();
         for (name, problems) in &wrong {
@@ -208,7 +257,23 @@ impl Exports {
         for (_, netflow) in &mut self.netflow {
             netflow.run(now);
         }
+        for (_, ipfix) in &mut self.ipfix {
+            ipfix.run(view, now);
+        }
     }
+}
+
+/// What is to be told by IPFIX.
+fn wanted_ipfix(content: &Content) -> LiteMap<Place, IpfixSettings> {
+    let of_bridge = |(name, bridge): (&String, &Bridge)| {
+        let own = bridge.ipfix.iter().map(|row| (None, row));
+        let sets = bridge.collector_sets.iter().map(|(set, row)| (Some(*set), row));
+        let settings = own
+            .chain(sets)
+            .filter_map(|(set, row)| Some(((name.clone(), set), settings::ipfix(row).ok()?)));
+        settings.collect::<Vec<_>>()
+    };
+    content.bridges.iter().flat_map(of_bridge).collect()
 }
 
 /// The first number that is not taken. Numbers stay as they are where other bridges come and go: collectors would

@@ -1,10 +1,14 @@
-//! What rows of `sFlow` and `NetFlow` mean (ovs-vswitchd.conf.db(5)).
+//! What rows of `sFlow`, `NetFlow` and `IPFIX` mean (ovs-vswitchd.conf.db(5)).
+
+mod ipfix;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use export::{netflow, sflow};
 use ovsdb::Row;
+
+pub use self::ipfix::{IpfixRow, IpfixSettings, ipfix};
 
 /// The most collectors of a bridge.
 const MAX_TARGETS: usize = 16;

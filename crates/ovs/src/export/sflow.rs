@@ -191,7 +191,7 @@ fn goes_on(exporter: &mut Option<Exporter>, agent: Option<Agent>) -> bool {
 }
 
 /// The number of a port's interface, by the switch's number for it; 0 where it is gone.
-fn index_of(port: u16, view: &View<'_>) -> u32 {
+pub(super) fn index_of(port: u16, view: &View<'_>) -> u32 {
     let name = view.daemon.switch().port_named(port);
     name.map_or(0, |name| named(&name, view))
 }

@@ -198,6 +198,10 @@ impl World for Sight<'_, '_> {
         super::super::spanning::closed_by(self.appctl, bridge, &name)
     }
 
+    fn has_collectors(&self, bridge: &str) -> bool {
+        self.appctl.agent.exports().has_ipfix(bridge)
+    }
+
     fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal {
         let frame = compose(key, None);
         let switch = self.appctl.daemon.switch();
