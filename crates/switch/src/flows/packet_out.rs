@@ -1,5 +1,6 @@
 //! Packets from controllers, with what is to be done with them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use flow::walk::Start;
@@ -43,11 +44,14 @@ impl PacketOut {
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
-        let frame = Frame::from_bytes(&self.bytes);
+        let packet_type = self.key.get_u32(slot::PACKET_TYPE);
+        let bytes = with_place(packet_type, &self.bytes);
+        let frame = Frame::from_bytes(&bytes);
         let mut key = *self.key;
         key.set(slot::IN_PORT, self.in_port.0.into());
         let vlans = self.flows.pipeline.vlans.tags();
         extract(&mut key, frame.head(), frame.len(), vlans, Depth::All);
+        key.set_packet_type(packet_type);
         key.set_frame_len(unpadded(frame.head(), frame.len(), vlans));
         let (start, mirrors) = match &self.begin {
             FlowBegin::Actions(actions) => (Start::Actions(actions), 0),
@@ -65,6 +69,15 @@ impl PacketOut {
         outputs.set_mirrored(before);
         flows.flush(self.now);
     }
+}
+
+/// A packet of this type, with the place of a header of Ethernet if it has none: what comes behind is said there.
+fn with_place(packet_type: u32, bytes: &[u8]) -> Cow<'_, [u8]> {
+    if packet_type == 0 {
+        return Cow::Borrowed(bytes);
+    }
+    let ether_type = u16::try_from(packet_type & 0xFFFF).unwrap_or_default();
+    Cow::Owned([&[0; 12][..], &ether_type.to_be_bytes(), bytes].concat())
 }
 
 /// What becomes of a packet from a controller.

@@ -3,6 +3,7 @@
 use openflow::action::Encap;
 
 use super::*;
+use crate::flows::{FlowBegin, FlowPacketOut};
 
 const ETHERNET: u32 = 0;
 const MPLS: u32 = 0x1_8847;
@@ -167,4 +168,32 @@ fn controllers_get_packets_without_a_header_of_ethernet_as_they_are() {
     assert_eq!((packet.bytes.as_slice(), packet.len), (&plain[14..], plain.len() - 14));
     let told = flow::place::to_match(&packet.about.key);
     assert_eq!(told.exact(Field::PacketType), Some(0x1_0800));
+}
+
+/// What a controller sends may have no header of Ethernet, and gets none.
+#[test]
+fn controllers_send_packets_without_a_header_of_ethernet() {
+    let plain = datagram(&[5; 9], 0);
+    let (inlet, packets) = flow_queue(4, || {});
+    let mut bench = Bench::new(4);
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &[]))).with_packets(inlet);
+    let mut key = Box::<flow::Key>::default();
+    key.set_packet_type(0x1_0800);
+    let actions = vec![
+        Action::DecTtl(None),
+        Action::output(PortNo::CONTROLLER),
+        output(1),
+        encap(ETHERNET),
+        output(2),
+    ];
+    let begin = FlowBegin::Actions(actions);
+    let bytes = plain[14..].to_vec();
+    let packet = FlowPacketOut { in_port: PortNo::CONTROLLER, begin, key, bytes };
+    bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 0), 1);
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!((packet.bytes.len(), packet.bytes[8]), (plain.len() - 14, plain[22] - 1));
+    assert_eq!(&packet.bytes[12..], &plain[26..]);
+    let got = bench.send(0, &[]);
+    assert_eq!(counts(&got), [0, 1, 0, 0]);
+    assert_eq!(got[1][0][..14], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
 }
