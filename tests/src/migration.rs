@@ -14,8 +14,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// rounds.
 const BYTES_PER_SECOND: u64 = 30 << 20;
 
-/// So slow that a guest runs for some seconds before all of its memory has followed it.
-const LATE_BYTES_PER_SECOND: u64 = 5 << 20;
+/// So slow that most of a minute goes by before the memory of a guest that has some 100 MiB in use has
+/// followed it. What the guest asks for meanwhile has to fit in, too: slower, and it would stand still.
+const LATE_BYTES_PER_SECOND: u64 = 2 << 20;
 
 /// What QEMU tells of a migration.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +45,7 @@ pub fn migrate(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
 
 /// Moves a guest by post-copy: it runs at `to`, which was started as
 /// [`incoming_by_postcopy`](crate::Qemu::incoming_by_postcopy), before most of its memory is there.
-/// `meanwhile` is called then, and has some seconds before the rest has arrived.
+/// `meanwhile` is called then, and the rest arrives when it is done.
 ///
 /// # Errors
 /// As [`migrate`], when `meanwhile` fails, and when the memory was there before it was done.
@@ -75,7 +76,7 @@ pub fn migrate_by_postcopy(
     meanwhile()?;
     let now = report(from)?;
     ensure!(now["status"] == "postcopy-active", "it was over before: {now}");
-    // Nothing depends on when the rest comes.
+    // From here on nothing depends on when the rest comes.
     from.qmp("migrate-set-parameters", &json!({ "max-postcopy-bandwidth": 0 }))?;
     wait_completed(from)?;
     wait_completed(to)?;

@@ -21,11 +21,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a stream that must have gone by before the guest moves, and again after it has.
 const SOME: u64 = 1 << 20;
 
-/// Sends over TCP, some 2 MB/s, until there is a file `stop`. What was sent has its digest in
+/// Sends over TCP, some 1 MB/s, until there is a file `stop`. What was sent has its digest in
 /// `sent`, and what the other side answers comes in `answer`.
 /// Parameters: a directory with a file `chunk`; address and port of the other side.
 const SEND: &str = r#"cd "$1" && mkfifo pipe && { md5sum <pipe >sent & }
-while [ ! -e stop ]; do cat chunk; busybox usleep 30000; done |
+while [ ! -e stop ]; do cat chunk; busybox usleep 60000; done |
     tee pipe | busybox nc "$2" "$3" >answer
 wait
 touch done
@@ -301,6 +301,8 @@ fn a_guest_with_two_queue_pairs_moves_there_and_back() {
 fn a_guest_runs_before_its_memory_is_there(packed: bool, pairs: u16) {
     let stage = Stage::with_options(packed, pairs, ",postcopy=on");
     let mut vm = stage.guest();
+    // So that all of it comes late enough: beside other work the guest takes long to get going.
+    vm.sh(&traffic::random_file("/tmp/more", 32)).unwrap();
     let sender = stage.send_to_guest(&mut vm);
     stage.migrate_by_postcopy(&mut vm, 1);
     stage.end_to_guest(&mut vm, sender);
