@@ -272,6 +272,18 @@ fn the_userspace_plugin_finds_what_it_asks_for() {
     vsctl("del-br br0");
 }
 
+/// Whether a screen tells how much comes in, and that port `a` has all of it: how much that is, is up to
+/// the generator, which may get no core for a while.
+fn has_rates(screen: &str) -> bool {
+    let word = |first: &str, at: usize| {
+        let mut rows = screen.lines().map(str::split_whitespace);
+        rows.find_map(|mut words| (words.next() == Some(first)).then(|| words.nth(at)).flatten())
+    };
+    let (all, of_a) = (word("rx", 0), word("a", 1));
+    let is_some = |rate: &str| rate.starts_with(|digit: char| ('1'..='9').contains(&digit));
+    all == of_a && all.is_some_and(is_some)
+}
+
 /// What `ringway top` shows on a terminal, and that it gives that back as it was.
 #[test]
 fn top_shows_256_ports_on_a_terminal_and_gives_it_back() {
@@ -290,8 +302,7 @@ fn top_shows_256_ports_on_a_terminal_and_gives_it_back() {
     let top = ringway::binary().unwrap();
     let top = format!("{} top --control {}", top.display(), switch.control().display());
     let terminal = Terminal::start(dir.path(), (80, 24), &top).unwrap();
-    let screen = terminal.wait_for("with rates", |s| s.contains("\na ") && s.contains("rx 2"));
-    let screen = screen.unwrap();
+    let screen = terminal.wait_for("with rates", has_rates).unwrap();
     assert!(screen.contains("ports 256 of 256 up"), "{screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     assert!(screen.contains("ringway "), "the process behind a port: {screen}");
