@@ -78,8 +78,6 @@ const fn missing(action: &Action) -> Option<&'static str> {
         Action::Nat(_) => "nat",
         Action::Encap(encap) if !is_put_on(encap.packet_type) => "encap(nsh)",
         Action::DecNshTtl => "dec_nsh_ttl",
-        Action::DebugRecirc => "debug_recirc",
-        Action::DebugSlow => "debug_slow",
         _ => return None,
     })
 }

@@ -27,25 +27,26 @@ pub enum Action {
     Said(String),
 }
 
-/// Where a packet goes on that comes again for a group.
+/// Where a packet goes on that comes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onward {
     /// In this bridge.
     pub bridge: String,
     /// With this.
     pub frozen: Arc<Frozen>,
-    /// By this hash.
-    pub hash: PlaceHash,
+    /// By this hash, if it has come again for a group.
+    pub hash: Option<PlaceHash>,
     /// Mirrors that have a copy of it.
     pub copied: BTreeSet<String>,
 }
 
-/// How a packet comes again that is to go out by a member of a bond, or to take a bucket of a group.
+/// How a packet comes again that is to go out by a member of a bond, to take a bucket of a group, or since
+/// an action says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
     /// The number by which it comes again.
     pub number: u32,
-    /// Where it goes on, if it comes again for a group.
+    /// Where it goes on, if it does not come again for a bond.
     pub onward: Option<Arc<Onward>>,
     /// The bits that are others by then, and what they are.
     changed: [Key; 2],
@@ -67,7 +68,10 @@ impl Balance {
         let kept = zip(key, differ, |key, differ| key & !differ);
         let mut again = zip(&kept, values, |kept, value| kept | value);
         let hash = match &self.onward {
-            Some(onward) => onward.hash.told(&again),
+            Some(onward) => match onward.hash {
+                Some(hash) => hash.told(&again),
+                None => again.get_u32(slot::DP_HASH),
+            },
             None => part(key),
         };
         again.set(slot::RECIRC_ID, self.number.into());
@@ -156,19 +160,25 @@ impl fmt::Display for Actions<'_> {
                     let (longer, others) = (nested(longer), nested(others));
                     write!(f, "check_pkt_len(size={len},gt({longer}),le({others}))")?;
                 }
-                Action::Balance(balance) => {
-                    let l4 = PlaceHash { kind: HashKind::Tuple, basis: 0 };
-                    let hash = balance.onward.as_ref().map_or(l4, |onward| onward.hash);
-                    let kind = match hash.kind {
-                        HashKind::Symmetric => "sym_l4",
-                        HashKind::Tuple => "hash_l4",
-                    };
-                    write!(f, "hash({kind}({})),recirc({:#x})", hash.basis, balance.number)?;
-                }
+                Action::Balance(balance) => balance.fmt(f)?,
                 Action::Said(text) => f.write_str(text)?,
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let l4 = PlaceHash { kind: HashKind::Tuple, basis: 0 };
+        if let Some(hash) = self.onward.as_ref().map_or(Some(l4), |onward| onward.hash) {
+            let kind = match hash.kind {
+                HashKind::Symmetric => "sym_l4",
+                HashKind::Tuple => "hash_l4",
+            };
+            write!(f, "hash({kind}({})),", hash.basis)?;
+        }
+        write!(f, "recirc({:#x})", self.number)
     }
 }
 

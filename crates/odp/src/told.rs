@@ -51,9 +51,13 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
     }
 }
 
-/// Adds what is known of the tunnel that a packet has come by.
+/// Adds what is known of the tunnel that a packet has come by, or is to take.
 fn of_tunnel(key: &Key, all: &mut Match) {
     if !is_tunnelled(key) {
+        // Rules may have said in which network it is before they say whose tunnel it takes.
+        if key.get(slot::TUN_ID) != 0 {
+            all.set(Field::TunId, key.get(slot::TUN_ID));
+        }
         return;
     }
     if key.get(slot::TUN_HAS_KEY) != 0 {

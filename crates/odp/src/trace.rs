@@ -162,6 +162,8 @@ pub struct Question<'q> {
     pub key: Key,
     /// What is done with it, if that is not what rules say.
     pub actions: Option<&'q [Of]>,
+    /// Where it goes on, if it has come again.
+    pub onward: Option<&'q Onward>,
     /// Whether there is a packet: addresses are learnt, rules made, and controllers told.
     pub is_real: bool,
     /// Whether it is told as a flow of a datapath, by which controllers are told of its packets; not as a mere
@@ -218,34 +220,37 @@ const MAX_DEPTH: usize = 256;
 pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
     let mut first = question.key;
     first.set(slot::ACTSET_OUTPUT, PortNo::UNSET.0.into());
+    if let Some(Onward { frozen, .. }) = question.onward {
+        first.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
+    }
     let mut tracer = Tracer::new(world, question, &first);
     let mut key = first;
-    let start = question.actions.map_or(Start::Table, Start::Actions);
+    let start = match (question.onward, question.actions) {
+        (Some(onward), _) => Start::Frozen(&onward.frozen),
+        (None, Some(actions)) => Start::Actions(actions),
+        (None, None) => Start::Table,
+    };
     tracer.bridge(question.bridge, &mut key, &start);
+    // It is still one that has come again.
+    key.set(slot::RECIRC_ID, first.get(slot::RECIRC_ID));
     let (mut told, rounds) = tracer.finish(question.bridge, &first, &key);
     rounds::follow(world, question, &mut told, rounds);
     told
 }
 
-/// Tells the way of a packet that has come again for a group.
+/// Tells the way of a packet of a datapath that has come again.
 pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
-    let Onward { bridge, frozen, .. } = onward;
-    let mut first = *key;
-    first.set(slot::ACTSET_OUTPUT, PortNo::UNSET.0.into());
-    first.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
     let question = Question {
-        bridge,
-        key: first,
+        bridge: &onward.bridge,
+        key: *key,
         actions: None,
+        onward: Some(onward),
         is_real: false,
         is_flow: true,
         names: false,
         states: &[],
     };
-    let mut tracer = Tracer::new(world, &question, &first);
-    let mut key = first;
-    tracer.bridge(bridge, &mut key, &Start::Frozen(frozen));
-    tracer.finish(bridge, &first, &key).0
+    trace(world, &question)
 }
 
 /// Where a way is, at the moment.

@@ -94,8 +94,8 @@ fn what_cannot_be_is_refused_as_by_open_vswitch() {
     assert_eq!(refused(add(3, many), all), Some(GroupRefusal::TooManyBuckets));
     let large = vec![bucket(0, 0, vec![Action::Note(vec![0; 61_000])])];
     assert_eq!(refused(add(3, large), all), Some(GroupRefusal::TooManyBuckets));
-    let impossible = vec![bucket(0, 0, vec![Action::DebugRecirc])];
-    let why = Some(GroupRefusal::Action(Refusal::Action("debug_recirc")));
+    let impossible = vec![bucket(0, 0, vec![Action::DecNshTtl])];
+    let why = Some(GroupRefusal::Action(Refusal::Action("dec_nsh_ttl")));
     assert_eq!(refused(add(3, impossible), all), why);
 }
 

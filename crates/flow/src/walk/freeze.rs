@@ -33,8 +33,8 @@ pub(super) struct Freezing {
 enum Stop {
     /// A controller.
     Controller { id: u16, reason: Reason, userdata: Vec<u8> },
-    /// Nobody: it goes round, to have this hash.
-    Round(PlaceHash),
+    /// Nobody: it goes round, to have this hash, if that is what it is for.
+    Round(Option<PlaceHash>),
     /// Nobody: it is looked at anew.
     Again,
 }
@@ -50,9 +50,16 @@ impl Walk<'_> {
         self.stop_at(Stop::Controller { id, reason, userdata: userdata.clone() });
     }
 
-    /// Has the packet go round.
+    /// Has the packet go round for a place.
     pub(super) fn go_round(&mut self, hash: PlaceHash) {
-        self.stop_at(Stop::Round(hash));
+        self.stop_at(Stop::Round(Some(hash)));
+    }
+
+    /// Has it go round for nothing, where that is told. Whoever does not ask finds no difference.
+    pub(super) fn recirculate(&mut self) {
+        if self.watch.as_ref().is_some_and(|watch| watch.goes_round()) {
+            self.stop_at(Stop::Round(None));
+        }
     }
 
     /// Has the packet be looked at anew, since what it begins with was behind headers.
@@ -67,7 +74,7 @@ impl Walk<'_> {
 
     /// Whether the packet goes round, for what is at hand.
     pub(super) fn goes_round(&self) -> bool {
-        self.freezing.as_ref().is_some_and(|freezing| matches!(freezing.stop, Stop::Round(_)))
+        self.freezing.as_ref().is_some_and(|freezing| matches!(freezing.stop, Stop::Round(Some(_))))
     }
 
     /// Keeps what is left of the rule at hand, if the packet has stopped: of its actions, and behind
@@ -116,8 +123,10 @@ impl Walk<'_> {
             Stop::Again => return self.emit(Op::Again(Arc::new(frozen), 0)),
             Stop::Round(hash) => {
                 let mut next = frozen;
-                // It has another one then.
-                next.key.set(slot::DP_HASH, 0);
+                if hash.is_some() {
+                    // It has another one then.
+                    next.key.set(slot::DP_HASH, 0);
+                }
                 return self.tell(|watch, key| watch.round(key, hash, next));
             }
         };

@@ -451,6 +451,9 @@ impl<'w> Walk<'w> {
             Action::Meter(id) => self.emit(Op::Meter(*id)),
             Action::Sample(sample) => self.sample(sample),
             Action::Exit => self.has_exited = true,
+            Action::DebugRecirc => self.recirculate(),
+            // There is one way for packets, and it is not slow.
+            Action::DebugSlow => {}
             Action::Push(source) => {
                 let value = self.read(*source);
                 self.stack.push(value);

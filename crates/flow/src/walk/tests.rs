@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::Classifier;
+use crate::groups::PlaceHash;
 use crate::key::FRAG_ANY;
 use crate::pipeline::Port;
 use crate::rule::Rule;
@@ -721,4 +722,36 @@ proptest! {
         prop_assert!(path == other, "{path:?}\n{other:?}");
         prop_assert_eq!(alone, watched);
     }
+}
+
+/// Has packets go round where actions say so, and keeps what they go on with.
+#[derive(Default)]
+struct Rounds(Vec<Frozen>);
+
+impl Watch for Rounds {
+    fn goes_round(&self) -> bool {
+        true
+    }
+
+    fn round(&mut self, _: &Key, hash: Option<PlaceHash>, next: Frozen) {
+        assert_eq!(hash, None);
+        self.0.push(next);
+    }
+}
+
+#[test]
+fn a_packet_goes_round_only_for_whoever_asks() {
+    let resubmit = Action::Resubmit { port: None, table: Some(1), ct: false };
+    let any = Match::new();
+    let pipeline = pipeline(&[
+        (0, 1, any.clone(), vec![output(2), resubmit, output(3)]),
+        (1, 1, any, vec![Action::DebugSlow, Action::DebugRecirc, output(4)]),
+    ]);
+    let all = [Op::Output(12), Op::Output(14), Op::Output(13)];
+    assert_eq!(*walk(&pipeline, &mut key(), &Start::Table, None).ops, all);
+    let mut rounds = Rounds::default();
+    let way = walk(&pipeline, &mut key(), &Start::Table, Some(&mut rounds));
+    let [next] = rounds.0.as_slice() else { panic!("{rounds:?}", rounds = rounds.0) };
+    assert_eq!(*way.ops, all[..1]);
+    assert_eq!(*walk(&pipeline, &mut key(), &Start::Frozen(next), None).ops, all[1..]);
 }

@@ -125,8 +125,14 @@ pub trait Watch {
         false
     }
 
-    /// The packet goes round for a place by this hash, and goes on with this.
-    fn round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+    /// Whether a packet stops where an action says that it goes round (`debug_recirc`): then what it goes on
+    /// with [is told](Self::round). If not, it goes on at once.
+    fn goes_round(&self) -> bool {
+        false
+    }
+
+    /// The packet goes round, for a place by this hash if there is one, and goes on with this.
+    fn round(&mut self, key: &Key, hash: Option<PlaceHash>, next: Frozen) {
         let _ = (key, hash, next);
     }
 

@@ -308,7 +308,7 @@ fn for_group(key: &Key) -> Balance {
     };
     let hash = flow::PlaceHash { kind: flow::HashKind::Symmetric, basis: 1 };
     let (bridge, frozen) = ("br0".to_owned(), Arc::new(frozen));
-    let onward = Onward { bridge, frozen, hash, copied: BTreeSet::new() };
+    let onward = Onward { bridge, frozen, hash: Some(hash), copied: BTreeSet::new() };
     let mut balance = Balance::new(4, key, key);
     balance.onward = Some(Arc::new(onward));
     balance

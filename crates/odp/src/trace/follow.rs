@@ -104,6 +104,7 @@ impl Watch for Tracer<'_> {
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
             self.push(Action::said("ct_clear"));
         }
+        self.is_slow |= matches!(step, Step::Action(Of::DebugSlow));
         self.has_queue = key.get(slot::SKB_PRIORITY) != 0;
         self.seen.step(key, &step);
         if let Step::Action(Of::Learn(_)) = step
@@ -200,7 +201,11 @@ impl Watch for Tracer<'_> {
         }
     }
 
-    fn round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+    fn goes_round(&self) -> bool {
+        true
+    }
+
+    fn round(&mut self, key: &Key, hash: Option<PlaceHash>, next: Frozen) {
         self.go_round(key, hash, next);
     }
 

@@ -56,8 +56,8 @@ impl Tracer<'_> {
         self.copies(key, Some(port));
     }
 
-    /// It goes round for a bucket.
-    pub(super) fn go_round(&mut self, key: &Key, hash: PlaceHash, next: Frozen) {
+    /// It goes round, for a bucket if there is a hash.
+    pub(super) fn go_round(&mut self, key: &Key, hash: Option<PlaceHash>, next: Frozen) {
         self.commit(key);
         let (bridge, frozen) = (self.bridge.clone(), Arc::new(next));
         let number = self.world.round(&bridge, &frozen);

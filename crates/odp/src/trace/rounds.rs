@@ -109,9 +109,10 @@ impl Tracer<'_> {
         self.push(Action::Said(format!("recirc({number:#x})")));
     }
 
-    /// A packet that was tracked comes to a bridge again.
+    /// A packet that was tracked, or went round, comes to a bridge again.
     pub(super) fn thaw(&mut self, frozen: &Frozen) {
-        if let Some(table) = frozen.table {
+        let first = frozen.rest.first().map(|rest| rest.table);
+        if let Some(table) = frozen.table.or(first) {
             self.tree.add(What::Action, format!("thaw\n        Resuming from table {table}"));
         }
     }

@@ -76,6 +76,7 @@ fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
         is_real: false,
         is_flow: false,
         names: false,
+        onward: None,
         states: &[],
     };
     trace(&mut bridges, &question)
@@ -271,6 +272,7 @@ fn what_goes_round_is_an_error_and_has_an_end() {
         is_real: false,
         is_flow: false,
         names: false,
+        onward: None,
         states: &[],
     };
     let told = trace(&mut Loop(pipeline(&["actions=2,3,2,3"])), &question);
@@ -359,6 +361,7 @@ fn tracked_packets_are_followed() {
         is_real: false,
         is_flow: false,
         names: false,
+        onward: None,
         states: &[],
     };
     let text = trace(&mut bridges, &question).text;
@@ -413,6 +416,7 @@ fn translated_packets_go_on_with_the_first_of_their_new_ends() {
         is_real: false,
         is_flow: false,
         names: false,
+        onward: None,
         states: &[],
     };
     let text = trace(&mut bridges, &question).text;
@@ -476,6 +480,7 @@ fn a_packet_for_a_bond_comes_again_as_what_rules_have_made_of_it() {
         is_real: false,
         is_flow: true,
         names: false,
+        onward: None,
         states: &[],
     };
     let told = trace(&mut bonds, &question);
@@ -522,6 +527,7 @@ fn way_of(bridges: &mut Bridges, key: Key, is_flow: bool) -> (Told, String) {
         is_real: false,
         is_flow,
         names: false,
+        onward: None,
         states: &[],
     };
     let told = trace(bridges, &question);
@@ -588,4 +594,39 @@ fn bits_count_that_a_bucket_is_chosen_by() {
         (Field::UdpSrc, Field::UdpSrc.full_mask()),
     ];
     assert_eq!(bits(some), [false, true, true, false, true]);
+}
+
+#[test]
+fn a_packet_comes_again_since_a_rule_says_so() {
+    let rules =
+        ["table=0,actions=output:2,resubmit(,1),output:2", "table=1,actions=debug_recirc,output:3"];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let key = key(TCP);
+    let (told, shown) = way_of(&mut bridges, key, false);
+    assert_eq!(shown, "12,recirc(0x0)");
+    assert!(told.text.ends_with("Datapath actions: 12,recirc(0x0)"), "{}", told.text);
+    let balance = Action::balances(&told.actions).remove(0);
+    let again = balance.again(&key, |_| panic!("it is for no bond"));
+    let second = resume(&mut bridges, &again, balance.onward.as_ref().unwrap());
+    assert_eq!(Actions { actions: &second.actions, names: None }.to_string(), "13,12");
+    assert!(second.text.contains("Resuming from table 1"), "{}", second.text);
+}
+
+#[test]
+fn a_network_that_rules_name_is_told_without_a_tunnel() {
+    let text = told(&["actions=set_tunnel:6,output:2"], &[], TCP).text;
+    assert!(text.contains("\nFinal flow: tcp,tun_id=0x6,in_port=1,"), "{text}");
+}
+
+#[test]
+fn what_takes_a_slow_path_in_open_vswitch_is_told() {
+    let rules = ["actions=debug_slow,output:2"];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let (told, shown) = way_of(&mut bridges, key(TCP), false);
+    assert_eq!(shown, "12");
+    let reason = "This flow is handled by the userspace slow path because it:\n  - Uses action(s) not \
+                  supported by datapath.";
+    assert!(told.text.ends_with(reason), "{}", told.text);
+    let (_, shown) = way_of(&mut bridges, key(TCP), true);
+    assert_eq!(shown, "userspace(pid=0,slow_path(action))");
 }

@@ -65,6 +65,7 @@ fn told(first: &str, second: &str, is_native: bool, key: Key) -> Told {
         is_real: false,
         is_flow: false,
         names: false,
+        onward: None,
         states: &[],
     };
     trace(&mut Tunnels { bridges, is_native }, &question)

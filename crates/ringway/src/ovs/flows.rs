@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use eal::clock;
 use eal::time::{Time, later};
-use flow::{Frozen, HashKind, Key, Pipeline, PlaceHash, VlanLimit, slot};
+use flow::{Frozen, Key, Pipeline, VlanLimit, slot};
 use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
 use odp::{Flow, Told};
@@ -230,10 +230,8 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
 
 /// Where packets go on that were tracked in a bridge.
 fn tracked(bridge: &str, frozen: &Arc<Frozen>) -> Arc<Onward> {
-    // That is for groups.
-    let hash = PlaceHash { kind: HashKind::Tuple, basis: 0 };
     let (bridge, frozen) = (bridge.to_owned(), Arc::clone(frozen));
-    Arc::new(Onward { bridge, frozen, hash, copied: BTreeSet::new() })
+    Arc::new(Onward { bridge, frozen, hash: None, copied: BTreeSet::new() })
 }
 
 /// As [`port`], of a bridge's port by its number of OpenFlow.

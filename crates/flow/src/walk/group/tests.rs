@@ -299,7 +299,8 @@ impl Watch for Stops {
         matches!(choice, Choice::Place(_, 16))
     }
 
-    fn round(&mut self, _: &Key, _: PlaceHash, next: Frozen) {
+    fn round(&mut self, _: &Key, hash: Option<PlaceHash>, next: Frozen) {
+        assert!(hash.is_some());
         self.0.push(next);
     }
 }

@@ -1,10 +1,12 @@
 //! What becomes of a packet, step by step.
 //!
+//! - `numbers`: of packets that come again
 //! - `question`: what is asked
 //! - `round`: packets that come again for a bond
 //! - `tunnels`: into tunnels, and out of them
 //! - `world`: what a trace has to know of the switch
 
+mod numbers;
 mod question;
 pub mod round;
 pub mod tunnels;
@@ -62,6 +64,7 @@ pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
         bridge,
         key,
         actions: None,
+        onward: None,
         is_real: false,
         is_flow: true,
         names: false,
@@ -72,17 +75,17 @@ pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
 
 /// The number by which packets of a bridge come again that go on with this.
 pub fn number(bridge: &str, frozen: &Arc<Frozen>) -> u32 {
-    world::number_of((bridge, frozen))
+    numbers::number_of((bridge, frozen))
 }
 
 /// Has all that packets go on with get other numbers.
 pub fn renumber() {
-    world::renumber();
+    numbers::renumber();
 }
 
-/// The same for packets that have come again for a group, or since they were tracked.
+/// The same for packets that have come again.
 pub fn again(appctl: &mut Appctl<'_>, key: &Key, onward: &Onward) -> odp::Told {
-    odp::resume(&mut Sight::resumed(appctl, onward.copied.clone()), key, onward)
+    odp::resume(&mut Sight::new(appctl, None).resumed(onward), key, onward)
 }
 
 fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructions>) -> String {
@@ -90,6 +93,7 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
         bridge: &asked.bridge,
         key: asked.key,
         actions: instructions.map(|instructions| instructions.apply.as_slice()),
+        onward: asked.onward.as_deref().filter(|_| instructions.is_none()),
         is_real: asked.frame.is_some(),
         is_flow: false,
         names: asked.names,
@@ -97,5 +101,8 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
     };
     appctl.daemon.switch().hear_tunnel_neighbours();
     let mut sight = Sight::new(appctl, asked.frame.as_deref());
+    if let Some(onward) = question.onward {
+        sight = sight.resumed(onward);
+    }
     odp::trace(&mut sight, &question).text
 }

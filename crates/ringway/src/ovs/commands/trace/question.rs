@@ -1,6 +1,9 @@
 //! What is asked: which packet, where, and how it is told.
 
+use std::sync::Arc;
+
 use flow::{Depth, Key, extract, place, slot};
+use odp::action::Onward;
 use odp::{Parsed, compose, parse, parse_hex};
 use openflow::field::shown;
 use openflow::text::{Names, matching};
@@ -9,7 +12,7 @@ use ovs::numbers::LOCAL;
 
 use super::super::Appctl;
 use super::super::dpif::{PATHS, path_of};
-use super::tunnels;
+use super::{numbers, tunnels};
 
 /// The most bytes behind headers.
 const MAX_PAYLOAD: usize = 64_000;
@@ -19,6 +22,8 @@ const MAX_PAYLOAD: usize = 64_000;
 pub struct Asked {
     pub bridge: String,
     pub key: Key,
+    /// Where it goes on, if it has come again.
+    pub onward: Option<Arc<Onward>>,
     /// The packet, if there is one.
     pub frame: Option<Vec<u8>>,
     pub names: bool,
@@ -64,7 +69,7 @@ impl Asked {
             [place, text] => (Some(*place), *text),
             _ => return Err("Syntax error".to_owned()),
         };
-        let (bridge, mut key) = where_and_what(appctl, place, text)?;
+        let Place { bridge, mut key, onward } = where_and_what(appctl, place, text)?;
         let frame = match packet {
             Some(bytes) => {
                 key = key.beside();
@@ -78,7 +83,23 @@ impl Asked {
             }
             None => None,
         };
-        Ok(Self { bridge, key, frame, names: options.names, states: options.states })
+        Ok(Self { bridge, key, onward, frame, names: options.names, states: options.states })
+    }
+}
+
+/// Where a packet is, and what it is.
+#[derive(Debug)]
+struct Place {
+    bridge: String,
+    key: Key,
+    /// Where it goes on, if it has come again.
+    onward: Option<Arc<Onward>>,
+}
+
+impl Place {
+    /// That of a packet that comes in.
+    fn inlet((bridge, key): (String, Key)) -> Self {
+        Self { bridge, key, onward: None }
     }
 }
 
@@ -143,11 +164,7 @@ fn connection(text: &str) -> Result<u32, String> {
 }
 
 /// The bridge and the packet, in words of a datapath or of OpenFlow, whichever they are.
-fn where_and_what(
-    appctl: &Appctl<'_>,
-    place: Option<&str>,
-    text: &str,
-) -> Result<(String, Key), String> {
+fn where_and_what(appctl: &Appctl<'_>, place: Option<&str>, text: &str) -> Result<Place, String> {
     match (parse(text), place) {
         (Ok(parsed), _) => {
             if !is_path(appctl, place) {
@@ -161,7 +178,7 @@ fn where_and_what(
             known.map_err(|_| format!("{bridge}: unknown bridge"))?;
             let key = of_bridge(appctl, bridge, text);
             let key = key.map_err(|error| format!("Bad openflow flow syntax: {text}: {error}"))?;
-            Ok((bridge.to_owned(), key))
+            Ok(Place::inlet((bridge.to_owned(), key)))
         }
     }
 }
@@ -183,15 +200,19 @@ fn is_path(appctl: &Appctl<'_>, name: Option<&str>) -> bool {
     }
 }
 
-fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<(String, Key), String> {
+fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<Place, String> {
     let recirculated = parsed.key.get_u32(slot::RECIRC_ID);
     if recirculated != 0 {
-        return Err(format!("no recirculation data for recirc_id {recirculated:#x}"));
+        let unknown = || format!("no recirculation data for recirc_id {recirculated:#x}");
+        let onward = numbers::onward(recirculated).ok_or_else(unknown)?;
+        appctl.check_bridge(&onward.bridge).map_err(|_| unknown())?;
+        let key = parsed.key.with_tags(appctl.vlan_limit(&onward.bridge));
+        return Ok(Place { bridge: onward.bridge.clone(), key, onward: Some(onward) });
     }
     let asked = parsed.in_port.as_deref().unwrap_or("0");
     let unknown = || format!("no OpenFlow port for datapath port {asked}");
     if let Some(meta) = &parsed.tunnel {
-        return tunnels::arrive(appctl, parsed, meta);
+        return tunnels::arrive(appctl, parsed, meta).map(Place::inlet);
     }
     let numbers = appctl.agent.path_numbers();
     let port = match asked.parse() {
@@ -203,7 +224,7 @@ fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<(String, Key), String
     let number = appctl.agent.number(&bridge, port).ok_or_else(unknown)?;
     let mut key = parsed.key.with_tags(appctl.vlan_limit(&bridge));
     key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
-    Ok((bridge, key))
+    Ok(Place::inlet((bridge, key)))
 }
 
 /// The bridge of a port.

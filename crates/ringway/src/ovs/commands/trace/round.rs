@@ -6,7 +6,7 @@ use odp::{Action, Outlet, compose};
 use switch::BondMode;
 
 use super::super::Appctl;
-use super::world::number_of;
+use super::numbers::number_of;
 
 /// Bits of a packet's hash that count: one for each part of a bond's traffic.
 const PARTS: u32 = 0xFF;

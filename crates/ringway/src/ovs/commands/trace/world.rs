@@ -1,12 +1,11 @@
 //! What a trace has to know of the switch.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ethdev::DropReason;
 use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
+use odp::action::Onward;
 use odp::{IntoTunnel, MirrorCopy, Normal, Outlet, World, compose};
 use openflow::PortNo;
 use ordered::Order as _;
@@ -14,6 +13,7 @@ use ovs::numbers::LOCAL;
 use switch::{DEFAULT_BRIDGE, Decided, Mirror};
 
 use super::super::Appctl;
+use super::numbers::{self, number_of};
 use super::{round, tunnels};
 
 /// Tags of a frame that is told about.
@@ -21,10 +21,6 @@ const VLANS: u8 = 2;
 
 /// The bits of a tag that are the number of a VLAN.
 const MAX_VLAN_ID: u16 = 0x0fff;
-
-/// Numbers of what goes on with packets that have left the datapath, by its hash, as long as there are
-/// no more than this.
-const MAX_CONTEXTS: usize = 65_536;
 
 /// The switch, as a trace sees it.
 pub struct Sight<'s, 'a> {
@@ -40,9 +36,9 @@ impl<'s, 'a> Sight<'s, 'a> {
         Self { appctl, frame, copied: BTreeSet::new() }
     }
 
-    /// The same for a packet that comes again, of which these mirrors have a copy.
-    pub const fn resumed(appctl: &'s mut Appctl<'a>, copied: BTreeSet<String>) -> Self {
-        Self { appctl, frame: None, copied }
+    /// The same for a packet that comes again, of which mirrors may have a copy.
+    pub fn resumed(self, onward: &Onward) -> Self {
+        Self { copied: onward.copied.clone(), ..self }
     }
 
     /// What lies behind a port.
@@ -265,7 +261,10 @@ impl World for Sight<'_, '_> {
     }
 
     fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32 {
-        number_of((bridge, frozen))
+        let copied = self.copied.clone();
+        let onward =
+            || Onward { bridge: bridge.to_owned(), frozen: Arc::clone(frozen), hash: None, copied };
+        numbers::round(bridge, frozen, onward)
     }
 
     fn controller(&mut self, bridge: &str, key: &Key, about: &Arc<PacketIn>) {
@@ -309,25 +308,4 @@ fn with_tags_of(key: &Key, frame: &[u8]) -> Key {
         key.set(slot, read.get(slot));
     }
     key
-}
-
-/// How often all numbers were given anew.
-static ERA: AtomicU32 = AtomicU32::new(0);
-
-/// Has everything get another number from now on.
-pub(super) fn renumber() {
-    ERA.fetch_add(1, Relaxed);
-}
-
-/// A number for what goes on with a packet: the same for the same.
-pub(super) fn number_of(what: impl Hash) -> u32 {
-    static KNOWN: Mutex<Option<(RandomState, HashMap<u64, u32>)>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (state, numbers) = known.get_or_insert_with(Default::default);
-    let hash = state.hash_one((ERA.load(Relaxed), what));
-    if numbers.len() >= MAX_CONTEXTS {
-        numbers.clear();
-    }
-    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX).saturating_add(1);
-    *numbers.entry(hash).or_insert(next)
 }
