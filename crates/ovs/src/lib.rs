@@ -62,7 +62,7 @@ pub mod vlan;
 pub mod watch;
 pub mod zones;
 
-pub use agent::news::interface_index;
+pub use agent::news::interface_names;
 pub use agent::{Agent, Settings};
 pub use content::Content;
 pub use desired::Desired;

@@ -174,12 +174,24 @@ impl Index {
     fn of(&self, name: &str) -> Option<u32> {
         netdevice::name_to_index(self.0.as_ref()?, name).ok()
     }
+
+    fn name(&self, number: u32) -> Option<String> {
+        netdevice::index_to_name(self.0.as_ref()?, number).ok()
+    }
 }
 
 /// The number that the system has for the interface of this name.
 #[must_use]
 pub fn interface_index(name: &str) -> Option<u32> {
     Index::new().of(name)
+}
+
+/// The names that the system has for interfaces of these numbers, with their numbers.
+pub fn interface_names(
+    numbers: impl IntoIterator<Item = u32>,
+) -> impl Iterator<Item = (u32, String)> {
+    let index = Index::new();
+    numbers.into_iter().filter_map(move |number| Some((number, index.name(number)?)))
 }
 
 /// Whether the system has an interface of this name.

@@ -118,7 +118,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         log_file,
         agent: Agent::new(settings),
         flows: PathFlows::new(dummies != Dummies::None),
-        underlay: Underlay::default(),
+        underlay: Underlay::new(args.disable_system_route),
         unixctl,
         ends: false,
         is_ready: false,

@@ -1,6 +1,7 @@
 //! What tunnels go by: the addresses and routes that the host has by bridges' own ports, and those that an
-//! operator adds.
+//! operator adds. Routes by other interfaces are there to be shown.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +14,7 @@ use host::News;
 use litemap::LiteMap;
 use ordered::Gather as _;
 use ovs::device::TUNNELS;
-use ovs::{Agent, interface_index};
+use ovs::{Agent, interface_names};
 use switch::tunnels::{Prefix, Route, Routes};
 
 use super::commands::Appctl;
@@ -49,9 +50,11 @@ pub struct Underlay {
     is_off: bool,
     /// For tests: packets get no label of MPLS in front of all, as if a datapath had to see to that.
     lacks_labels: bool,
+    /// For tests: whatever the host has does not count (`--disable-system-route`).
+    is_alone: bool,
 }
 
-/// What the host has by bridges' own ports.
+/// What the host has, by the names of interfaces.
 #[derive(Debug, Default)]
 struct Host {
     addresses: LiteMap<String, Vec<Own>>,
@@ -59,9 +62,19 @@ struct Host {
 }
 
 impl Underlay {
+    /// Nothing is known yet; and of the host never is, if it `is_alone`.
+    pub fn new(is_alone: bool) -> Self {
+        Self { is_alone, ..Self::default() }
+    }
+
+    /// Whether what the host has matters all the time.
+    fn follows_host(&self, agent: &Agent) -> bool {
+        !self.is_alone && has_tunnels(agent)
+    }
+
     /// How long until the host is to be looked at.
     pub fn due(&self, agent: &Agent, time: &Time) -> Option<Duration> {
-        if !has_tunnels(agent) {
+        if !self.follows_host(agent) {
             return None;
         }
         let Some(looked) = self.looked else { return Some(Duration::ZERO) };
@@ -76,7 +89,7 @@ impl Underlay {
 
     /// Hears of changes, which it does only where there are tunnels.
     fn hear(&mut self, agent: &Agent) {
-        if !has_tunnels(agent) {
+        if !self.follows_host(agent) {
             (self.news, self.looked) = (None, None);
             return;
         }
@@ -108,9 +121,16 @@ impl Underlay {
         self.lacks_labels = !adds;
     }
 
-    /// All routes.
-    pub const fn routes(&self) -> &Routes {
+    /// All routes that tunnels go by.
+    const fn routes(&self) -> &Routes {
         &self.told.1
+    }
+
+    /// All routes, those by interfaces of the host that are no bridge's among them.
+    pub fn shown(&self, agent: &Agent) -> Routes {
+        let host = self.host.addresses.keys().chain(self.host.routes.iter().map(|own| &own.bridge));
+        let devices: BTreeSet<String> = host.cloned().chain(bridges(agent)).gather();
+        self.all_routes(&devices.into_iter().collect::<Vec<_>>())
     }
 
     /// Adds a route; returns whether there is room for it, and the host has an address there.
@@ -158,8 +178,9 @@ impl Underlay {
         route.source.or_else(|| found.map(|(own, _)| *own))
     }
 
-    /// The routes that there are, and those to neighbours and to the host itself that come with addresses.
-    fn all_routes(&self, bridges: &[String]) -> Routes {
+    /// The routes that there are by some devices, and those to neighbours and to the host itself that come
+    /// with addresses.
+    fn all_routes(&self, devices: &[String]) -> Routes {
         let mut routes = Routes::default();
         let of_address = |bridge: &String, own: IpAddr, len: u8| {
             let (bridge, source, gateway) = (bridge.clone(), Some(own), None);
@@ -172,14 +193,15 @@ impl Underlay {
                 is_added: false,
             })
         };
-        for bridge in bridges {
+        for bridge in devices {
             for (own, len) in self.own(bridge) {
                 let whole = if own.is_ipv4() { 32 } else { 128 };
                 let both = [*len, whole].map(|len| of_address(bridge, *own, len));
                 both.into_iter().flatten().for_each(|route| _ = routes.add(route));
             }
         }
-        for route in self.host.routes.iter().chain(&self.added) {
+        let host = self.host.routes.iter().filter(|route| devices.contains(&route.bridge));
+        for route in host.chain(&self.added) {
             let source = self.source(route, route.gateway);
             routes.add(Route { source, ..route.clone() });
         }
@@ -202,17 +224,17 @@ impl Underlay {
     }
 
     /// Looks at what the host has.
-    fn look(&mut self, bridges: &[String]) -> io::Result<()> {
+    fn look(&mut self) -> io::Result<()> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => Socket::open(None)?,
         };
         let (addresses, routes) = (routing::addresses(&socket)?, routing::routes(&socket)?);
         self.socket = Some(socket);
-        let index: LiteMap<u32, String> = bridges
-            .iter()
-            .filter_map(|bridge| Some((interface_index(bridge)?, bridge.clone())))
-            .gather();
+        let of_addresses = addresses.iter().map(|own| own.interface);
+        let numbers: BTreeSet<u32> =
+            of_addresses.chain(routes.iter().map(|route| route.interface)).gather();
+        let index: LiteMap<u32, String> = interface_names(numbers).gather();
         let mut host = Host::default();
         for HostAddress { interface, address, len } in addresses {
             if let Some(bridge) = index.get(&interface).filter(|_| is_of_use(address)) {
@@ -253,20 +275,26 @@ pub fn turn(appctl: &mut Appctl<'_>) {
     appctl.underlay.hear(appctl.agent);
     let is_due = appctl.underlay.due(appctl.agent, appctl.time).is_some_and(|left| left.is_zero());
     if is_due {
-        let bridges = bridges(appctl.agent);
-        let underlay = &mut *appctl.underlay;
-        (underlay.looked, underlay.is_news) = (Some(appctl.time.now()), false);
-        underlay.bridges.clone_from(&bridges);
-        match appctl.underlay.look(&bridges) {
-            Ok(()) => appctl.underlay.has_failed = false,
-            Err(error) if !std::mem::replace(&mut appctl.underlay.has_failed, true) => {
-                tracing::warn!("cannot read the host's routes, by which tunnels go: {error}");
-                appctl.underlay.is_news = true;
-            }
-            Err(_) => appctl.underlay.is_news = true,
-        }
-        update(appctl);
+        refresh(appctl);
     }
+}
+
+/// Looks at the host, since somebody asks, and tells the switch of what is news.
+pub fn refresh(appctl: &mut Appctl<'_>) {
+    let underlay = &mut *appctl.underlay;
+    if !underlay.is_alone {
+        (underlay.looked, underlay.is_news) = (Some(appctl.time.now()), false);
+        underlay.bridges = bridges(appctl.agent);
+        match underlay.look() {
+            Ok(()) => underlay.has_failed = false,
+            Err(error) if !std::mem::replace(&mut underlay.has_failed, true) => {
+                tracing::warn!("cannot read the host's routes, by which tunnels go: {error}");
+                underlay.is_news = true;
+            }
+            Err(_) => underlay.is_news = true,
+        }
+    }
+    update(appctl);
 }
 
 /// Tells the switch of what is news.
@@ -309,6 +337,23 @@ mod tests {
         assert!(underlay.tell(&bridges).is_none(), "that is no news");
         assert!(underlay.remove(Prefix::new([10, 9, 0, 0].into(), 16).unwrap(), 0));
         assert!(underlay.tell(&bridges).is_some());
+    }
+
+    #[test]
+    fn tunnels_go_by_bridges_and_other_routes_are_shown() {
+        let mut underlay = Underlay::default();
+        for device in ["br0", "eth0"] {
+            let by = |route: Route| Route { bridge: device.to_owned(), is_added: false, ..route };
+            underlay.host.routes.push(by(route([10, 9, 0, 0], 16, None)));
+            let own = vec![(IpAddr::from([10, 1, 0, 1]), 24)];
+            underlay.host.addresses.insert(device.to_owned(), own);
+        }
+        let (addresses, routes) = underlay.tell(&["br0".to_owned()]).unwrap();
+        assert_eq!((addresses.len(), routes.iter().count()), (1, 3));
+        assert!(routes.iter().all(|route| route.bridge == "br0"));
+        let both = ["br0", "eth0"].map(str::to_owned);
+        let shown = underlay.all_routes(&both[1..]);
+        assert_eq!(shown.lookup([10, 1, 0, 7].into(), 0).unwrap().bridge, "eth0");
     }
 
     #[test]

@@ -161,6 +161,7 @@ const COMMANDS: &[Command] = &[
     ),
     command("netdev-dummy/set-admin-state", "[netdev] up|down", (1, 2), testing::set_admin_state),
     command("ofproto/list", "", (0, 0), list_bridges),
+    command("ofproto/list-tunnels", "", (0, 0), tunnels::list),
     command(
         "ofproto/trace",
         "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use ordered::Order as _;
 use ovs::device::Dummies;
 use ovs::unixctl::Answer;
 use packet::MacAddr;
 use switch::tunnel_settings;
-use switch::tunnels::{Prefix, Route};
+use switch::tunnels::{Address, Inherited, Prefix, Route, Settings, TunnelKey};
 
 use super::Appctl;
-use crate::ovs::underlay::update;
+use crate::ovs::underlay::{refresh, update};
 
 /// The head of the table of neighbours.
 const NEIGHBOURS: &str = "\
@@ -21,9 +22,9 @@ IP                                            MAC                 Bridge
 
 /// Shows routes.
 pub fn show_routes(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
-    update(appctl);
+    refresh(appctl);
     let mut text = "Route Table:\n".to_owned();
-    for route in appctl.underlay.routes().iter() {
+    for route in appctl.underlay.shown(appctl.agent).iter() {
         let Route { to, bridge, gateway, source, mark, is_added } = route;
         let origin = if *is_added { "User" } else { "Cached" };
         let marked = if *mark == 0 { String::new() } else { format!(" MARK {mark}") };
@@ -54,6 +55,7 @@ pub fn add_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     if gateway.is_some_and(|gateway| gateway.is_ipv4() != to.address().is_ipv4()) {
         return Err("Invalid pkt_mark or IP gateway".to_owned());
     }
+    refresh(appctl);
     let (bridge, source) = (bridge.clone(), None);
     if !appctl.underlay.add(Route { to, bridge, gateway, source, mark, is_added: true }) {
         return Err("Error while inserting route.".to_owned());
@@ -76,7 +78,9 @@ pub fn remove_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 pub fn look_up_route(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let [address, rest @ ..] = arguments else { return Ok(String::new()) };
     let address: IpAddr = address.parse().map_err(|_| "Invalid parameters")?;
-    let route = appctl.underlay.routes().lookup(address, only_mark(rest)?).ok_or("Not found")?;
+    refresh(appctl);
+    let routes = appctl.underlay.shown(appctl.agent);
+    let route = routes.lookup(address, only_mark(rest)?).ok_or("Not found")?;
     let none = || IpAddr::from([0; 16]);
     let [source, gateway] = [route.source, route.gateway].map(|end| end.unwrap_or_else(none));
     Ok(format!("src {source}\ngateway {gateway}\ndev {}\n", route.bridge))
@@ -146,6 +150,67 @@ pub fn show_ports(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     Ok("Listening ports:\n".to_owned() + &all.into_iter().map(line).collect::<String>())
 }
 
+/// Shows tunnels, by their numbers in the datapath.
+pub fn list(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let numbers = appctl.agent.path_numbers();
+    let interfaces = appctl.agent.content().into_iter().flat_map(ovs::Content::interfaces);
+    let tunnels = interfaces.filter_map(|(_, _, name, row)| {
+        let (settings, number) = (appctl.tunnel_settings(name)?, numbers.of(name)?);
+        let told = told(&settings, number);
+        Some((number, format!("port {number}: {name} ({}: {told})\n", row.kind)))
+    });
+    let mut lines: Vec<(u32, String)> = tunnels.collect();
+    lines.order();
+    Ok(lines.into_iter().map(|(_, line)| line).collect())
+}
+
+/// What a tunnel is set to, in Open vSwitch's words.
+fn told(settings: &Settings, number: u32) -> String {
+    let Settings { remote, local, in_key, out_key, tos, ttl, checksum, dont_fragment, .. } =
+        *settings;
+    let none = IpAddr::from([0; 16]);
+    let end = |address| match address {
+        Address::Is(address) => address,
+        Address::Any | Address::Flow => none,
+    };
+    let ends = match (local, remote) {
+        (Address::Flow, Address::Flow) => "flow->flow".to_owned(),
+        (local, Address::Flow) => format!("{}->flow", end(local)),
+        (local, remote) => format!("{}->{}", end(local), end(remote)),
+    };
+    let key = match in_key {
+        TunnelKey::Flow => "flow".to_owned(),
+        TunnelKey::None => "0".to_owned(),
+        TunnelKey::Is(key) => key_of(key),
+    };
+    let mut text = format!("{ends}, key={key}, legacy_l2, dp port={number}");
+    if out_key != in_key {
+        let key = match out_key {
+            TunnelKey::Flow => "flow".to_owned(),
+            TunnelKey::None => "none".to_owned(),
+            TunnelKey::Is(key) => key_of(key),
+        };
+        let _ = write!(text, ", out_key={key}");
+    }
+    let _ = match ttl {
+        Inherited::Inner => write!(text, ", ttl=inherit"),
+        Inherited::Is(ttl) => write!(text, ", ttl={ttl}"),
+    };
+    let _ = match tos {
+        Inherited::Inner => write!(text, ", tos=inherit"),
+        Inherited::Is(0) => Ok(()),
+        Inherited::Is(tos) => write!(text, ", tos={tos:#x}"),
+    };
+    text.push_str(if dont_fragment { "" } else { ", df=false" });
+    text.push_str(if checksum { ", csum=true" } else { "" });
+    text
+}
+
+/// A key as C writes it.
+fn key_of(key: u64) -> String {
+    if key == 0 { "0".to_owned() } else { format!("{key:#x}") }
+}
+
 /// Gives a dummy port an address.
 pub fn add_dummy_address(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let [port, address] = arguments else { return Ok(String::new()) };
@@ -168,7 +233,26 @@ pub fn add_dummy_address(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answe
 
 #[cfg(test)]
 mod tests {
+    use switch::tunnels::Kind;
+
     use super::*;
+
+    #[test]
+    fn tunnels_are_told_as_open_vswitch_tells_them() {
+        let end = |address: &str| Address::Is(address.parse().unwrap());
+        let mut settings = Settings::new(Kind::Gre, end("1.2.3.4"));
+        assert_eq!(told(&settings, 1), "::->1.2.3.4, key=0, legacy_l2, dp port=1, ttl=64");
+        settings.local = end("fd00::1");
+        settings.remote = Address::Flow;
+        (settings.in_key, settings.out_key) = (TunnelKey::Is(0x1f), TunnelKey::Flow);
+        (settings.tos, settings.ttl) = (Inherited::Is(4), Inherited::Inner);
+        (settings.checksum, settings.dont_fragment) = (true, false);
+        let rest = "key=0x1f, legacy_l2, dp port=7, out_key=flow, ttl=inherit, tos=0x4, df=false, csum=true";
+        assert_eq!(told(&settings, 7), format!("fd00::1->flow, {rest}"));
+        (settings.local, settings.out_key) = (Address::Flow, TunnelKey::None);
+        assert!(told(&settings, 7).starts_with("flow->flow, key=0x1f, "));
+        assert!(told(&settings, 7).contains(", out_key=none, "));
+    }
 
     #[test]
     fn prefixes_are_read() {
