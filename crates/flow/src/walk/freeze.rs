@@ -11,7 +11,6 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo};
 
 use super::Walk;
-use super::outer::is_ethernet;
 use crate::frozen::{Frozen, MAX_REST, Rest};
 use crate::groups::PlaceHash;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
@@ -42,10 +41,6 @@ enum Stop {
 impl Walk<'_> {
     /// Stops the packet here.
     pub(super) fn pause(&mut self, to: &Controller) {
-        if !is_ethernet(&self.state.key) {
-            // A controller could not give it back.
-            return self.refuse_without_ethernet();
-        }
         let Controller { id, reason, ref userdata, .. } = *to;
         self.stop_at(Stop::Controller { id, reason, userdata: userdata.clone() });
     }

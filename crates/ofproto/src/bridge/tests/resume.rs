@@ -8,8 +8,10 @@ use openflow::packet_in::Reason;
 
 use super::*;
 
-fn frozen() -> Frozen {
+/// What a packet takes along that begins with what this says.
+fn frozen_of(packet_type: u32) -> Frozen {
     let mut key = Box::new(Key::default());
+    key.set_packet_type(packet_type);
     key.set(slot::IN_PORT, 1);
     key.set(slot::reg(3), 9);
     let apply = Instructions::apply(vec![Action::output(PortNo(2))]);
@@ -25,8 +27,7 @@ fn frozen() -> Frozen {
     }
 }
 
-fn stopped() -> Received {
-    let frozen = frozen();
+fn stopped(frozen: Frozen) -> Received {
     let about = flow::PacketIn {
         max_len: u16::MAX,
         id: 0,
@@ -42,10 +43,19 @@ fn stopped() -> Received {
 
 /// What a controller of this bridge is told of a packet that stops, as it gives it back.
 fn given_back(bridge: &mut Bridge, id: ConnectionId, version: Version) -> Vec<u8> {
+    given_back_of(0, bridge, id, version)
+}
+
+fn given_back_of(
+    packet_type: u32,
+    bridge: &mut Bridge,
+    id: ConnectionId,
+    version: Version,
+) -> Vec<u8> {
     let mut format = Message::new(version, Kind::SetPacketInFormat, 1);
     format.body().u32(2);
     bridge.receive(id, &format.finish(), &mut Detached, Instant::now()).unwrap();
-    bridge.receive_packet(&stopped(), 0);
+    bridge.receive_packet(&stopped(frozen_of(packet_type)), 0);
     let told = sent(bridge, id).remove(0);
     let told = PacketIn::decode(&Raw::read(&told).unwrap()).unwrap();
     assert_eq!((told.table, &told.userdata[..], told.full_len), (3, &[8][..], 60));
@@ -63,13 +73,27 @@ fn a_packet_that_stopped_goes_on_as_it_was() {
         let mut datapath = Recorder::default();
         bridge.receive(id, &message, &mut datapath, Instant::now()).unwrap();
         assert!(sent(&mut bridge, id).is_empty(), "{version}");
-        let expected = Resumed { frozen: Box::new(frozen()), mirrors: 2, bytes: vec![7; 60] };
+        let expected = Resumed { frozen: Box::new(frozen_of(0)), mirrors: 2, bytes: vec![7; 60] };
         assert_eq!(datapath.resumed, [expected], "{version}");
         // Another bridge has not stopped it, nor has this one once it was made anew.
         let (mut other, id) = connected(version, Origin::Controller);
         other.receive(id, &message, &mut datapath, Instant::now()).unwrap();
         let error = ErrorMessage::reply(ErrorCode::NxrStale, version, 4, &message);
         assert_eq!((sent(&mut other, id), datapath.resumed.len()), (vec![error], 1));
+    }
+}
+
+/// It goes on without a header of Ethernet if it had none, whatever the version can say of that else.
+#[test]
+fn a_packet_that_stopped_begins_with_what_it_began_with() {
+    for version in Version::ALL {
+        let (mut bridge, id) = connected(version, Origin::Controller);
+        let message = given_back_of(0x1_0800, &mut bridge, id, version);
+        let mut datapath = Recorder::default();
+        bridge.receive(id, &message, &mut datapath, Instant::now()).unwrap();
+        assert!(sent(&mut bridge, id).is_empty(), "{version}");
+        let begins = datapath.resumed.iter().map(|of| of.frozen.key.get_u32(slot::PACKET_TYPE));
+        assert_eq!(begins.collect::<Vec<_>>(), [0x1_0800], "{version}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Headers that are put on in front of a whole packet, and taken off.
 
-use openflow::action::Encap;
+use openflow::action::{Controller, Encap};
 
 use super::*;
 use crate::flows::{FlowBegin, FlowPacketOut};
@@ -168,6 +168,33 @@ fn controllers_get_packets_without_a_header_of_ethernet_as_they_are() {
     assert_eq!((packet.bytes.as_slice(), packet.len), (&plain[14..], plain.len() - 14));
     let told = flow::place::to_match(&packet.about.key);
     assert_eq!(told.exact(Field::PacketType), Some(0x1_0800));
+}
+
+/// A controller decides about what has no header of Ethernet as about all else: it goes on when it says so,
+/// and not before.
+#[test]
+fn what_has_no_header_of_ethernet_waits_for_its_controller() {
+    let plain = datagram(&[5; 9], 0);
+    let pause = Action::Controller(Box::new(Controller { pause: true, ..Controller::default() }));
+    let behind = vec![Action::DecTtl(None), encap(ETHERNET), write(Field::EthDst, 9), output(2)];
+    let rules = [(0, Match::new(), [vec![decap(NEXT), pause], behind].concat())];
+    let (inlet, packets) = flow_queue(4, || {});
+    let mut bench = Bench::new(4);
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &rules))).with_packets(inlet);
+    bench.change(0, BridgeChange::Flows(Some(Box::new(flows.clone())), 0));
+    assert_eq!(counts(&bench.send(0, std::slice::from_ref(&plain))), [0, 0, 0, 0]);
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!(packet.bytes, plain[14..]);
+    let frozen = Box::new(packet.about.frozen.as_deref().unwrap().clone());
+    let (key, bytes) = (frozen.key.clone(), packet.bytes.clone());
+    let begin = FlowBegin::Resume { frozen, mirrors: 0 };
+    let packet = FlowPacketOut { in_port: PortNo(1), begin, key, bytes };
+    bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 5), 1);
+    let got = bench.send(0, &[]);
+    assert_eq!(counts(&got), [0, 1, 0, 0]);
+    let got = &got[1][0];
+    assert_eq!(got[..14], [0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 8, 0]);
+    assert_eq!((got[22], &got[26..]), (plain[22] - 1, &plain[26..]));
 }
 
 /// What a controller sends may have no header of Ethernet, and gets none.
