@@ -54,6 +54,7 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
         Edit::PopMpls { tags, ether_type } => pop_mpls(tags, ether_type, frame),
         Edit::PushEthernet { ether_type } => push_ethernet(ether_type, frame),
         Edit::PopEthernet => frame.remove(0, ETHERNET_LEN),
+        Edit::PopSnap => pop_snap(frame),
         Edit::RaiseDrop(level) => {
             raise_drop(level, frame);
             true
@@ -115,6 +116,15 @@ fn pop_mpls(tags: u8, ether_type: u16, frame: &mut Open<'_>) -> bool {
         return true;
     };
     frame.remove(at, 4) && set_ether_type(ether_type, at, frame)
+}
+
+/// Takes off what is between the header of Ethernet and the network layer.
+fn pop_snap(frame: &mut Open<'_>) -> bool {
+    let Some((at, kind)) = network(0, frame) else { return true };
+    match at.checked_sub(ETHERNET_LEN) {
+        None | Some(0) => true,
+        Some(len) => frame.remove(ETHERNET_LEN, len) && set_ether_type(kind, ETHERNET_LEN, frame),
+    }
 }
 
 /// Writes what a frame carries, in front of its network layer.

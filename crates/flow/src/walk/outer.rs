@@ -11,7 +11,7 @@ use super::mpls::{IPV6_EXPLICIT_NULL, Labels, TTL, forget_inside, is_mpls};
 use super::tags::{self, Tags};
 use super::{Kind, State, Walk, labels};
 use crate::extract::LAST_LABEL;
-use crate::key::{Key, slot};
+use crate::key::{Key, NO_ETHER_TYPE, slot};
 use crate::path::{Edit, Lost, Op};
 
 /// What a packet begins with: a header of Ethernet.
@@ -121,8 +121,14 @@ impl Walk<'_> {
                 let note = "Dropping packet, cannot decap Ethernet if VLAN is present.";
                 self.lose(format_args!("{note}"));
             }
+            ETHERNET if key.get_u16(slot::ETH_TYPE) == NO_ETHER_TYPE => {
+                let note = "Dropping packet, cannot decap Ethernet in front of what has no type.";
+                self.lose(format_args!("{note}"));
+            }
             ETHERNET => {
                 let own = key.get_u32(slot::ETH_TYPE);
+                // It is not in the key whether there is something to be taken off.
+                self.ops.push(Op::Edit(Edit::PopSnap));
                 self.state.key.set_packet_type(u32::from(BY_ETHER_TYPE) << 16 | own);
                 self.state.grown = self.state.grown.saturating_sub(HEADER);
             }
@@ -161,6 +167,17 @@ impl Walk<'_> {
         }
         self.go_again();
         false
+    }
+
+    /// Whether a packet can have tags, and so be given one, or lose it. Without a header of Ethernet there is nothing
+    /// that they are in.
+    pub(super) fn takes_tags(&mut self) -> bool {
+        let takes = is_ethernet(&self.state.key);
+        if !takes {
+            let note = "Dropping packet, cannot change VLAN tags without a header of Ethernet.";
+            self.lose(format_args!("{note}"));
+        }
+        takes
     }
 
     /// Does not send a packet that has no header of Ethernet.

@@ -110,8 +110,21 @@ fn what_packets_cannot_have_or_have_not_drops_them() {
     let (plain, tagged) = (datagram(&[], 0), datagram(&[], 1));
     let deep = covered(&[1, 2, 3, 4], &plain);
     let cut = covered(&[7], &plain[..20]);
+    let (whole, behind) = (covered(&[7], &plain), covered(&[7], &tagged[14..]));
+    // LLC, and no SNAP.
+    let llc = [&plain[..12], &[0, 40, 0x42, 0x42, 3], &[0; 40]].concat();
+    let push = Action::PushVlan { ethertype: 0x8100 };
+    let vid = Action::SetVlanVid { vid: 5, push: true };
+    let untag = vec![decap(NEXT), decap(0x1_8100)];
     for (frame, actions, reason) in [
         (&tagged, vec![decap(NEXT)], DropReason::FlowPacketType),
+        (&llc, vec![decap(NEXT)], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), push.clone()], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), vid], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), write(Field::VlanTci, 0x1005)], DropReason::FlowPacketType),
+        (&whole, vec![decap(NEXT), push, decap(ETHERNET)], DropReason::FlowPacketType),
+        // There is a tag behind its label.
+        (&behind, [untag, vec![Action::PopVlan]].concat(), DropReason::FlowPacketType),
         (&plain, vec![encap(ETHERNET)], DropReason::FlowPacketType),
         (&plain, vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
         (&deep, vec![decap(NEXT), decap(MPLS)], DropReason::FlowLabels),
@@ -129,6 +142,32 @@ fn what_packets_cannot_have_or_have_not_drops_them() {
     // A packet that is cut short goes as it is.
     let rules = [(0, Match::new(), [uncover(1), vec![output(2)]].concat())];
     assert_eq!(sent(&rules, &[Frame::from_bytes(&cut)]).0, [plain[..20].to_vec()]);
+}
+
+/// A frame of IEEE 802.3 that says by LLC and SNAP what this one says by its EtherType.
+fn snap(frame: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(frame.len() - 6).unwrap().to_be_bytes();
+    [&frame[..12], &len, &[0xAA, 0xAA, 3, 0, 0, 0], &frame[12..]].concat()
+}
+
+/// They are of the header that is taken off: a packet begins behind them.
+#[test]
+fn llc_and_snap_go_with_the_header_of_ethernet() {
+    let plain = datagram(&[1, 2, 3], 0);
+    let mut bare = plain.clone();
+    bare[..12].fill(0);
+    let inside = covered(&[7], &plain);
+    for (frame, actions, expected) in [
+        (snap(&plain), vec![decap(NEXT), encap(ETHERNET)], &bare),
+        (snap(&inside), uncover(1), &plain),
+    ] {
+        let rules = [(0, Match::new(), [actions, vec![output(2)]].concat())];
+        assert_eq!(sent(&rules, &[Frame::from_bytes(&frame)]).0, std::slice::from_ref(expected));
+    }
+    let labelled = [vec![decap(NEXT)], cover(&[7]), vec![output(2)]].concat();
+    let rules = [(0, Match::new(), labelled)];
+    let (got, _) = sent(&rules, &[Frame::from_bytes(&snap(&plain))]);
+    assert_eq!(got, [covered(&[7], &plain[14..])]);
 }
 
 /// What is behind labels may be a packet without a header of Ethernet: rules see what it is.
