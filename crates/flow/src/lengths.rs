@@ -2,7 +2,8 @@
 //!
 //! A way may depend on how long a packet is. So that packets of all lengths share paths, a key has not
 //! the length of its packet but the least one of which the same is true, whatever it is compared with
-//! on its way: tags and labels that are put on or taken off until then are a few times four bytes.
+//! on its way: tags and labels that are put on or taken off until then are a few times four bytes, and
+//! headers of Ethernet in front of all, where rules have these, a few times two.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,15 +13,26 @@ use ordered::Gather as _;
 
 use crate::key::{Key, slot};
 
-/// How many headers of [`STEP`] bytes a packet may have more, or fewer, when it is compared.
-const STEPS: i32 = 5;
+/// By how many times how many bytes a packet may be longer, or shorter, when it is compared.
+#[derive(Clone, Copy, Debug)]
+struct Steps {
+    most: i32,
+    len: i32,
+}
 
-/// The length of a tag, and of a label of MPLS.
-const STEP: i32 = 4;
+/// Tags, two of them, and labels of MPLS, three.
+const INSIDE: Steps = Steps { most: 5, len: 4 };
+
+/// The same where headers of Ethernet are put on in front of all, or taken off, and labels between them.
+const OUTSIDE: Steps = Steps { most: 32, len: 2 };
 
 /// All lengths that actions compare with; it may have some of rules that are not there any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lengths(Option<Arc<BTreeSet<u16>>>);
+pub(crate) struct Lengths {
+    all: Option<Arc<BTreeSet<u16>>>,
+    /// Headers in front of all come and go.
+    has_outer: bool,
+}
 
 impl Lengths {
     /// Adds those that actions compare with.
@@ -28,7 +40,7 @@ impl Lengths {
         for action in actions {
             match action {
                 Action::CheckPktLarger { len, .. } => {
-                    Arc::make_mut(self.0.get_or_insert_default()).insert(*len);
+                    Arc::make_mut(self.all.get_or_insert_default()).insert(*len);
                 }
                 Action::Clone(actions) => self.add(actions),
                 _ => {}
@@ -36,13 +48,29 @@ impl Lengths {
         }
     }
 
+    /// Says that headers in front of all come and go.
+    pub(crate) const fn add_outer(&mut self) {
+        self.has_outer = true;
+    }
+
+    const fn steps(&self) -> Steps {
+        if self.has_outer { OUTSIDE } else { INSIDE }
+    }
+
+    /// Whether classes say how long packets are that have grown by so many bytes.
+    pub(crate) const fn tell(&self, grown: i32) -> bool {
+        let Steps { most, len } = self.steps();
+        grown % len == 0 && grown.unsigned_abs() <= (most * len).unsigned_abs()
+    }
+
     /// The least lengths of each kind that makes a difference, in order.
     pub(crate) fn classes(&self) -> Box<[u16]> {
-        let all = self.0.iter().flat_map(|all| all.iter());
+        let Steps { most, len: step } = self.steps();
+        let all = self.all.iter().flat_map(|all| all.iter());
         let classes: BTreeSet<u16> = all
             .flat_map(|len| {
-                let least = move |steps: i32| i32::from(*len) + 1 + steps * STEP;
-                (-STEPS..=STEPS).map(least).filter_map(|least| u16::try_from(least).ok())
+                let least = move |steps: i32| i32::from(*len) + 1 + steps * step;
+                (-most..=most).map(least).filter_map(|least| u16::try_from(least).ok())
             })
             .gather();
         classes.into_iter().collect()
@@ -97,24 +125,41 @@ mod tests {
         Action::CheckPktLarger { len, target: Subfield { field: Field::Reg0, offset: 0, bits: 1 } }
     }
 
-    /// Whatever a length is compared with, with a few tags more or less, its class says the same.
+    /// Whatever a length is compared with, with a few tags more or less, its class says the same; and with headers
+    /// in front of all, where there are such.
     #[test]
     fn a_class_says_what_its_lengths_say() {
         let mut lengths = Lengths::default();
         assert!(lengths.classes().is_empty());
         lengths.add(&[check(1_500), Action::Clone(vec![check(60), check(u16::MAX), check(0)])]);
+        says_the_same(&lengths);
+        lengths.add_outer();
+        says_the_same(&lengths);
+    }
+
+    fn says_the_same(lengths: &Lengths) {
         let classes = lengths.classes();
         assert!(classes.windows(2).all(|pair| pair[0] < pair[1]));
         for len in (0..2_000).chain([65_530, 65_535, 70_000]) {
             let class = class_of(&classes, len);
             assert!(usize::from(class) <= len);
             for limit in [1_500, 60] {
-                for steps in -STEPS..=STEPS {
-                    let larger = |len: i32| len + steps * STEP > limit;
+                for grown in (-99..=99).filter(|grown| lengths.tell(*grown)) {
+                    let larger = |len: i32| len + grown > limit;
                     assert_eq!(larger(class.into()), larger(i32::try_from(len).unwrap()), "{len}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn labels_and_headers_of_ethernet_are_told() {
+        let mut lengths = Lengths::default();
+        let told = |lengths: &Lengths| [-14, 18, 26, 20, -20].map(|grown| lengths.tell(grown));
+        assert_eq!(told(&lengths), [false, false, false, true, true]);
+        lengths.add_outer();
+        assert_eq!(told(&lengths), [true; 5]);
+        assert!(!lengths.tell(66) && !lengths.tell(-66) && !lengths.tell(1));
     }
 
     #[test]

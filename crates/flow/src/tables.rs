@@ -643,6 +643,9 @@ impl Tables {
         if rule.reads.get(slot::FRAME_LEN) != 0 {
             self.lengths.add(&rule.instructions.apply);
         }
+        if rule.reads.get(slot::PACKET_TYPE) != 0 {
+            self.lengths.add_outer();
+        }
         self.version += 1;
         self.uses.come(&rule.uses);
         self.begin_limits(rule);

@@ -24,7 +24,13 @@ impl Walk<'_> {
             return;
         }
         if self.watch.is_none() {
-            let is_larger = self.frame_len() > i32::from(len);
+            let grown = self.state.grown.saturating_add(self.state.growth());
+            // The length of a packet that a controller sends is its own, and no class.
+            if !self.is_packet_out && !self.pipeline.tables.lengths().tell(grown) {
+                return self.lose(format_args!("Dropping packet, its length is not known by now."));
+            }
+            let before = i32::from(self.state.key.get_u16(slot::FRAME_LEN));
+            let is_larger = before.saturating_add(grown) > i32::from(len);
             return self.larger((is_larger, target), rest, of);
         }
         // Each of them may come here again.
@@ -36,12 +42,6 @@ impl Walk<'_> {
         self.larger((false, target), rest, of);
         self.tell(|watch, _| watch.end_by_len());
         self.has_exited = has_exited;
-    }
-
-    /// How long the packet is by now.
-    fn frame_len(&self) -> i32 {
-        let len = i32::from(self.state.key.get_u16(slot::FRAME_LEN));
-        len.saturating_add(self.state.grown).saturating_add(self.state.growth())
     }
 
     fn larger(
@@ -82,6 +82,7 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use openflow::action::Encap;
     use openflow::{Field, Match};
 
     use super::*;
@@ -187,6 +188,37 @@ mod tests {
         );
         assert!(find(9_001) == [14, 12] && find(61) == [14, 13]);
         assert_eq!(cache.stats().hits, 2, "lengths of one kind share a path");
+    }
+
+    /// So does all that is put on in front of all, which is no multiple of a tag's length.
+    #[test]
+    fn headers_in_front_of_all_count() {
+        let encap = |packet_type| {
+            let properties = Vec::new();
+            Action::Encap(Box::new(Encap { packet_type, header_size: 0, properties }))
+        };
+        let (label, ethernet, off) =
+            (encap(0x1_8847), encap(0), Action::Decap { packet_type: 0xFFFE });
+        let (check, on) = (check(1_500), Action::resubmit_table(1));
+        let labels = [label.clone(), label.clone(), label.clone(), ethernet.clone()];
+        for (actions, grown) in [
+            (vec![label, ethernet.clone(), check.clone(), on.clone()], 18),
+            ([&labels[..], &[check.clone(), on.clone()]].concat(), 26),
+            (vec![off, check, ethernet, on], -14),
+        ] {
+            let [longer, other] = by_bit(1);
+            let pipeline = pipeline(&[(0, 0, Match::new(), actions), longer, other]);
+            let mut cache = PathCache::new(std::sync::Arc::new(pipeline));
+            for len in 1_460..1_520_usize {
+                let mut key = key();
+                cache.begin(0);
+                cache.note_len(&mut key, || len);
+                let id = cache.find(&key);
+                let port = outputs(&cache.path(id).unwrap().ops).pop();
+                let expected = if len.saturating_add_signed(grown) > 1_500 { 12 } else { 13 };
+                assert_eq!(port, Some(expected), "{len} and {grown}");
+            }
+        }
     }
 
     /// Whoever follows a packet is told both; there is an end of it.

@@ -187,7 +187,7 @@ impl Walk<'_> {
     }
 
     /// Drops the packet, since it is of a kind for which an action is not.
-    fn lose(&mut self, note: std::fmt::Arguments<'_>) {
+    pub(super) fn lose(&mut self, note: std::fmt::Arguments<'_>) {
         self.note(Kind::Detail, note);
         self.error = Some(Lost::PacketType);
     }
