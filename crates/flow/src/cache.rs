@@ -34,7 +34,7 @@ use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::lengths::class_of;
 use crate::path::{Op, Path};
 use crate::pipeline::Pipeline;
-use crate::shape::{LINE, Shapes};
+use crate::shape::Shapes;
 use crate::tables::Change;
 use crate::walk::{Start, find_way};
 use index::Index;
@@ -168,7 +168,7 @@ impl PathCache {
         let is_other = !shapes.is_same(&self.shapes) || is_other;
         if is_other {
             self.shapes = shapes;
-            self.shaped.index.begin_with(LINE);
+            self.shaped.begin();
         }
         let lengths = self.pipeline.tables.lengths().classes();
         let is_other = is_other || lengths != self.lengths;
@@ -181,7 +181,7 @@ impl PathCache {
         self.rounds.clear();
         self.numbers.clear();
         if self.paths.forget() {
-            self.shaped.index.clear();
+            self.shaped.clear();
             self.others.index.clear();
             self.tracked.index.clear();
         }
@@ -255,14 +255,20 @@ impl PathCache {
     pub fn next_run(&mut self, frames: &[Frame<'_>]) -> Option<Run> {
         let Self { shaped, shapes, paths, .. } = self;
         let (number, mask, bytes) = shaped.next()?;
+        if number == 0
+            && let Some(id) = shaped.front(|id| paths.stands(id))
+        {
+            return Some(Run { path: PathId(id), mask, bytes });
+        }
         let frame = frames.get(number)?;
         let judge = |id| match paths.stands(id) {
             true => Some(id),
             false => paths.judge(id, &shapes.key(frame.head(), frame.len())),
         };
         let found = shaped.find(number, judge);
-        let path = PathId(found.unwrap_or_else(|| self.missing(number, frame)));
-        Some(Run { path, mask, bytes })
+        let id = found.unwrap_or_else(|| self.missing(number, frame));
+        self.shaped.note(number, id);
+        Some(Run { path: PathId(id), mask, bytes })
     }
 
     #[cold]

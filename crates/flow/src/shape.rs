@@ -181,25 +181,36 @@ fn tcp_len(byte: u8) -> Option<usize> {
 /// What a frame has to have to be of the same line as one before, without another look at its shape: it is
 /// as long, and the bytes that say the shape are the same, with lengths, beside those of the line.
 #[derive(Clone, Copy, Debug)]
-struct Twin {
+pub(crate) struct Twin {
     mask: [u128; WIDE_PLACES.len()],
     words: [u128; WIDE_PLACES.len()],
     len: usize,
     head_len: usize,
+    /// What is relevant of the port.
+    port: u32,
 }
 
 impl Twin {
-    /// How many of these frames, from the first on, are alike.
+    /// How long they are.
     #[inline(always)]
-    fn count(&self, frames: &[Frame<'_>]) -> usize {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many of these frames, from the first on, are alike. They come in at the port that shapes are at.
+    #[inline(never)]
+    pub(crate) fn count(&self, frames: &[Frame<'_>], shapes: &Shapes) -> usize {
         // Copies, which stay in registers.
-        let Self { mask, words, len, head_len } = *self;
+        let Self { mask, words, len, head_len, port } = *self;
+        if port != shapes.relevant_port || head_len < SEEN {
+            return 0;
+        }
         let is_twin = |frame: &&Frame<'_>| {
             let head = frame.head();
-            let Some(seen) = head.first_chunk() else { return false };
             if frame.len() != len || head.len() != head_len {
                 return false;
             }
+            let Some(seen) = head.first_chunk() else { return false };
             let wanted = mask.iter().zip(words);
             let parts = WIDE_PLACES.iter().zip(wanted);
             parts.fold(0, |differs, (at, (bits, word))| differs | wide_at(seen, *at) & bits ^ word)
@@ -268,6 +279,12 @@ impl Shapes {
         self.relevant_port = port & self.relevant.get_u32(slot::IN_PORT);
     }
 
+    /// Where they come in.
+    #[inline]
+    pub(crate) const fn port(&self) -> u32 {
+        self.port
+    }
+
     /// How deep frames are looked at.
     #[inline]
     pub(crate) const fn depth(&self) -> Depth {
@@ -308,15 +325,9 @@ impl Shapes {
         Some(line)
     }
 
-    /// How many frames behind the first of these have its line, if it has one, as far as is easily seen.
+    /// What others have to have to be alike, as far as that is easily seen.
     #[inline(never)]
-    pub(crate) fn twins(&self, frames: Option<&[Frame<'_>]>, depth: Depth) -> usize {
-        let Some((first, rest)) = frames.and_then(<[_]>::split_first) else { return 0 };
-        self.twin(first, depth).map_or(0, |twin| twin.count(rest))
-    }
-
-    #[inline(always)]
-    fn twin(&self, frame: &Frame<'_>, depth: Depth) -> Option<Twin> {
+    pub(crate) fn twin(&self, frame: &Frame<'_>, depth: Depth) -> Option<Twin> {
         let (head, len) = (frame.head(), frame.len());
         let seen = head.first_chunk()?;
         let shape = Shape::of(seen, head, len, depth)?;
@@ -326,7 +337,7 @@ impl Shapes {
         mask.iter_mut().zip(wide(looked_at)).for_each(|(bits, looked_at)| *bits |= looked_at);
         let mut words = mask;
         words.iter_mut().zip(WIDE_PLACES).for_each(|(word, at)| *word &= wide_at(seen, at));
-        Some(Twin { mask, words, len, head_len: head.len() })
+        Some(Twin { mask, words, len, head_len: head.len(), port: self.relevant_port })
     }
 
     /// The key of a frame of `len` bytes of which `head` are the first.

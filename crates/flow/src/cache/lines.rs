@@ -7,8 +7,9 @@ use packet::{BURST, Frame};
 
 use super::PathId;
 use super::index::{Index, are_same};
+use super::paths::NONE as NO_PATH;
 use crate::extract::Depth;
-use crate::shape::{LINE, Line, Shapes};
+use crate::shape::{LINE, Line, Shapes, Twin};
 
 /// Frames of a burst that are alike.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,22 @@ struct Entry {
 
 const NONE: Entry = Entry { line: [0; LINE], hash: 0, bytes: 0 };
 
+/// The number of no frame.
+const NOBODY: u32 = u32::MAX;
+
+/// So many ports, by the last bits of their numbers, have what came in there last remembered.
+const PORTS: usize = 8;
+
+/// What came in last at a port, if it was several frames that are alike: mostly more of them follow.
+#[derive(Debug)]
+struct Last {
+    twin: Twin,
+    /// How they were looked up.
+    entry: Entry,
+    /// The number of their path.
+    path: u32,
+}
+
 /// Entries by lines.
 #[derive(Debug)]
 pub(super) struct ByLine {
@@ -43,22 +60,56 @@ pub(super) struct ByLine {
     first: u32,
     /// Those that were not looked up yet.
     left: u32,
+    lasts: Box<[Option<Last>; PORTS]>,
+    /// The number of the path of the frames at the front of the burst at hand, where it is known without a
+    /// look-up.
+    front: u32,
+    /// Of the burst at hand, the number of the frame that is the last by now of its port, and where that is.
+    last_of: u32,
+    place: usize,
 }
 
 impl ByLine {
     /// Without entries.
     pub(super) fn new() -> Self {
         let entries = Box::new([NONE; BURST]);
-        Self { index: Index::new(LINE), entries, known: 0, first: 0, left: 0 }
+        let (index, lasts) = (Index::new(LINE), Box::default());
+        let front = NO_PATH;
+        Self {
+            index,
+            entries,
+            known: 0,
+            first: 0,
+            left: 0,
+            lasts,
+            front,
+            last_of: NOBODY,
+            place: 0,
+        }
+    }
+
+    /// Forgets all, since other bytes count.
+    pub(super) fn begin(&mut self) {
+        self.index.begin_with(LINE);
+        *self.lasts = Default::default();
+    }
+
+    /// Forgets all, since numbers of paths begin anew.
+    pub(super) fn clear(&mut self) {
+        self.index.clear();
+        *self.lasts = Default::default();
     }
 
     /// Takes a burst; returns which frames have lines, a bit for each.
     pub(super) fn take(&mut self, shapes: &mut Shapes, frames: &[Frame<'_>]) -> u32 {
         let frames = frames.get(..BURST).unwrap_or(frames);
-        // Each has a loop of its own.
-        match shapes.depth() {
-            Depth::Link => self.take_by((shapes, Depth::Link), frames),
-            Depth::All => self.take_by((shapes, Depth::All), frames),
+        let at = self.take_last(shapes, frames);
+        if at < frames.len() {
+            // Each has a loop of its own.
+            match shapes.depth() {
+                Depth::Link => self.take_by((shapes, Depth::Link), frames, at),
+                Depth::All => self.take_by((shapes, Depth::All), frames, at),
+            }
         }
         if self.index.is_large() {
             self.fetch();
@@ -66,11 +117,36 @@ impl ByLine {
         self.known
     }
 
+    /// Takes the frames at the front of a burst that are like what came in last at its port; returns how many.
     #[inline(always)]
-    fn take_by(&mut self, (shapes, depth): (&mut Shapes, Depth), frames: &[Frame<'_>]) {
-        let (mut known, mut first, mut bit) = (0_u32, 0, 1_u32);
-        let (mut before, mut twins, mut has_twins) = (&mut NONE.clone(), 0_u32, true);
-        for (frame, entry) in frames.iter().zip(self.entries.iter_mut()) {
+    fn take_last(&mut self, shapes: &Shapes, frames: &[Frame<'_>]) -> usize {
+        (self.known, self.first, self.left) = (0, 0, 0);
+        (self.front, self.last_of, self.place) = (NO_PATH, NOBODY, place(shapes));
+        let Some(Some(last)) = self.lasts.get(self.place) else { return 0 };
+        let count = last.twin.count(frames, shapes);
+        if count == 0 {
+            return 0;
+        }
+        let [entry, ..] = &mut *self.entries;
+        *entry = Entry { bytes: last.twin.len() as u64 * count as u64, ..last.entry };
+        self.front = last.path;
+        (self.known, self.first, self.left) = (ones(count), 1, 1);
+        self.last_of = 0;
+        count
+    }
+
+    /// Takes the frames from number `at` on, before which there are none or those that are alike.
+    #[inline(always)]
+    fn take_by(&mut self, by: (&mut Shapes, Depth), frames: &[Frame<'_>], at: usize) {
+        let (shapes, depth) = by;
+        let (mut known, mut first, mut last_of) = (self.known, self.first, self.last_of);
+        let Some((done, entries)) = self.entries.split_at_mut_checked(at) else { return };
+        let rest = frames.get(at..).unwrap_or_default();
+        let mut none = NONE;
+        let (mut before, mut twins, mut has_twins) =
+            (done.first_mut().unwrap_or(&mut none), 0, true);
+        let mut bit = ones(at).wrapping_add(1);
+        for (frame, entry) in rest.iter().zip(entries) {
             if twins & bit == 0
                 && let Some(line) = shapes.line(frame.head(), frame.len(), depth)
             {
@@ -80,20 +156,25 @@ impl ByLine {
                     first |= bit;
                     *entry = Entry { line, hash: self.index.hash(&line), bytes: len };
                     before = entry;
-                } else if has_twins {
-                    // Where two are alike, those that follow often are, too.
-                    let count = shapes.twins(frames.get(bit.trailing_zeros() as usize..), depth);
-                    has_twins = count > 0;
-                    twins = behind(bit, count);
-                    known |= twins;
-                    before.bytes += len * (count as u64 + 1);
                 } else {
                     before.bytes += len;
+                    if has_twins {
+                        // Where two are alike, those that follow often are, too.
+                        let rest = frames.get(bit.trailing_zeros() as usize..);
+                        let last = self.lasts.get_mut(self.place);
+                        let count = follow(last, shapes, rest, depth, before);
+                        has_twins = count > 0;
+                        twins = ones(count).wrapping_mul(bit) << 1;
+                        known |= twins;
+                        if has_twins {
+                            last_of = first.ilog2();
+                        }
+                    }
                 }
             }
             bit <<= 1;
         }
-        (self.known, self.first, self.left) = (known, first, first);
+        (self.known, self.first, self.left, self.last_of) = (known, first, first, last_of);
     }
 
     /// Asks for the memory that look-ups are going to need.
@@ -104,14 +185,36 @@ impl ByLine {
         entries().for_each(|(_, entry)| self.index.fetch_values(entry.hash));
     }
 
+    /// The number of the path of the frames at the front, if it is known without a look-up and `stands`.
+    #[inline(never)]
+    pub(super) fn front(&self, stands: impl Fn(u32) -> bool) -> Option<u32> {
+        Some(self.front).filter(|path| *path != NO_PATH && stands(*path))
+    }
+
     /// The first of the next frames that are alike, all of them, and their bytes.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(usize, u32, u64)> {
         let at = self.left.trailing_zeros() as usize;
-        let entry = self.entries.get(at)?;
+        let bytes = self.entries.get(at)?.bytes;
         self.left &= self.left - 1;
         let below = |bits: u32| (bits & bits.wrapping_neg()).wrapping_sub(1);
-        Some((at, self.known & below(self.left) & u32::MAX << at, entry.bytes))
+        let mask = self.known & below(self.left) & u32::MAX << at;
+        Some((at, mask, bytes))
+    }
+
+    /// The frames with this one have a path of this number, which more that are alike may have.
+    #[inline(always)]
+    pub(super) fn note(&mut self, number: usize, id: u32) {
+        if number == self.last_of as usize {
+            self.note_last(id);
+        }
+    }
+
+    #[inline(never)]
+    fn note_last(&mut self, id: u32) {
+        if let Some(Some(last)) = self.lasts.get_mut(self.place) {
+            last.path = id;
+        }
     }
 
     /// The path of a frame that is the first of such, if there is an entry with one of which `judge` says that
@@ -134,11 +237,39 @@ impl ByLine {
     }
 }
 
-/// So many bits of a burst behind this one.
+/// How many frames behind the first of these are like it, as far as is easily seen: they are of this entry,
+/// and if there are any, that is remembered.
+#[inline(never)]
+fn follow(
+    last: Option<&mut Option<Last>>,
+    shapes: &Shapes,
+    frames: Option<&[Frame<'_>]>,
+    depth: Depth,
+    entry: &mut Entry,
+) -> usize {
+    let Some((first, rest)) = frames.and_then(<[_]>::split_first) else { return 0 };
+    let Some(twin) = shapes.twin(first, depth) else { return 0 };
+    let count = twin.count(rest, shapes);
+    if count > 0 {
+        entry.bytes += twin.len() as u64 * count as u64;
+        if let Some(last) = last {
+            *last = Some(Last { twin, entry: *entry, path: NO_PATH });
+        }
+    }
+    count
+}
+
+/// Where it is remembered what came in last at a port.
 #[inline(always)]
-fn behind(bit: u32, count: usize) -> u32 {
+fn place(shapes: &Shapes) -> usize {
+    shapes.port() as usize % PORTS
+}
+
+/// The first bits of a burst, so many.
+#[inline(always)]
+fn ones(count: usize) -> u32 {
     let ones = u32::try_from(count).ok().and_then(|count| 1_u32.checked_shl(count));
-    bit.wrapping_mul(ones.unwrap_or(0).wrapping_sub(1)) << 1
+    ones.unwrap_or(0).wrapping_sub(1)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::extract::extract;
 use crate::key::{Key, slot};
-use crate::path::Path;
+use crate::path::{Op, Path};
 use crate::pipeline::{Pipeline, Port};
 use crate::tables::Change;
 use crate::walk::{Start, walk};
@@ -175,6 +175,41 @@ fn rules_for_arp_tell_no_packets_of_ip_apart() {
     assert_eq!(flows.tables.relevant(), relevant);
     cache.update(Arc::new(flows), 0);
     assert_eq!(ports(&mut cache).collect::<Vec<_>>(), [0, 1]);
+}
+
+/// By port, and as long as rules stay.
+#[test]
+fn what_came_in_last_is_not_looked_up_anew() {
+    let mut flows = Pipeline::default();
+    (1..4_u16).for_each(|port| _ = flows.ports.insert(PortNo(port.into()), Port::new(port)));
+    add(&mut flows, (3, 1, 2));
+    add(&mut flows, (3, 2, 3));
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let about =
+        About { has_tag: false, is_six: false, proto: 17, to: 1, from: 1, options: 0, len: 84 };
+    let (bytes, longer) = (about.frame(), About { len: 100, ..about }.frame());
+    let frames = [&bytes, &bytes, &bytes, &longer].map(|bytes| Frame::from_bytes(bytes));
+    let ways = |cache: &mut PathCache, port: u32| {
+        let (paths, shaped) = look_up(cache, &frames, port);
+        assert_eq!(shaped, frames.len());
+        paths.into_iter().map(|path| path.ops.first().cloned()).collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        assert_eq!(ways(&mut cache, 1), vec![Some(Op::Output(2)); 4]);
+        assert_eq!(ways(&mut cache, 2), vec![Some(Op::Output(3)); 4]);
+        // It has the same place.
+        assert_eq!(ways(&mut cache, 10), vec![None; 4]);
+    }
+    assert_eq!(cache.stats().misses, 3);
+    add(&mut flows, (3, 1, 3));
+    cache.update(Arc::new(flows.clone()), 0);
+    for _ in 0..3 {
+        assert_eq!(ways(&mut cache, 1), vec![Some(Op::Output(3)); 4]);
+    }
+    // Other bytes count by then.
+    add(&mut flows, (9, 1, 1));
+    cache.update(Arc::new(flows), 0);
+    assert_eq!(ways(&mut cache, 2), vec![Some(Op::Output(1)); 4]);
 }
 
 #[test]
