@@ -120,6 +120,8 @@ pub struct Track {
     pub next: Option<Arc<Frozen>>,
     /// What rules have noted of whose it is.
     pub metadata: u64,
+    /// What the packet begins with.
+    pub packet_type: u32,
 }
 
 /// One step of a path.

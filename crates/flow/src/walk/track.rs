@@ -49,7 +49,8 @@ impl<'w> Walk<'w> {
         self.state.key.clear_connection();
         let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));
         let metadata = self.state.key.get_u64(slot::METADATA);
-        self.emit(Op::Track(Arc::new(Track { request, next, metadata }), 0));
+        let packet_type = self.state.key.get_u32(slot::PACKET_TYPE);
+        self.emit(Op::Track(Arc::new(Track { request, next, metadata, packet_type }), 0));
         self.note(
             Kind::Detail,
             format_args!(

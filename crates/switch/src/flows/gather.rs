@@ -24,6 +24,8 @@ struct Way {
     tunnels: [[u128; 5]; 2],
     /// What rules have noted of whose they are.
     metadata: u64,
+    /// What they begin with: all of them go on as the last one does, with a header of Ethernet or without.
+    packet_type: u32,
 }
 
 /// What tells a tunnel apart; not what marks of congestion outer packets have.
@@ -37,9 +39,9 @@ fn network_of(tunnel: &TunnelWords) -> [u128; 5] {
 /// A way, by what is known where fragments are tracked.
 fn way(track: &Track, source: &Source<'_>, outputs: &Outputs) -> Arc<dyn conntrack::Way> {
     let came = source.tunnel.copied().unwrap_or_default();
-    let metadata = track.metadata;
+    let Track { metadata, packet_type, .. } = *track;
     let tunnels = [came, outputs.tunnel()].map(|tunnel| network_of(&tunnel));
-    Arc::new(Way { inlet: source.inlet, tunnels, metadata })
+    Arc::new(Way { inlet: source.inlet, tunnels, metadata, packet_type })
 }
 
 impl Run<'_, '_> {
