@@ -39,10 +39,13 @@ use crate::tables::Change;
 use crate::walk::{Start, find_way};
 use index::Index;
 use lines::ByLine;
-use paths::{MAX_PATHS, NONE, Paths};
+use paths::{MAX_BYTES, MAX_PATHS, NONE, Paths};
 use words::ByWords;
 
 pub use lines::Run;
+
+/// What each round weighs at least, so that there are no more than paths.
+const LEAST_ROUND: usize = MAX_BYTES / MAX_PATHS;
 
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub struct PathCache {
     /// What tracked packets go on with, by number, the first of which is 1; and the numbers.
     rounds: Vec<Arc<Frozen>>,
     numbers: HashMap<Arc<Frozen>, u32>,
+    /// About how many bytes these are.
+    rounds_weight: usize,
     stats: CacheStats,
 }
 
@@ -101,6 +106,7 @@ impl PathCache {
             paths: Paths::new(seed, look_ups),
             rounds: Vec::new(),
             numbers: HashMap::new(),
+            rounds_weight: 0,
             stats: CacheStats::default(),
         };
         cache.look();
@@ -180,6 +186,7 @@ impl PathCache {
     fn forget(&mut self) {
         self.rounds.clear();
         self.numbers.clear();
+        self.rounds_weight = 0;
         if self.paths.forget() {
             self.shaped.clear();
             self.others.index.clear();
@@ -194,7 +201,7 @@ impl PathCache {
         if self.paths.are_many() {
             self.make_room(now);
         }
-        if self.paths.is_worn() || self.rounds.len() > MAX_PATHS {
+        if self.paths.is_worn() || self.rounds_weight > MAX_BYTES {
             self.paths.now = now;
             self.forget();
         }
@@ -359,9 +366,10 @@ impl PathCache {
 
     /// The number of what tracked packets go on with.
     fn number(&mut self, next: &Arc<Frozen>) -> u32 {
-        let rounds = &mut self.rounds;
+        let Self { rounds, rounds_weight, .. } = self;
         *self.numbers.entry(Arc::clone(next)).or_insert_with(|| {
             rounds.push(Arc::clone(next));
+            *rounds_weight += LEAST_ROUND.max(next.weight());
             u32::try_from(rounds.len()).unwrap_or(u32::MAX)
         })
     }

@@ -1,7 +1,7 @@
 //! What a packet's way was stopped at, and what it takes to go on with it.
 
-use openflow::Action;
 pub use openflow::message::continuation::Rest;
+use openflow::{Action, Instructions};
 
 use crate::key::Key;
 
@@ -25,4 +25,31 @@ pub struct Frozen {
     /// The zone in which it was tracked, so that ways of packets from one are not those from another:
     /// whether a packet was translated in a zone decides about its next round.
     pub zone: Option<u16>,
+}
+
+impl Frozen {
+    /// About how much memory it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let Self { key, stack, set, rest, .. } = self;
+        let left = rest.iter().map(|of| {
+            let Instructions { apply, write, .. } = &of.instructions;
+            size_of::<Rest>() + actions(apply) + write.as_deref().map_or(0, actions)
+        });
+        size_of::<Self>()
+            + size_of_val(&**key)
+            + size_of_val(stack.as_slice())
+            + actions(set)
+            + left.sum::<usize>()
+    }
+}
+
+/// The same of actions.
+fn actions(all: &[Action]) -> usize {
+    let behind = |action: &Action| match action {
+        Action::Clone(inside) => actions(inside),
+        Action::Ct(ct) => size_of_val(&**ct) + actions(&ct.actions),
+        Action::Controller(to) => size_of_val(&**to) + to.userdata.len(),
+        _ => 0,
+    };
+    size_of_val(all) + all.iter().map(behind).sum::<usize>()
 }

@@ -433,8 +433,12 @@ impl Path {
     pub(crate) fn weight(&self) -> usize {
         const SHARED: usize = 512;
         let of_op = |op: &Op| match op {
-            Op::Controller(about) => SHARED + about.userdata.len(),
-            Op::Track(..) | Op::Again(..) | Op::Tunnel(_) | Op::Sample(_) => SHARED,
+            Op::Controller(about) => {
+                SHARED + about.userdata.len() + about.frozen.as_ref().map_or(0, |of| of.weight())
+            }
+            Op::Track(track, _) => track.next.as_ref().map_or(0, |of| of.weight()).max(SHARED),
+            Op::Again(frozen, _) => frozen.weight().max(SHARED),
+            Op::Tunnel(_) | Op::Sample(_) => SHARED,
             _ => 0,
         };
         size_of::<Self>()

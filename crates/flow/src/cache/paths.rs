@@ -20,7 +20,7 @@ use crate::tables::{Change, LookUps};
 pub(super) const MAX_PATHS: usize = 1 << 16;
 
 /// The most bytes of them, about.
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// The lower bits of a number are its place, and the upper ones tell the paths that were there.
 const PLACE_BITS: u32 = 20;

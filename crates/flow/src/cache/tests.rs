@@ -298,6 +298,34 @@ fn second(cache: &mut PathCache, round: u32, source: u64, known: &Tracked) -> Ve
     cache.path(id).unwrap().ops.iter().filter_map(to).collect()
 }
 
+/// What packets go on with has its weight: there is no more of it for all that is left of their rules.
+#[test]
+fn rounds_are_forgotten_by_what_they_hold() {
+    let left = vec![output(2); 4_000];
+    let begin = "actions=move:NXM_OF_ETH_SRC[0..31]->NXM_NX_REG0[],decap()";
+    let mut flows = (*rules(&[begin])).clone();
+    let labels = Action::Decap { packet_type: 0 };
+    let first = flows.tables.iter().next().unwrap().instructions.apply.clone();
+    rule(&mut flows, 0, Match::new(), [first, vec![labels], left].concat());
+    let mut cache = PathCache::new(Arc::new(flows));
+    let mut most = 0;
+    for source in 0..1_000 {
+        let mut key = key(7, source);
+        key.set(slot::ETH_TYPE, 0x8847);
+        key.set(slot::MPLS_LSE, 0x0000_7140);
+        cache.begin(0);
+        let id = cache.find(&key);
+        let again = cache.path(id).unwrap().ops.iter().find_map(|op| match op {
+            Op::Again(frozen, _) => Some(frozen.weight()),
+            _ => None,
+        });
+        assert!(again.is_some_and(|weight| weight >= 4_000 * size_of::<Action>()));
+        most = most.max(cache.rounds.len());
+    }
+    let each = 4_000 * size_of::<Action>();
+    assert!((100..=MAX_BYTES / each + 2).contains(&most), "{most}");
+}
+
 #[test]
 fn tracked_packets_go_on_with_what_they_had() {
     let text = [
