@@ -65,9 +65,9 @@ pub enum Edit {
     },
     /// Take the header of Ethernet off, in front of a whole frame.
     PopEthernet,
-    /// Take what is between a header of Ethernet without tags and the network layer off, if that is there (LLC and
-    /// SNAP): the header itself says what it carries then.
-    PopSnap,
+    /// Leave nothing of a header of Ethernet without tags but what it says that the frame carries: no addresses, and no
+    /// LLC and SNAP behind it.
+    EmptyEthernet,
     /// Raise the drop precedence of the packet's class (RFC 2597, section 6) by so much: what a meter does.
     RaiseDrop(u8),
 }

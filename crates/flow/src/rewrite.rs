@@ -54,7 +54,7 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
         Edit::PopMpls { tags, ether_type } => pop_mpls(tags, ether_type, frame),
         Edit::PushEthernet { ether_type } => push_ethernet(ether_type, frame),
         Edit::PopEthernet => frame.remove(0, ETHERNET_LEN),
-        Edit::PopSnap => pop_snap(frame),
+        Edit::EmptyEthernet => empty_ethernet(frame),
         Edit::RaiseDrop(level) => {
             raise_drop(level, frame);
             true
@@ -118,8 +118,11 @@ fn pop_mpls(tags: u8, ether_type: u16, frame: &mut Open<'_>) -> bool {
     frame.remove(at, 4) && set_ether_type(ether_type, at, frame)
 }
 
-/// Takes off what is between the header of Ethernet and the network layer.
-fn pop_snap(frame: &mut Open<'_>) -> bool {
+/// Leaves of the header of Ethernet what the frame carries.
+fn empty_ethernet(frame: &mut Open<'_>) -> bool {
+    if let Some(addresses) = frame.head_mut().get_mut(..TAGS) {
+        addresses.fill(0);
+    }
     let Some((at, kind)) = network(0, frame) else { return true };
     match at.checked_sub(ETHERNET_LEN) {
         None | Some(0) => true,

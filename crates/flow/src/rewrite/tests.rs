@@ -33,6 +33,18 @@ fn rewritten(frame: &[u8], edits: &[Edit]) -> Vec<u8> {
     open.frame().unwrap().to_vec()
 }
 
+/// Nobody is told of addresses that a packet does not have any more.
+#[test]
+fn the_place_of_a_header_has_no_addresses() {
+    let plain = FrameBuilder::new(A, B).ip([10, 0, 0, 1], [10, 0, 0, 2]).udp(7, 53);
+    let plain = plain.payload(&[1, 2, 3]).build().unwrap();
+    let snap = [&plain[..12], &[0, 39, 0xAA, 0xAA, 3, 0, 0, 0], &plain[12..]].concat();
+    let bare = [&[0; 12], &plain[12..]].concat();
+    for frame in [plain, snap] {
+        assert_eq!(rewritten(&frame, &[Edit::EmptyEthernet]), bare);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     source: IpAddr,

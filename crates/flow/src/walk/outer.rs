@@ -127,8 +127,7 @@ impl Walk<'_> {
             }
             ETHERNET => {
                 let own = key.get_u32(slot::ETH_TYPE);
-                // It is not in the key whether there is something to be taken off.
-                self.ops.push(Op::Edit(Edit::PopSnap));
+                self.ops.push(Op::Edit(Edit::EmptyEthernet));
                 self.state.key.set_packet_type(u32::from(BY_ETHER_TYPE) << 16 | own);
                 self.state.grown = self.state.grown.saturating_sub(HEADER);
             }
