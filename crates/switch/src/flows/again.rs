@@ -2,10 +2,11 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::{Depth, Key, extract, unpadded};
+use flow::{Depth, Key, extract, slot, unpadded};
 use packet::{BURST, EditRoom, Frame, Open};
 
 use super::enter::{Entry, Group, Manner, Onward};
+use super::inlet::ETHERNET_LEN;
 use super::run::{Run, Steps};
 use super::{Flows, Inner};
 use crate::datapath::Source;
@@ -87,7 +88,9 @@ impl Inner {
         let vlans = self.cache.pipeline().vlans.tags();
         self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
         if let Some(path) = self.cache.find_tracked(round, &mut key) {
-            Group::add(groups, path, (1_u32 << index, frame.len() as u64));
+            // The place of a header that it does not have is nothing of it.
+            let place = if key.get_u32(slot::PACKET_TYPE) == 0 { 0 } else { ETHERNET_LEN };
+            Group::add(groups, path, (1_u32 << index, frame.len().saturating_sub(place) as u64));
         }
     }
 }

@@ -14,7 +14,7 @@ use packet::Frame;
 const MOST: u32 = 1_000;
 
 /// Bytes of a header of Ethernet.
-const ETHERNET_LEN: usize = 14;
+pub(super) const ETHERNET_LEN: usize = 14;
 
 /// Periods in a second.
 const PERIODS: u64 = 10;
