@@ -218,6 +218,13 @@ const MAX_DEPTH: usize = 256;
 
 /// Tells a packet's way.
 pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
+    let (mut told, rounds) = pass(world, question);
+    rounds::follow(world, question, &mut told, rounds);
+    told
+}
+
+/// Tells a packet's way until it is to come again, and what it comes with then.
+fn pass(world: &mut dyn World, question: &Question<'_>) -> (Told, Vec<Round>) {
     let mut first = question.key;
     first.set(slot::ACTSET_OUTPUT, PortNo::UNSET.0.into());
     if let Some(Onward { frozen, .. }) = question.onward {
@@ -233,12 +240,11 @@ pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
     tracer.bridge(question.bridge, &mut key, &start);
     // It is still one that has come again.
     key.set(slot::RECIRC_ID, first.get(slot::RECIRC_ID));
-    let (mut told, rounds) = tracer.finish(question.bridge, &first, &key);
-    rounds::follow(world, question, &mut told, rounds);
-    told
+    tracer.finish(question.bridge, &first, &key)
 }
 
-/// Tells the way of a packet of a datapath that has come again.
+/// Tells the way of a packet of a datapath that has come again, until it comes again once more: that is a flow of
+/// its own, which is asked for by itself.
 pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
     let question = Question {
         bridge: &onward.bridge,
@@ -250,7 +256,7 @@ pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
         names: false,
         states: &[],
     };
-    trace(world, &question)
+    pass(world, &question).0
 }
 
 /// Where a way is, at the moment.

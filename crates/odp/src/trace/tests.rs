@@ -613,6 +613,36 @@ fn a_packet_comes_again_since_a_rule_says_so() {
 }
 
 #[test]
+fn what_comes_again_is_followed_until_it_comes_again_once_more() {
+    let rules = [
+        "table=0,actions=resubmit(,1)",
+        "table=1,ip,actions=debug_recirc,ct(table=2)",
+        "table=2,ip,actions=ct(table=3)",
+        "table=3,actions=output:3",
+    ];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let key = key(TCP);
+    let balance = Action::balances(&way_of(&mut bridges, key, false).0.actions).remove(0);
+    let again = balance.again(&key, |_| panic!("it is for no bond"));
+    let onward = balance.onward.as_ref().unwrap();
+    let second = resume(&mut bridges, &again, onward);
+    assert_eq!(Actions { actions: &second.actions, names: None }.to_string(), "ct,recirc(0x2)");
+    assert!(!second.text.contains("resume conntrack"), "{}", second.text);
+    // Who asks how it goes on is told all.
+    let question = Question {
+        bridge: &onward.bridge,
+        key: again,
+        actions: None,
+        onward: Some(onward),
+        is_real: false,
+        is_flow: false,
+        names: false,
+        states: &[],
+    };
+    assert_eq!(trace(&mut bridges, &question).text.matches("resume conntrack").count(), 2);
+}
+
+#[test]
 fn a_network_that_rules_name_is_told_without_a_tunnel() {
     let text = told(&["actions=set_tunnel:6,output:2"], &[], TCP).text;
     assert!(text.contains("\nFinal flow: tcp,tun_id=0x6,in_port=1,"), "{text}");
