@@ -1,5 +1,7 @@
 //! Records in messages, behind the templates that tell how to read them (RFC 7011, section 3).
 
+use std::collections::HashMap;
+
 use litemap::LiteMap;
 
 use super::element::{Element, OPTIONS, OPTIONS_TEMPLATE};
@@ -21,8 +23,11 @@ const OPTIONS_TEMPLATES: u16 = 3;
 /// After so many milliseconds templates are told again, since datagrams may be lost (RFC 7011, section 8.4).
 const AGAIN: u64 = 600_000;
 
-/// The most observation domains of which it is known what was told.
+/// The most observation domains of which it is known which templates were told.
 const MAX_DOMAINS: usize = 1_024;
+
+/// The most of which records are counted: a collector takes a count that begins anew for a loss.
+const MAX_COUNTED: usize = 65_536;
 
 /// When something is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,15 +54,6 @@ impl Moment {
     }
 }
 
-/// What was told of an observation domain.
-#[derive(Debug, Default)]
-struct Domain {
-    /// How many records.
-    records: u32,
-    /// When each template was, last.
-    templates: LiteMap<u16, u64>,
-}
-
 /// A message that is being written.
 #[derive(Debug, Default)]
 struct Open {
@@ -72,7 +68,10 @@ struct Open {
 /// All messages.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    domains: LiteMap<u32, Domain>,
+    /// When each template was told last, by domains.
+    templates: LiteMap<u32, LiteMap<u16, u64>>,
+    /// How many records were, by domains.
+    records: HashMap<u32, u32>,
     open: Open,
     full: Vec<Datagram>,
 }
@@ -122,11 +121,11 @@ impl Messages {
 
     /// Whether a template is to be told, which it is from now on.
     fn is_due(&mut self, domain: u32, template: u16, now: u64) -> bool {
-        if self.domains.len() >= MAX_DOMAINS && !self.domains.contains_key(&domain) {
+        if self.templates.len() >= MAX_DOMAINS && !self.templates.contains_key(&domain) {
             // They are told anew.
-            self.domains.clear();
+            self.templates.clear();
         }
-        let templates = &mut self.domains.entry(domain).or_default().templates;
+        let templates = self.templates.entry(domain).or_default();
         let told = templates.get(&template);
         let is_due = told.is_none_or(|told| now.saturating_sub(*told) >= AGAIN);
         if is_due {
@@ -143,11 +142,14 @@ impl Messages {
         if is_full || self.open.domain != domain || self.open.second != second {
             self.end();
         }
-        let told = self.domains.entry(domain).or_default();
-        if self.open.records == 0 {
-            self.open = Open { domain, before: told.records, second, ..Open::default() };
+        if self.records.len() >= MAX_COUNTED && !self.records.contains_key(&domain) {
+            self.records.clear();
         }
-        told.records = told.records.wrapping_add(1);
+        let told = self.records.entry(domain).or_default();
+        if self.open.records == 0 {
+            self.open = Open { domain, before: *told, second, ..Open::default() };
+        }
+        *told = told.wrapping_add(1);
         self.open.records = self.open.records.wrapping_add(1);
         sets.iter().for_each(|set| _ = self.open.sets.bytes(set));
     }

@@ -231,6 +231,20 @@ fn templates_are_told_again_after_ten_minutes() {
     assert!(begin_with_templates(601_000));
 }
 
+/// The collector checks each message's number.
+#[test]
+fn records_are_counted_on_where_templates_of_many_domains_are_told_anew() {
+    let mut exporter = Exporter::new(Settings::default());
+    let mut collector = Collector::default();
+    for now in [1_000, 2_000] {
+        for domain in 1..=1_030 {
+            exporter.count(&Sample { domain, ..sample() }, now);
+        }
+        collector.read(&mut exporter, at(now));
+    }
+    assert!((1..=1_030).all(|domain| collector.counts[&domain] == 2));
+}
+
 fn any_sample() -> impl Strategy<Value = (Sample<'static>, bool)> {
     let transport = prop_oneof![
         Just(Transport::Other),
