@@ -39,6 +39,8 @@ pub(super) struct Ipfix {
     exporter: Exporter,
     /// Absent where packets are not sampled.
     samples: Option<SampleReader>,
+    /// Why they are not, if they were to be.
+    refusal: Option<String>,
     /// What was lost of them, as far as that was counted.
     lost: SampleLoss,
     /// Numbers and names of interfaces, by the switch's numbers of ports.
@@ -54,20 +56,43 @@ impl Ipfix {
         (process, tally): (u32, &Tally),
         view: &View<'_>,
     ) -> Self {
-        let rate = settings.rate;
-        let of_frames = settings.sides.map(|sides| Sampled::Frames { rate, sides });
-        let sampling = set.map(Sampled::Set).or(of_frames).map(|what| {
-            let bridge = bridge.to_owned();
-            view.daemon.switch().sample(&Sampling { bridge, what, bytes: MAX_SAMPLE })
-        });
-        let samples = sampling.transpose().unwrap_or_else(|error| {
-            tracing::warn!("bridge {bridge}: IPFIX tells nothing: {error}");
-            None
-        });
         let collectors = Collectors::counted_with(&settings.targets, tally.clone());
         let exporter = Exporter::new(Settings { process, ..settings.flows.clone() });
-        let (lost, interfaces) = Default::default();
-        Self { settings, collectors, exporter, samples, lost, interfaces }
+        let (samples, refusal, lost, interfaces) = Default::default();
+        let mut own = Self { settings, collectors, exporter, samples, refusal, lost, interfaces };
+        own.sample((bridge, set), view);
+        own
+    }
+
+    /// Has packets sampled if they are not, though they are to be: there may be room for that by now.
+    pub(super) fn sample(&mut self, (bridge, set): (&str, Option<u32>), view: &View<'_>) {
+        let rate = self.settings.rate;
+        let of_frames = self.settings.sides.map(|sides| Sampled::Frames { rate, sides });
+        let Some(what) = set.map(Sampled::Set).or(of_frames).filter(|_| self.samples.is_none())
+        else {
+            return;
+        };
+        let sampling = Sampling { bridge: bridge.to_owned(), what, bytes: MAX_SAMPLE };
+        self.refusal = match view.daemon.switch().sample(&sampling) {
+            Ok(samples) => {
+                self.samples = Some(samples);
+                None
+            }
+            Err(error) => {
+                let refusal = error.to_string();
+                // It is asked again and again, and told once.
+                if self.refusal.as_ref() != Some(&refusal) {
+                    tracing::warn!("bridge {bridge}: IPFIX tells nothing: {refusal}");
+                }
+                Some(refusal)
+            }
+        };
+    }
+
+    /// Whether packets are sampled.
+    #[cfg(test)]
+    pub(super) const fn is_sampling(&self) -> bool {
+        self.samples.is_some()
     }
 
     /// Whether it tells this already.

@@ -168,6 +168,10 @@ impl Exports {
                 false => ipfix.end(view, now),
             }
         }
+        // Those that have ended make room.
+        for ((bridge, set), ipfix) in &mut self.ipfix {
+            ipfix.sample((bridge, *set), view);
+        }
         for ((bridge, set), settings) in wanted {
             self.processes = self.processes.wrapping_add(1);
             let of_bridge = self.ipfix.iter().find(|((name, _), _)| *name == bridge);
@@ -288,7 +292,59 @@ fn free(taken: impl Iterator<Item = u32>) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use daemon::{Options, State};
+    use ovsdb::Uuid;
+
+    use super::settings::IpfixRow;
     use super::*;
+    use crate::content::Texts;
+    use crate::zones::Zones;
+
+    /// Has `act` done with a switch of which one bridge tells collectors, as `set` has it.
+    fn with_bridge(set: impl FnOnce(&mut Bridge), act: impl FnOnce(&Daemon, &mut Content)) {
+        let daemon = Daemon::start(State::default(), Options::default()).unwrap();
+        let mut bridge = Bridge::bare(Uuid(2), Texts::new(), LiteMap::new());
+        set(&mut bridge);
+        let mut content = Content {
+            root: Uuid(1),
+            next_cfg: 1,
+            other_config: Texts::new(),
+            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
+            zones: Zones::default(),
+        };
+        act(&daemon, &mut content);
+        daemon.shutdown();
+    }
+
+    fn view<'v>(
+        daemon: &'v Daemon,
+        content: &'v Content,
+        numbers: &'v LiteMap<String, Numbers>,
+    ) -> View<'v> {
+        View { daemon, content, numbers, has_dummies: true, now: Instant::now() }
+    }
+
+    #[test]
+    fn what_rules_sample_is_told_once_there_is_room_for_it() {
+        let row = IpfixRow { targets: vec!["127.0.0.1:9".to_owned()], ..IpfixRow::default() };
+        let set = |bridge: &mut Bridge| {
+            bridge.collector_sets = (0..65).map(|id| (id, row.clone())).collect();
+        };
+        with_bridge(set, |daemon, content| {
+            let (mut exports, numbers) = (Exports::default(), LiteMap::new());
+            let deaf = |exports: &Exports| {
+                let deaf = exports.ipfix.iter().filter(|(_, ipfix)| !ipfix.is_sampling());
+                deaf.map(|((_, set), _)| *set).collect::<Vec<_>>()
+            };
+            exports.update(&view(daemon, content, &numbers));
+            assert_eq!(deaf(&exports), [Some(64)]);
+            exports.update(&view(daemon, content, &numbers));
+            assert_eq!(deaf(&exports), [Some(64)]);
+            content.bridges.get_mut("br0").unwrap().collector_sets.remove(&3);
+            exports.update(&view(daemon, content, &numbers));
+            assert_eq!((deaf(&exports), exports.ipfix.len()), (Vec::new(), 64));
+        });
+    }
 
     #[test]
     fn the_first_number_that_is_not_taken_is_given() {
