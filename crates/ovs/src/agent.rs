@@ -303,7 +303,7 @@ impl Agent {
         }
         self.is_awaited |= self.controllers.serve(daemon);
         // Whether the database is there or not.
-        self.export(daemon, now);
+        self.export(daemon, now, Exports::run);
         if !self.is_in_charge() {
             return self.tell_who_is();
         }
@@ -338,12 +338,17 @@ impl Agent {
         }
     }
 
+    /// Tells collectors what they were not told yet, since the switch ends.
+    pub fn end_exports(&mut self, daemon: &Daemon) {
+        self.export(daemon, self.settings.time.now(), Exports::end);
+    }
+
     /// Tells collectors what there is to tell.
-    fn export(&mut self, daemon: &Daemon, now: Instant) {
+    fn export(&mut self, daemon: &Daemon, now: Instant, tell: fn(&mut Exports, &View<'_>)) {
         let Self { exports, content, numbers, settings, .. } = self;
         if let Some(content) = content {
             let has_dummies = settings.dummies != Dummies::None;
-            exports.run(&View { daemon, content, numbers, has_dummies, now });
+            tell(exports, &View { daemon, content, numbers, has_dummies, now });
         }
     }
 

@@ -265,6 +265,22 @@ impl Exports {
             ipfix.run(view, now);
         }
     }
+
+    /// Sends all that was not told yet, since the switch ends.
+    pub fn end(&mut self, view: &View<'_>) {
+        let uptime = self.uptime(view.now);
+        for (name, sflow) in std::mem::take(&mut self.sflow) {
+            sflow.end(&name, view, uptime);
+        }
+        let now = view.daemon.switch().flow_time();
+        for (_, mut netflow) in std::mem::take(&mut self.netflow) {
+            netflow.end(now);
+        }
+        for (_, ipfix) in std::mem::take(&mut self.ipfix) {
+            ipfix.end(view, now);
+        }
+        self.due = None;
+    }
 }
 
 /// What is to be told by IPFIX.
@@ -292,10 +308,12 @@ fn free(taken: impl Iterator<Item = u32>) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use daemon::{Options, State};
     use ovsdb::Uuid;
 
-    use super::settings::IpfixRow;
+    use super::settings::{IpfixRow, NetflowRow};
     use super::*;
     use crate::content::Texts;
     use crate::zones::Zones;
@@ -344,6 +362,35 @@ mod tests {
             exports.update(&view(daemon, content, &numbers));
             assert_eq!((deaf(&exports), exports.ipfix.len()), (Vec::new(), 64));
         });
+    }
+
+    #[test]
+    fn what_was_not_told_yet_is_when_the_switch_ends() {
+        let row = NetflowRow { targets: vec!["127.0.0.1:9".to_owned()], ..NetflowRow::default() };
+        with_bridge(
+            |bridge| bridge.netflow = Some(row),
+            |daemon, content| {
+                let (mut exports, numbers) = (Exports::default(), LiteMap::new());
+                exports.update(&view(daemon, content, &numbers));
+                let key = Key {
+                    input: 1,
+                    source: Ipv4Addr::new(192, 0, 2, 1),
+                    destination: Ipv4Addr::new(192, 0, 2, 2),
+                    protocol: 17,
+                    ports: [1, 2],
+                    tos: 0,
+                };
+                let last = daemon.switch().flow_time();
+                let packets = Packets { output: None, packets: 1, bytes: 60, flags: 0, last };
+                exports.count_flow("br0", key, &packets);
+                let tally = exports.netflow.get("br0").unwrap().tally().clone();
+                assert_eq!(tally.sent() + tally.lost(), 0);
+                exports.end(&view(daemon, content, &numbers));
+                // Whether or not the system takes it.
+                assert_eq!(tally.sent() + tally.lost(), 1);
+                assert_eq!(exports.due(), None);
+            },
+        );
     }
 
     #[test]

@@ -126,7 +126,9 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     };
     let mut server = Server::new(listener, server::Limits::default(), alarm, served);
     let ended = server.run(signals.as_fd(), signals.hung_up().as_fd());
-    shut_down(ended, server.into_served().control)
+    let Vswitchd { mut control, mut agent, .. } = server.into_served();
+    agent.end_exports(control.daemon_mut());
+    shut_down(ended, control)
 }
 
 /// Our own control socket. Two of these processes may be at one database, of which one waits for the
