@@ -72,7 +72,9 @@ pub fn rounds(
     banned.add("learn(");
     // Those do not go together.
     let has = |word: &str| rules.iter().any(|rule| rule.has(word));
-    banned.add(if has("check_pkt_larger") { "exit" } else { "check_pkt_larger" });
+    let apart: &[_] =
+        if has("check_pkt_larger") { &["exit", "pop:"] } else { &["check_pkt_larger"] };
+    apart.iter().for_each(|word| banned.add(word));
     let in_order = super::case::in_order(&rules);
     let count = 1 + random.below(ROUNDS);
     let rounds = (0..count).map(|_| {

@@ -113,8 +113,9 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
         buckets.for_each(|bucket| banned.leave(&mut bucket.actions));
     }
     if rules.iter().any(Rule::counts_twice) {
-        // Open vSwitch has packets that are not longer end where longer ones would, and not where they do.
-        banned.add_all(&["exit"], &mut rules);
+        // Open vSwitch has packets that are not longer end where longer ones would, and not where they do;
+        // and what longer ones would take from the stack is not there for them.
+        banned.add_all(&["exit", "pop:"], &mut rules);
     }
     if switch {
         banned.add_all(&["vlan", "eth_src", "ETH_SRC", "dl_src"], &mut rules);
