@@ -19,8 +19,8 @@ use crate::bond::entry::Room;
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::capture::{self, Captures, Drops};
-use crate::flows::PacketOut;
 use crate::flows::enter::{Manner, Onward, enter};
+use crate::flows::{NOWHERE, PacketOut};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::{Copies, Taps};
@@ -41,6 +41,8 @@ pub(crate) struct Source<'s> {
     pub(crate) port: u16,
     /// That of the one where it came in: of a bond, the member.
     pub(crate) inlet: u16,
+    /// The same, before it went through patch ports.
+    pub(crate) origin: u16,
     /// Counters of the receive queue, where frames without destination are counted.
     pub(crate) stats: &'s QueueStats,
     /// The time, in clock cycles, give or take a round.
@@ -56,7 +58,7 @@ impl<'s> Source<'s> {
         stats: &'s QueueStats,
         now: u64,
     ) -> Self {
-        Self { bridge, port, inlet: port, stats, now, tunnel: None }
+        Self { bridge, port, inlet: port, origin: port, stats, now, tunnel: None }
     }
 }
 
@@ -235,7 +237,7 @@ impl Datapath {
         }
         let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
         self.outputs.mark(port, all, Edit::NONE);
-        self.pass(frames, now);
+        self.pass(frames, (NOWHERE, now));
         self.outputs.end_burst();
         true
     }
@@ -279,7 +281,7 @@ impl Datapath {
         }
         self.outputs.send(frames, longest, source);
         if self.outputs.has_patched() {
-            self.pass(frames, source.now);
+            self.pass(frames, (source.origin, source.now));
         }
         None
     }
@@ -457,7 +459,7 @@ impl Datapath {
         }
         self.outputs.send_apart(frames, longest, source);
         if self.outputs.has_patched() {
-            self.pass(frames, source.now);
+            self.pass(frames, (source.origin, source.now));
         }
         if let Some(copies) = copies {
             self.mirror(frames, source, &copies);
@@ -574,7 +576,7 @@ impl Datapath {
                 let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
                     if outputs.has_patched() {
                         let beyond = &mut Beyond { bridges: all, limits, traps, cut };
-                        patches.pass(beyond, outputs, frames, source.now);
+                        patches.pass(beyond, outputs, frames, (source.origin, source.now));
                     }
                 };
                 pass(outputs, limits, cut);
@@ -603,10 +605,10 @@ impl Datapath {
 
     /// Takes what is marked at patch ports on from there.
     #[inline(never)]
-    fn pass(&mut self, frames: &[Frame<'_>], now: u64) {
+    fn pass(&mut self, frames: &[Frame<'_>], came: (u16, u64)) {
         let Self { bridges, apart, outputs, patches, limits, traps, cut, .. } = self;
         let bridges: [&[Option<Bridge>]; 2] = [bridges, apart];
-        patches.pass(&mut Beyond { bridges, limits, traps, cut }, outputs, frames, now);
+        patches.pass(&mut Beyond { bridges, limits, traps, cut }, outputs, frames, came);
     }
 
     /// Sends copies to where the bridge's mirrors have them go.
@@ -616,7 +618,7 @@ impl Datapath {
             bridge.mirror(frames, source, copies, outputs, limits, cut);
         }
         if self.outputs.has_patched() {
-            self.pass(frames, source.now);
+            self.pass(frames, (source.origin, source.now));
         }
     }
 

@@ -128,17 +128,18 @@ impl Patches {
     }
 
     /// Takes those of `frames` that are marked at patch ports to their peers, and on from there,
-    /// until all have gone out or are dropped.
+    /// until all have gone out or are dropped. They came in on port `origin`.
     #[inline(never)]
     pub(crate) fn pass(
         &mut self,
         beyond: &mut Beyond<'_>,
         outputs: &mut Outputs,
         frames: &[Frame<'_>],
-        now: u64,
+        (origin, now): (u16, u64),
     ) {
         let Self { all, tunnels, .. } = self;
-        let mut walk = Walk { patches: all, tunnels: tunnels.as_deref(), beyond, now, passes: 0 };
+        let tunnels = tunnels.as_deref();
+        let mut walk = Walk { patches: all, tunnels, beyond, origin, now, passes: 0 };
         walk.step(&mut self.steps, outputs, frames);
     }
 }
@@ -148,6 +149,8 @@ struct Walk<'w, 'b> {
     patches: &'w [Option<Patch>],
     tunnels: Option<&'w Tunnels>,
     beyond: &'w mut Beyond<'b>,
+    /// The port where it came in.
+    origin: u16,
     now: u64,
     /// How often it was taken to a bridge.
     passes: usize,
@@ -215,7 +218,7 @@ impl<'b> Walk<'_, 'b> {
         patch.tx.count_frames(&passed);
         patch.rx.count_frames(&passed);
         let Patch { bridge: id, peer, rx, .. } = patch;
-        let source = Source::new((*id, *peer), rx, self.now);
+        let source = Source { origin: self.origin, ..Source::new((*id, *peer), rx, self.now) };
         outputs.note_out(&passed, port, None);
         self.come_in(bridge, &passed, &source, rest, outputs);
     }

@@ -33,6 +33,8 @@ pub struct Recorded {
     pub onward: Option<Arc<Frozen>>,
     /// And in which bridge.
     pub bridge: String,
+    /// The switch's number of the port where they came in, before they went through patch ports.
+    pub origin: u16,
     /// How many they were.
     pub packets: u64,
     /// Their bytes.
@@ -68,21 +70,35 @@ impl Recorder {
     pub(crate) fn note(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         for frame in frames {
             let Some(key) = key_of(frame, source.port) else { continue };
-            self.count(&key, None, frame.len() as u64, source.now);
+            self.count(&key, (None, source.port), frame.len() as u64, source.now);
         }
     }
 
     /// Counts a packet that was tracked, and goes on with `onward`.
     #[cold]
-    pub(crate) fn note_tracked(&mut self, key: &Key, onward: &Arc<Frozen>, bytes: u64, now: u64) {
-        self.count(key, Some(onward), bytes, now);
+    pub(crate) fn note_tracked(
+        &mut self,
+        key: &Key,
+        onward: &Arc<Frozen>,
+        bytes: u64,
+        source: &Source<'_>,
+    ) {
+        self.count(key, (Some(onward), source.origin), bytes, source.now);
     }
 
-    fn count(&mut self, key: &Key, onward: Option<&Arc<Frozen>>, bytes: u64, now: u64) {
+    fn count(
+        &mut self,
+        key: &Key,
+        (onward, origin): (Option<&Arc<Frozen>>, u16),
+        bytes: u64,
+        now: u64,
+    ) {
         let Recording { kinds, missed } = &mut self.recording;
         let known = self.places.get(key).and_then(|place| kinds.get_mut(*place));
         // Numbers of what packets go on with are used again.
-        if let Some(known) = known.filter(|known| known.onward.as_ref() == onward) {
+        if let Some(known) =
+            known.filter(|known| known.onward.as_ref() == onward && known.origin == origin)
+        {
             known.packets = known.packets.wrapping_add(1);
             known.bytes = known.bytes.wrapping_add(bytes);
             known.last = now;
@@ -92,6 +108,7 @@ impl Recorder {
                 key: *key,
                 onward: onward.cloned(),
                 bridge: String::new(),
+                origin,
                 packets: 1,
                 bytes,
                 first_bytes: bytes,
@@ -150,14 +167,15 @@ mod tests {
     #[test]
     fn packets_are_counted_by_kind_until_they_are_taken() {
         let mut recorder = Recorder::default();
-        recorder.count(&key(2), None, 60, 5);
-        recorder.count(&key(1), None, 100, 6);
-        recorder.count(&key(2), None, 70, 7);
+        recorder.count(&key(2), (None, 7), 60, 5);
+        recorder.count(&key(1), (None, 7), 100, 6);
+        recorder.count(&key(2), (None, 7), 70, 7);
         let taken = recorder.take();
         let second = Recorded {
             key: key(2),
             onward: None,
             bridge: String::new(),
+            origin: 7,
             packets: 2,
             bytes: 130,
             first_bytes: 60,
@@ -165,7 +183,7 @@ mod tests {
         };
         assert_eq!(taken.kinds[0], second);
         assert_eq!((taken.kinds[1].key, taken.kinds[1].packets, taken.missed), (key(1), 1, 0));
-        recorder.count(&key(2), None, 60, 8);
+        recorder.count(&key(2), (None, 7), 60, 8);
         assert_eq!(recorder.take().kinds[0].packets, 1);
         assert_eq!(recorder.take(), Recording::default());
     }
@@ -174,9 +192,9 @@ mod tests {
     fn there_is_an_end_to_kinds() {
         let mut recorder = Recorder::default();
         for port in 0..=u16::MAX {
-            recorder.count(&key(port), None, 60, 1);
+            recorder.count(&key(port), (None, 7), 60, 1);
         }
-        recorder.count(&key(0), None, 60, 2);
+        recorder.count(&key(0), (None, 7), 60, 2);
         let taken = recorder.take();
         assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (MAX_KINDS, 2));
         assert_eq!(taken.missed, (1 << 16) - MAX_KINDS as u64);
@@ -188,12 +206,12 @@ mod tests {
         for source in 0..10_000 {
             let mut key = key(1);
             key.set(slot::IPV4_SRC, source);
-            recorder.count(&key, None, 60, 1);
+            recorder.count(&key, (None, 7), 60, 1);
         }
-        recorder.count(&key(2), None, 60, 2);
+        recorder.count(&key(2), (None, 7), 60, 2);
         let taken = recorder.take();
         assert_eq!((taken.kinds.len(), taken.missed), (MAX_OF_PORT + 1, 10_000 - 6_144));
-        recorder.count(&key(1), None, 60, 3);
+        recorder.count(&key(1), (None, 7), 60, 3);
         assert_eq!(recorder.take().kinds.len(), 1);
     }
 

@@ -184,10 +184,12 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     let is_told = host.appctl.agent.exports().counts_flows();
     let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
     for kind in &recording.kinds {
-        let Recorded { key, onward, bridge, packets, bytes, first_bytes, last } = kind;
+        let Recorded { key, onward, bridge, origin, packets, bytes, first_bytes, last } = kind;
         let from = key.get_u32(slot::IN_PORT);
         let port = match onward {
-            Some(_) => port_again(host.appctl, bridge, from),
+            // A patch port is none of the data path's.
+            Some(_) => port_again(host.appctl, bridge, from)
+                .or_else(|| port(host.appctl, u32::from(*origin))),
             None => *ports.entry(from).or_insert_with(|| port(host.appctl, from)),
         };
         let Some((path, number, vlans)) = port else { continue };

@@ -51,7 +51,7 @@ impl Flows {
             match inner.look_again(frame) {
                 Ok(key) => {
                     if inner.records(manner) {
-                        inner.record_again(round, frame, key, source.now);
+                        inner.record_again(round, frame, key, source);
                     }
                     inner.group_again(&mut groups, round, (index, frame), key);
                 }

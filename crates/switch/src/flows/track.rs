@@ -152,7 +152,7 @@ impl Flows {
         for ((index, frame), (tracked, _)) in frames.iter().enumerate().zip(&met.frames) {
             if inner.records(manner) {
                 let (key, _) = inner.look(frame, track);
-                inner.record(round, frame, (key, tracked), source.now);
+                inner.record(round, frame, (key, tracked), source);
             }
             if met.left & 1_u32 << index != 0 {
                 let (key, _) = inner.look(frame, track);
@@ -193,7 +193,7 @@ impl Flows {
                 continue;
             }
             if inner.records(manner) {
-                inner.record(round, frame, (key, &tracked), source.now);
+                inner.record(round, frame, (key, &tracked), source);
             }
             inner.group(&mut groups, round, (index, frame), (key, &tracked));
         }
@@ -278,20 +278,26 @@ impl Inner {
         round: u32,
         frame: &Frame<'_>,
         (mut key, tracked): (Key, &Tracked),
-        now: u64,
+        source: &Source<'_>,
     ) {
         key.set_connection(tracked);
-        self.record_again(round, frame, key, now);
+        self.record_again(round, frame, key, source);
     }
 
     /// The same of one that was looked at anew.
     #[cold]
-    pub(super) fn record_again(&mut self, round: u32, frame: &Frame<'_>, mut key: Key, now: u64) {
+    pub(super) fn record_again(
+        &mut self,
+        round: u32,
+        frame: &Frame<'_>,
+        mut key: Key,
+        source: &Source<'_>,
+    ) {
         let Self { cache, recorder, .. } = self;
         let (Some(recorder), Some(onward)) = (recorder, cache.round(round)) else { return };
         key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
         key.set_packet_type(onward.key.get_u32(slot::PACKET_TYPE));
-        recorder.note_tracked(&key, onward, frame.len() as u64, now);
+        recorder.note_tracked(&key, onward, frame.len() as u64, source);
     }
 
     /// Adds a frame that was tracked to those with its path.

@@ -1,5 +1,6 @@
 //! Headers that are put on in front of a whole packet, and taken off.
 
+use flow::slot;
 use openflow::action::{Controller, Encap};
 
 use super::*;
@@ -89,6 +90,32 @@ proptest! {
             let (got, _) = sent(&rules, &[frame]);
             prop_assert_eq!(got, [to.clone()]);
         }
+    }
+}
+
+#[test]
+fn what_goes_round_behind_patch_ports_is_recorded_by_the_port_where_it_came_in() {
+    let plain = datagram(&[1, 2, 3], 0);
+    let mut bench = Bench::new(4);
+    let fdb = Arc::new(fdb::Fdb::new(64, crate::config::MAX_PORTS, 300));
+    bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
+    for (id, port, peer, other) in [(0, 4, 5, 1), (1, 5, 4, 0)] {
+        bench.change(id, BridgeChange::Join(port, None));
+        let (bridge, (tx, rx)) = (BridgeId(other), Default::default());
+        bench.path.set_patch(port, Some(Patch { bridge, peer, tx, rx }));
+    }
+    set(&mut bench, pipeline(5, &[(0, Match::new(), vec![output(5)])]));
+    let rules = [(0, Match::new(), [cover(&[7]), uncover(1)].concat())];
+    let flows = BridgeFlows::new(Arc::new(pipeline(6, &rules)));
+    bench.change(1, BridgeChange::Flows(Some(Box::new(flows)), 0));
+    bench.path.set_recording(true);
+    bench.send(0, &[plain]);
+    let (came, again) = bench.path.take_recording();
+    assert_eq!((came.kinds.len(), came.kinds[0].origin), (1, 0));
+    let again: Vec<_> = again.iter().flat_map(|(_, again)| &again.kinds).collect();
+    assert!(!again.is_empty());
+    for kind in again {
+        assert_eq!((kind.origin, kind.key.get_u32(slot::IN_PORT)), (0, 6));
     }
 }
 
