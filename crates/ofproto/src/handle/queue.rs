@@ -1,10 +1,9 @@
 //! Queues of ports: which there are. What goes out by each is not counted.
 
 use openflow::message::Kind;
-use openflow::message::port::encode_number;
 use openflow::message::stats::port::decode_request;
-use openflow::message::stats::queue::{ALL, QueueConfig, QueueRequest, QueueStats};
-use openflow::wire::Writer as _;
+use openflow::message::stats::queue::{ALL, QueueRequest, QueueStats};
+use openflow::message::stats::queue_config::{QueueConfig, encode_port};
 use openflow::{ErrorCode, PortNo, Version};
 
 use super::{Answers, Request};
@@ -33,7 +32,7 @@ impl Request<'_> {
         let is_asked = |queue: &u32| [ALL, *queue].contains(&request.queue);
         let of = ports.iter().flat_map(|port| {
             let number = port.desc.number;
-            port.queues.iter().map(move |queue| QueueConfig { port: number, queue: *queue })
+            port.queues.iter().map(move |queue| QueueConfig::new(number, *queue))
         });
         let found: Vec<_> = of.filter(|of| is_asked(&of.queue)).collect();
         let is_wrong = found.is_empty() && request.queue != ALL;
@@ -44,7 +43,7 @@ impl Request<'_> {
         let version = self.raw.version;
         let request = QueueRequest::decode(version, self.raw.body)?;
         let mut replies = self.replies(Kind::QueueStatsReply);
-        for QueueConfig { port, queue } in self.queues(request)? {
+        for QueueConfig { port, queue, .. } in self.queues(request)? {
             let (bytes, packets, errors) = (UNKNOWN, UNKNOWN, UNKNOWN);
             let stats = QueueStats { port, queue, bytes, packets, errors, age: None };
             replies.entry(|out| stats.encode(version, out));
@@ -72,8 +71,7 @@ impl Request<'_> {
             return Err(ErrorCode::QofcBadPort);
         }
         let mut reply = self.reply(Kind::QueueGetConfigReply);
-        encode_number(version, port, reply.body());
-        reply.body().zeroes(if version == Version::V10 { 6 } else { 4 });
+        encode_port(version, port, reply.body());
         for queue in self.queues(QueueRequest { port, queue: ALL })? {
             queue.encode(version, reply.body());
         }

@@ -1,4 +1,4 @@
-//! Statistics of queues.
+//! Statistics of queues. Which queues there are is in [`queue_config`](super::queue_config).
 
 use std::time::Duration;
 
@@ -34,6 +34,16 @@ impl QueueRequest {
         // OpenFlow 1.0 says ALL for all.
         let is_all = version == Version::V10 && port == PortNo::ALL;
         Ok(Self { port: if is_all { PortNo::ANY } else { port }, queue: reader.u32()? })
+    }
+
+    /// Appends it, as it asks for statistics.
+    pub fn encode(self, version: Version, out: &mut Vec<u8>) {
+        let is_all = version == Version::V10 && self.port == PortNo::ANY;
+        encode_number(version, if is_all { PortNo::ALL } else { self.port }, out);
+        if version == Version::V10 {
+            out.zeroes(2);
+        }
+        out.u32(self.queue);
     }
 }
 
@@ -79,7 +89,7 @@ impl QueueStats {
         let mut stats = Self { port, queue, bytes, packets, errors, age: None };
         if version >= Version::V13 {
             let (seconds, nanoseconds) = (reader.u32()?, reader.u32()?);
-            let is_known = seconds != u32::MAX || nanoseconds != u32::MAX;
+            let is_known = seconds != u32::MAX;
             stats.age = is_known.then(|| Duration::new(seconds.into(), nanoseconds));
         }
         Ok(stats)
@@ -110,36 +120,6 @@ impl QueueStats {
     }
 }
 
-/// What is told of a queue: its number, and that of its port. No rate of it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueConfig {
-    /// Its port.
-    pub port: PortNo,
-    /// Its number.
-    pub queue: u32,
-}
-
-impl QueueConfig {
-    /// Appends it, as one of those behind a port's number in OpenFlow 1.0 to 1.3, or by itself.
-    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
-        if version >= Version::V14 {
-            encode_number(version, self.port, out);
-            out.u32(self.queue);
-            out.u16(16);
-            out.zeroes(6);
-            return;
-        }
-        out.u32(self.queue);
-        // From OpenFlow 1.2 on it says its port itself.
-        let has_port = version >= Version::V12;
-        if has_port {
-            encode_number(version, self.port, out);
-        }
-        out.u16(if has_port { 16 } else { 8 });
-        out.zeroes(if has_port { 6 } else { 2 });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +134,6 @@ mod tests {
             bytes.len()
         });
         assert_eq!(lengths, [32, 32, 32, 40, 48, 48]);
-        let lengths = Version::ALL.map(|version| {
-            let mut bytes = Vec::new();
-            QueueConfig { port: PortNo(3), queue: 4 }.encode(version, &mut bytes);
-            bytes.len()
-        });
-        assert_eq!(lengths, [8, 8, 16, 16, 16, 16]);
     }
 
     #[test]
