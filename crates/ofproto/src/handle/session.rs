@@ -84,9 +84,10 @@ impl Request<'_> {
     }
 
     fn role(&mut self) -> Answers {
-        let request = RoleRequest::decode(self.raw.form, self.raw.body)?;
+        let request = RoleRequest::decode(self.raw)?;
         if let Some(role) = request.role {
-            if let Some(generation) = request.generation {
+            let elected = request.generation.filter(|_| role != Role::Equal);
+            if let Some(generation) = elected {
                 let is_stale = |last: u64| generation.wrapping_sub(last).cast_signed() < 0;
                 if self.bridge.generation.is_some_and(is_stale) {
                     return Err(ErrorCode::RrfcStale);
@@ -116,7 +117,7 @@ impl Request<'_> {
             }
             session.role = Role::Secondary;
             let status = RoleStatus {
-                role: Role::Secondary,
+                role: Some(Role::Secondary),
                 reason: RoleReason::PrimaryRequest,
                 generation,
             };

@@ -49,14 +49,17 @@ const fn allowed(kind: Unasked, version: Version) -> u32 {
     }
 }
 
-const ALL: [Unasked; KINDS] = [
-    Unasked::PacketIn,
-    Unasked::PortStatus,
-    Unasked::FlowRemoved,
-    Unasked::RoleStatus,
-    Unasked::TableStatus,
-    Unasked::RequestForward,
-];
+impl Unasked {
+    /// All of them.
+    pub const ALL: [Self; KINDS] = [
+        Self::PacketIn,
+        Self::PortStatus,
+        Self::FlowRemoved,
+        Self::RoleStatus,
+        Self::TableStatus,
+        Self::RequestForward,
+    ];
+}
 
 /// The three that messages of OpenFlow 1.3 and Nicira's have.
 const LEGACY: [Unasked; 3] = [Unasked::PacketIn, Unasked::PortStatus, Unasked::FlowRemoved];
@@ -118,7 +121,9 @@ impl AsyncConfig {
         }
     }
 
-    fn get(&self, kind: Unasked, primary: bool) -> u32 {
+    /// The reasons for which it is told of messages of this kind, a bit for each.
+    #[must_use]
+    pub fn get(&self, kind: Unasked, primary: bool) -> u32 {
         let masks = if primary { &self.primary } else { &self.secondary };
         masks.get(kind as usize).copied().unwrap_or(0)
     }
@@ -132,14 +137,19 @@ impl AsyncConfig {
                 mask |= 1 << IMPLICIT_MISS;
             }
         }
-        // Versions that know no other reasons of rules mean all of them.
-        let is_old = kind == Unasked::PacketIn && version < Version::V14;
-        if is_old && mask & (1 << Reason::ACTION.0) != 0 {
-            for reason in [Reason::ACTION_SET, Reason::GROUP, Reason::PACKET_OUT] {
-                mask |= 1 << reason.0;
+        self.set(kind, primary, mask);
+    }
+
+    /// Versions that know no other reasons of rules mean all of them.
+    fn take_kindred(&mut self, version: Version) {
+        for primary in [true, false] {
+            let mask = self.get(Unasked::PacketIn, primary);
+            if version < Version::V14 && mask & (1 << Reason::ACTION.0) != 0 {
+                let kindred = [Reason::ACTION_SET, Reason::GROUP, Reason::PACKET_OUT];
+                let all = kindred.iter().fold(mask, |mask, reason| mask | 1 << reason.0);
+                self.set(Unasked::PacketIn, primary, all);
             }
         }
-        self.set(kind, primary, mask);
     }
 
     /// Changes it as a message asks for that sets it.
@@ -148,6 +158,22 @@ impl AsyncConfig {
     /// `OFPACFC_INVALID` if a version does not have such a reason, `OFPACFC_UNSUPPORTED` if there
     /// is no such kind; `OFPBPC_BAD_LEN`, `OFPBRC_BAD_LEN`. Then nothing is changed.
     pub fn change(&mut self, message: &Raw<'_>) -> Result<(), ErrorCode> {
+        let mut made = self.with(message)?;
+        made.take_kindred(message.version);
+        *self = made;
+        Ok(())
+    }
+
+    /// What a message says that sets it, or that answers how it is set.
+    ///
+    /// # Errors
+    /// Those of [`change`](Self::change); in an answer, what is not known is passed over.
+    pub fn decode(message: &Raw<'_>) -> Result<Self, ErrorCode> {
+        Self::default().with(message)
+    }
+
+    /// This one, as a message changes it.
+    fn with(self, message: &Raw<'_>) -> Result<Self, ErrorCode> {
         let (version, mut reader) = (message.version, Reader::new(message.body));
         if !Self::has_properties(message) {
             let mut made = Self::default();
@@ -155,24 +181,27 @@ impl AsyncConfig {
                 made.take(version, kind, true, reader.u32()?);
                 made.take(version, kind, false, reader.u32()?);
             }
-            *self = made;
-            return Ok(());
+            return Ok(made);
         }
-        let mut made = *self;
+        let (mut made, is_answer) = (self, message.kind == Kind::GetAsyncReply);
         while !reader.is_empty() {
             let (number, mut value) = property(&mut reader)?;
-            let kind = ALL.get(usize::from(number / 2)).ok_or(ErrorCode::AcfcUnsupported)?;
+            let Some(kind) = Unasked::ALL.get(usize::from(number / 2)) else {
+                if is_answer {
+                    continue;
+                }
+                return Err(ErrorCode::AcfcUnsupported);
+            };
             let mask = value.u32().map_err(|_| ErrorCode::BpcBadLen)?;
             if !value.is_empty() {
                 return Err(ErrorCode::BpcBadLen);
             }
-            if mask & !allowed(*kind, version) != 0 {
+            if mask & !allowed(*kind, version) != 0 && !is_answer {
                 return Err(ErrorCode::AcfcInvalid);
             }
             made.take(version, *kind, number % 2 == 1, mask);
         }
-        *self = made;
-        Ok(())
+        Ok(made)
     }
 
     /// Whether a message that sets it has properties: from OpenFlow 1.4, and Nicira's second one.
@@ -188,23 +217,27 @@ impl AsyncConfig {
     #[must_use]
     pub fn encode(&self, version: Version, xid: u32) -> Vec<u8> {
         let mut message = Message::new(version, Kind::GetAsyncReply, xid);
-        let out = message.body();
+        self.encode_body(version, version >= Version::V14, message.body());
+        message.finish()
+    }
+
+    /// Appends what an answer says, or a message that sets it, which may have properties.
+    pub fn encode_body(&self, version: Version, has_properties: bool, out: &mut Vec<u8>) {
         let mask = |kind, primary| self.get(kind, primary) & allowed(kind, version);
-        if version < Version::V14 {
+        if !has_properties {
             for kind in LEGACY {
                 out.u32(mask(kind, true));
                 out.u32(mask(kind, false));
             }
-            return message.finish();
+            return;
         }
-        for (kind, number) in ALL.into_iter().zip((0..).step_by(2)) {
+        for (kind, number) in Unasked::ALL.into_iter().zip((0..).step_by(2)) {
             for (primary, number) in [(false, number), (true, number + 1)] {
                 out.u16(number);
                 out.u16(8);
                 out.u32(mask(kind, primary));
             }
         }
-        message.finish()
     }
 }
 

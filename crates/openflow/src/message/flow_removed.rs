@@ -30,6 +30,17 @@ impl RemovedReason {
     pub const EVICTION: Self = Self(5);
 }
 
+/// Its name, or its number.
+impl std::fmt::Display for RemovedReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = ["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"];
+        match names.get(usize::from(self.0)) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 /// That a flow has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowRemoved {

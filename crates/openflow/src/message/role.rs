@@ -1,6 +1,6 @@
 //! Which of several controllers decides.
 
-use super::{Form, Kind, Message};
+use super::{Form, Kind, Message, Raw};
 use crate::error::ErrorCode;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
@@ -22,8 +22,8 @@ pub enum Role {
 pub struct RoleRequest {
     /// The role; `None`: the one that it has.
     pub role: Option<Role>,
-    /// By which a switch knows that an election is older than another one; Nicira's messages have
-    /// none.
+    /// By which a switch knows that an election is older than another one; it counts where there is one, for
+    /// [`Role::Primary`] and [`Role::Secondary`]. Nicira's messages have none.
     pub generation: Option<u64>,
 }
 
@@ -35,10 +35,10 @@ impl RoleRequest {
     ///
     /// # Errors
     /// `OFPRRFC_BAD_ROLE`, `OFPBRC_BAD_LEN`.
-    pub fn decode(form: Form, body: &[u8]) -> Result<Self, ErrorCode> {
-        let mut reader = Reader::new(body);
+    pub fn decode(raw: &Raw<'_>) -> Result<Self, ErrorCode> {
+        let mut reader = Reader::new(raw.body);
         let role = reader.u32()?;
-        if form == Form::Nx {
+        if raw.form == Form::Nx {
             let roles = [Role::Equal, Role::Primary, Role::Secondary];
             let role = usize::try_from(role).ok().and_then(|role| roles.get(role).copied());
             return role
@@ -48,9 +48,11 @@ impl RoleRequest {
         let role = role_of(role)?;
         reader.skip(4)?;
         let generation = reader.u64()?;
-        // It counts where there is an election.
-        let elects = matches!(role, Some(Role::Primary | Role::Secondary));
-        Ok(Self { role, generation: elects.then_some(generation) })
+        let is_said = match raw.kind {
+            Kind::RoleReply => generation != NO_GENERATION,
+            _ => role.is_some(),
+        };
+        Ok(Self { role, generation: is_said.then_some(generation) })
     }
 
     /// The whole message, of kind `RoleRequest` or `RoleReply`.
@@ -96,18 +98,31 @@ const fn role_of(number: u32) -> Result<Option<Role>, ErrorCode> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleReason {
     /// Another one has asked to be the primary.
-    PrimaryRequest = 0,
+    PrimaryRequest,
     /// The switch is set so.
-    Config = 1,
+    Config,
     /// An experimenter's.
-    Experimenter = 2,
+    Experimenter,
+    /// One that there is not, as it was read.
+    Unknown(u8),
+}
+
+impl RoleReason {
+    const fn number(self) -> u8 {
+        match self {
+            Self::PrimaryRequest => 0,
+            Self::Config => 1,
+            Self::Experimenter => 2,
+            Self::Unknown(number) => number,
+        }
+    }
 }
 
 /// That a controller's role has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleStatus {
-    /// The role that it has now.
-    pub role: Role,
+    /// The role that it has now; `None`: as before.
+    pub role: Option<Role>,
     /// Why.
     pub reason: RoleReason,
     /// The generation of the election, if there was one.
@@ -118,15 +133,15 @@ impl RoleStatus {
     /// Reads it, without the header.
     ///
     /// # Errors
-    /// `OFPRRFC_BAD_ROLE`, `OFPBRC_BAD_LEN`; `OFPBRC_BAD_TYPE` of a reason that there is not.
+    /// `OFPRRFC_BAD_ROLE`, `OFPBRC_BAD_LEN`.
     pub fn decode(body: &[u8]) -> Result<Self, ErrorCode> {
         let mut reader = Reader::new(body);
-        let role = role_of(reader.u32()?)?.ok_or(ErrorCode::RrfcBadRole)?;
+        let role = role_of(reader.u32()?)?;
         let reason = match reader.u8()? {
             0 => RoleReason::PrimaryRequest,
             1 => RoleReason::Config,
             2 => RoleReason::Experimenter,
-            _ => return Err(ErrorCode::BrcBadType),
+            number => RoleReason::Unknown(number),
         };
         reader.skip(3)?;
         let generation = Some(reader.u64()?).filter(|generation| *generation != NO_GENERATION);
@@ -141,8 +156,8 @@ impl RoleStatus {
         }
         let mut message = Message::new(version, Kind::RoleStatus, xid);
         let out = message.body();
-        out.u32(role_number(Some(self.role)));
-        out.u8(self.reason as u8);
+        out.u32(role_number(self.role));
+        out.u8(self.reason.number());
         out.zeroes(3);
         out.u64(self.generation.unwrap_or(NO_GENERATION));
         Some(message.finish())
@@ -153,33 +168,43 @@ impl RoleStatus {
 mod tests {
     use super::*;
 
+    fn read(bytes: &[u8]) -> Result<RoleRequest, ErrorCode> {
+        RoleRequest::decode(&Raw::read(bytes)?)
+    }
+
     #[test]
     fn roles_are_read_as_they_are_written() {
         let roles = [Role::Equal, Role::Primary, Role::Secondary];
         for role in roles {
             let nicira = RoleRequest { role: Some(role), generation: None };
             let bytes = nicira.encode(Version::V10, Kind::RoleRequest, Form::Nx, 1);
-            assert_eq!(RoleRequest::decode(Form::Nx, &bytes[16..]), Ok(nicira));
+            assert_eq!(read(&bytes), Ok(nicira));
         }
         for role in roles.map(Some).into_iter().chain([None]) {
-            let elects = matches!(role, Some(Role::Primary | Role::Secondary));
-            let request = RoleRequest { role, generation: elects.then_some(7) };
-            let bytes = request.encode(Version::V13, Kind::RoleReply, Form::Of, 1);
-            assert_eq!(RoleRequest::decode(Form::Of, &bytes[8..]), Ok(request));
+            let request = RoleRequest { role, generation: role.map(|_| 7) };
+            let bytes = request.encode(Version::V13, Kind::RoleRequest, Form::Of, 1);
+            assert_eq!(read(&bytes), Ok(request));
+            for generation in [None, Some(7)] {
+                let answer = RoleRequest { role, generation };
+                let bytes = answer.encode(Version::V13, Kind::RoleReply, Form::Of, 1);
+                assert_eq!(read(&bytes), Ok(answer));
+            }
         }
     }
 
     #[test]
     fn a_role_that_is_none_is_an_error() {
-        let bad = Err(ErrorCode::RrfcBadRole);
-        assert_eq!(RoleRequest::decode(Form::Nx, &[0, 0, 0, 3]), bad);
-        assert_eq!(RoleRequest::decode(Form::Of, &[0, 0, 0, 4, 0, 0, 0, 0]), bad);
-        assert_eq!(RoleRequest::decode(Form::Of, &[0, 0, 0, 2]), Err(ErrorCode::BrcBadLen));
+        let mut nicira = Message::of_form(Version::V10, Kind::RoleRequest, Form::Nx, 1);
+        nicira.body().u32(3);
+        assert_eq!(read(&nicira.finish()), Err(ErrorCode::RrfcBadRole));
+        let mut standard = Message::new(Version::V13, Kind::RoleRequest, 1);
+        standard.body().extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(read(&standard.finish()), Err(ErrorCode::RrfcBadRole));
     }
 
     #[test]
     fn changes_are_told_in_versions_that_can() {
-        let (role, reason) = (Role::Secondary, RoleReason::PrimaryRequest);
+        let (role, reason) = (Some(Role::Secondary), RoleReason::PrimaryRequest);
         let status = RoleStatus { role, reason, generation: Some(1) };
         assert_eq!(status.encode(Version::V10, 0), None);
         assert_eq!(status.encode(Version::V13, 0).unwrap().len(), 32);
@@ -191,9 +216,10 @@ mod tests {
             assert_eq!(RoleStatus::decode(&bytes[8..]), Ok(status));
             assert_eq!(RoleStatus::decode(&bytes[8..23]), Err(ErrorCode::BrcBadLen));
         }
-        let none = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let none = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(RoleStatus::decode(&none), Err(ErrorCode::RrfcBadRole));
-        let odd = [0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(RoleStatus::decode(&odd), Err(ErrorCode::BrcBadType));
+        let odd = [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let read = RoleStatus::decode(&odd).unwrap();
+        assert_eq!((read.role, read.reason), (None, RoleReason::Unknown(3)));
     }
 }

@@ -62,6 +62,10 @@ pub struct TableMod {
 const EVICTION: u32 = 1 << 2;
 const VACANCY_EVENTS: u32 = 1 << 3;
 
+/// OFPTMPT_EVICTION, OFPTMPT_VACANCY.
+const EVICTION_PROPERTY: u16 = 2;
+const VACANCY_PROPERTY: u16 = 3;
+
 impl TableMod {
     /// Reads it.
     ///
@@ -98,6 +102,29 @@ impl TableMod {
         Ok(made)
     }
 
+    /// Appends it.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        out.u8(self.table);
+        out.zeroes(3);
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        let events = self.vacancy.flatten();
+        if version < Version::V14 {
+            return out.u32(if version < Version::V13 { self.miss.config() } else { 0 });
+        }
+        let eviction = bit(self.eviction == Some(true), EVICTION);
+        out.u32(eviction | bit(events.is_some(), VACANCY_EVENTS));
+        if let Some(flags) = self.eviction_flags {
+            out.u16(EVICTION_PROPERTY);
+            out.u16(8);
+            out.u32(flags);
+        }
+        if let Some(Vacancy { down, up }) = events {
+            out.u16(VACANCY_PROPERTY);
+            out.u16(8);
+            out.bytes(&[down, up, 0, 0]);
+        }
+    }
+
     fn decode_properties(
         &mut self,
         mut properties: Reader<'_>,
@@ -106,7 +133,7 @@ impl TableMod {
         while !properties.is_empty() {
             let (kind, mut value) = property(&mut properties)?;
             match kind {
-                2 => {
+                EVICTION_PROPERTY => {
                     let flags = value.u32().map_err(|_| ErrorCode::BpcBadLen)?;
                     // Open vSwitch has no eviction by lifetime or importance that could be chosen.
                     if flags & !7 != 0 {
@@ -114,7 +141,7 @@ impl TableMod {
                     }
                     self.eviction_flags = Some(flags);
                 }
-                3 => {
+                VACANCY_PROPERTY => {
                     let bad = |_| ErrorCode::BpcBadLen;
                     let (down, up) = (value.u8().map_err(bad)?, value.u8().map_err(bad)?);
                     if down > 100 || up > 100 || down > up {
@@ -137,6 +164,22 @@ pub enum VacancyEvent {
     Down = 3,
     /// More.
     Up = 4,
+}
+
+/// Reads that message, without the header.
+///
+/// # Errors
+/// `OFPBPC_BAD_VALUE` of an event that there is not; those of [`TableDesc::decode_all`].
+pub fn decode_status(body: &[u8]) -> Result<(VacancyEvent, TableDesc), ErrorCode> {
+    let mut reader = Reader::new(body);
+    let event = match reader.u8()? {
+        3 => VacancyEvent::Down,
+        4 => VacancyEvent::Up,
+        _ => return Err(ErrorCode::BpcBadValue),
+    };
+    reader.skip(7)?;
+    let desc = TableDesc::decode_all(reader.rest())?.into_iter().next();
+    Ok((event, desc.ok_or(ErrorCode::BrcBadLen)?))
 }
 
 /// The whole message by which that is told; from OpenFlow 1.4.
@@ -167,6 +210,13 @@ mod tests {
         let tells = [7, 0, 0, 0, 0, 0, 0, 8, 0, 3, 0, 8, 20, 80, 0, 0];
         let tells = TableMod::decode(Version::V15, &tells).unwrap();
         assert_eq!(tells.vacancy, Some(Some(Vacancy { down: 20, up: 80 })));
+        for (version, change) in
+            [(Version::V11, drops), (Version::V14, evicts), (Version::V15, tells)]
+        {
+            let mut bytes = Vec::new();
+            change.encode(version, &mut bytes);
+            assert_eq!(TableMod::decode(version, &bytes), Ok(change));
+        }
         let unknown = TableMod::decode(Version::V13, &[0, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(unknown, Err(ErrorCode::TmfcBadConfig));
     }
@@ -177,6 +227,9 @@ mod tests {
         let message = encode_status(VacancyEvent::Down, &desc, Version::V14);
         assert_eq!((message[1], message[8], message.len()), (31, 3, 16 + 24));
         assert_eq!(message[16 + 2], 7);
+        assert_eq!(decode_status(&message[8..]), Ok((VacancyEvent::Down, desc)));
+        assert_eq!(decode_status(&message[8..16]), Err(ErrorCode::BrcBadLen));
+        assert_eq!(decode_status(&[5; 8]), Err(ErrorCode::BpcBadValue));
     }
 
     proptest! {

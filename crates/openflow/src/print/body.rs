@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::said::Said;
-use super::{Depth, dumped, group, nested, port};
+use super::{Depth, dumped, group, limits, nested, port, queue, session, table};
 use crate::action::Actions;
 use crate::error::{ErrorCode, ErrorMessage};
 use crate::field::text::Hex;
@@ -14,20 +14,15 @@ use crate::message::flow_mod::{ALL_TABLES, FlowFlags, FlowMod};
 use crate::message::flow_monitor::{
     FlowEvent, FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
 };
-use crate::message::flow_removed::{FlowRemoved, RemovedReason};
+use crate::message::flow_removed::FlowRemoved;
 use crate::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
 use crate::message::flow_text::{Ranked, Seconds};
 use crate::message::flow_update::{ToldByMonitor, ToldFlow};
 use crate::message::hello::Hello;
-use crate::message::nicira::{
-    FlowFormat, PacketInFormat, decode_controller_id, decode_flow_mod_table_id,
-};
 use crate::message::packet_in::PacketIn;
 use crate::message::packet_out::PacketOut;
-use crate::message::role::{Role, RoleRequest};
 use crate::message::stats::desc::Desc;
 use crate::message::stats::port::decode_request;
-use crate::message::stats::table::TableDesc;
 use crate::message::tlv_table::{TlvTable, TlvTableMod};
 use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
@@ -78,8 +73,26 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) 
         | Kind::PortMod
         | Kind::PortDescReply
         | Kind::PortStatsReply => port::show(text, raw)?,
+        Kind::QueueGetConfigRequest
+        | Kind::QueueGetConfigReply
+        | Kind::QueueStatsRequest
+        | Kind::QueueStatsReply
+        | Kind::IpfixBridgeStatsReply
+        | Kind::IpfixFlowStatsReply => queue::show(text, raw)?,
+        Kind::TableMod | Kind::TableStatus | Kind::TableDescReply => table::show(text, raw)?,
+        Kind::RoleRequest
+        | Kind::RoleReply
+        | Kind::RoleStatus
+        | Kind::SetAsyncConfig
+        | Kind::GetAsyncReply
+        | Kind::RequestForward
+        | Kind::SetFlowFormat
+        | Kind::SetPacketInFormat
+        | Kind::FlowModTableId
+        | Kind::SetControllerId => session::show(text, raw)?,
+        Kind::GroupFeaturesReply | Kind::MeterFeaturesReply => limits::show(text, raw)?,
         Kind::PacketIn | Kind::Resume => packet_in(text, &PacketIn::decode(raw)?),
-        _ => return setting(text, raw),
+        _ => return rest(text, raw),
     }
     Ok(())
 }
@@ -116,33 +129,9 @@ fn put(text: &mut String, said: impl std::fmt::Display) {
     let _ = write!(text, "{said}");
 }
 
-/// Messages by which connections are set, and all of which no more is shown than that they are there.
-fn setting(text: &mut String, raw: &Raw<'_>) -> Shown {
+/// The rest, and all of which no more is shown than that they are there.
+fn rest(text: &mut String, raw: &Raw<'_>) -> Shown {
     match raw.kind {
-        Kind::RoleRequest | Kind::RoleReply => role(text, RoleRequest::decode(raw.form, raw.body)?),
-        Kind::SetFlowFormat => put(
-            text,
-            match FlowFormat::decode(raw.body) {
-                Ok(FlowFormat::OpenFlow10) => " format=openflow10",
-                Ok(FlowFormat::Nxm) => " format=nxm",
-                Err(_) => " format=(unknown)",
-            },
-        ),
-        Kind::SetPacketInFormat => put(
-            text,
-            match PacketInFormat::decode(raw.body)? {
-                PacketInFormat::Standard => " format=standard",
-                PacketInFormat::Nxt => " format=nxt_packet_in",
-                PacketInFormat::Nxt2 => " format=nxt_packet_in2",
-            },
-        ),
-        Kind::FlowModTableId => {
-            let is_on = decode_flow_mod_table_id(raw.body)?;
-            put(text, if is_on { " enable" } else { " disable" });
-        }
-        Kind::SetControllerId => {
-            put(text, format_args!(" id={}", decode_controller_id(raw.body)?));
-        }
         Kind::CtFlushZone => {
             let zone = raw.body.last_chunk::<2>().copied().map_or(0, u16::from_be_bytes);
             put(text, format_args!(" zone_id={zone}"));
@@ -163,8 +152,12 @@ fn setting(text: &mut String, raw: &Raw<'_>) -> Shown {
         Kind::FlowMonitorReply => {
             ToldByMonitor::decode_all(raw)?.iter().for_each(|told| told_by_monitor(text, told));
         }
-        Kind::TableDescReply => {
-            TableDesc::decode_all(raw.body)?.iter().for_each(|table| table_desc(text, table));
+        Kind::PortDescRequest => {
+            let port = match raw.body {
+                [] => PortNo::ANY,
+                body => decode_request(raw.version, body)?,
+            };
+            put(text, format_args!(" port={port}"));
         }
         _ if raw.body.is_empty() => {}
         // What is not read here is shown byte by byte.
@@ -215,7 +208,7 @@ fn config(text: &mut String, config: Config) {
 
 fn flow_removed(text: &mut String, flow: &FlowRemoved) {
     let ranked = Ranked(flow.priority, &flow.matching);
-    put(text, format_args!(" {ranked} reason={}", reason(flow.reason)));
+    put(text, format_args!(" {ranked} reason={}", flow.reason));
     if flow.table != ALL_TABLES {
         put(text, format_args!(" table_id={}", flow.table));
     }
@@ -227,12 +220,6 @@ fn flow_removed(text: &mut String, flow: &FlowRemoved) {
         put(text, format_args!(" hard{}", flow.hard_timeout));
     }
     put(text, format_args!(" pkts{} bytes{}", flow.packets, flow.bytes));
-}
-
-fn reason(reason: RemovedReason) -> String {
-    let names = ["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"];
-    let name = names.get(usize::from(reason.0)).map(|name| (*name).to_owned());
-    name.unwrap_or_else(|| reason.0.to_string())
 }
 
 /// A packet is told by its length.
@@ -306,19 +293,6 @@ fn bundle_add(text: &mut String, raw: &Raw<'_>, depth: Depth) -> Shown {
     Ok(())
 }
 
-fn role(text: &mut String, request: RoleRequest) {
-    let role = match request.role {
-        None => "nochange",
-        Some(Role::Equal) => "equal",
-        Some(Role::Primary) => "primary",
-        Some(Role::Secondary) => "secondary",
-    };
-    put(text, format_args!(" role={role}"));
-    if let Some(generation) = request.generation {
-        put(text, format_args!(" generation_id={generation}"));
-    }
-}
-
 fn told_by_monitor(text: &mut String, told: &ToldByMonitor) {
     match told {
         ToldByMonitor::Flow(flow) => told_flow(text, flow),
@@ -334,7 +308,7 @@ fn told_flow(text: &mut String, flow: &ToldFlow) {
         match flow.event {
             FlowEvent::Initial => "\n event=INITIAL".to_owned(),
             FlowEvent::Added => "\n event=ADDED".to_owned(),
-            FlowEvent::Removed(why) => format!("\n event=DELETED reason={}", reason(why)),
+            FlowEvent::Removed(why) => format!("\n event=DELETED reason={}", why),
             FlowEvent::Modified => "\n event=MODIFIED".to_owned(),
         },
     );
@@ -353,35 +327,6 @@ fn told_flow(text: &mut String, flow: &ToldFlow) {
         let space = if text.ends_with(' ') { "" } else { " " };
         put(text, format_args!("{space}actions={instructions}"));
     }
-}
-
-fn table_desc(text: &mut String, desc: &TableDesc) {
-    let word = |is_on: bool| if is_on { "on" } else { "off" };
-    put(text, format_args!("\n  table {}:\n", desc.table));
-    let (eviction, vacancy) = (word(desc.eviction), word(desc.vacancy.is_some()));
-    let flags = eviction_flags(desc.eviction_flags);
-    put(text, format_args!("   eviction={eviction} eviction_flags={flags}\n"));
-    put(text, format_args!("   vacancy={vacancy}"));
-    if let Some((down, up, free)) = desc.vacancy {
-        put(text, format_args!(" vacancy_down={down}% vacancy_up={up}% vacancy={free}%"));
-    }
-    put(text, "\n");
-}
-
-/// By what it is chosen which rules are removed.
-fn eviction_flags(flags: u32) -> String {
-    match flags {
-        u32::MAX => return "(default)".to_owned(),
-        0 => return "0".to_owned(),
-        _ => {}
-    }
-    let names = ["OTHER", "IMPORTANCE", "LIFETIME"];
-    let names = names.iter().zip(0..).filter(|(_, bit)| flags >> bit & 1 != 0);
-    let mut words: Vec<String> = names.map(|(name, _)| (*name).to_owned()).collect();
-    if flags > 7 {
-        words.push(format!("{:#x}", flags & !7));
-    }
-    words.join("|")
 }
 
 fn monitor(text: &mut String, request: &FlowMonitorRequest) {

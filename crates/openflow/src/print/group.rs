@@ -54,11 +54,8 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
     Ok(())
 }
 
-/// Which groups are asked for; where a version asks for all of them, that goes without saying.
+/// Which groups are asked for; a version that says nothing of that asks for all.
 fn group_asked(raw: &Raw<'_>) -> Result<String, ErrorCode> {
-    if raw.body.is_empty() {
-        return Ok(String::new());
-    }
     Ok(match asked(raw)? {
         ALL_GROUPS => " group_id=ALL".to_owned(),
         group => format!(" group_id={group}"),

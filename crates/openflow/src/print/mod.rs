@@ -8,21 +8,33 @@
 //! assert_eq!(print::message(&message), "OFPT_BARRIER_REQUEST (OF1.3) (xid=0x7):");
 //! ```
 //!
+//! - `bits`: bits that have names
 //! - `body`: what messages say
 //! - `dump`: bytes
 //! - `group`: groups and meters
+//! - `limits`: how many of these there may be
 //! - `name`: what messages are called
 //! - `port`: switches and their ports
+//! - `queue`: queues, and what collectors of IPFIX are told
 //! - `said`: what switches say in words
+//! - `session`: settings of connections
+//! - `table`: settings of tables
 
+mod bits;
 mod body;
 mod dump;
 mod group;
+mod limits;
 mod name;
 mod port;
+mod queue;
 mod said;
+mod session;
+mod table;
 
 use std::fmt::Write as _;
+
+use bits::{Bits, Names};
 
 use crate::framing::Header;
 use crate::message::Raw;
@@ -106,6 +118,11 @@ fn head(raw: &Raw<'_>) -> String {
         head += " flags=[more]";
     }
     head
+}
+
+/// A figure, which may not be known.
+fn figure(count: u64) -> String {
+    if count == u64::MAX { "?".to_owned() } else { count.to_string() }
 }
 
 /// Bytes, of which there may be many.

@@ -1,10 +1,10 @@
 //! What a switch is, and its ports.
 
-use std::fmt::{self, Display, Formatter, Write as _};
+use std::fmt::Write as _;
 
 use super::said::Said;
+use super::{Bits, Names, figure, limits};
 use crate::error::ErrorCode;
-use crate::field::text::Hex;
 use crate::message::features::Features;
 use crate::message::flow_text::Seconds;
 use crate::message::port::{PortDesc, PortMod, PortReason, PortStatus};
@@ -13,9 +13,6 @@ use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
 use crate::version::Version;
 use crate::wire::Reader;
-
-/// Names of bits, the lowest first.
-type Names = &'static [&'static str];
 
 const CONFIG: Names =
     &["PORT_DOWN", "NO_STP", "NO_RECV", "NO_RECV_STP", "NO_FLOOD", "NO_FWD", "NO_PACKET_IN"];
@@ -44,48 +41,11 @@ const FEATURES: Names = &[
 /// Those that are speeds.
 const SPEEDS: u32 = 0x3FF;
 
-/// Actions of OpenFlow 1.0.
-const ACTIONS: Names = &[
-    "output",
-    "set_vlan_vid",
-    "set_vlan_pcp",
-    "strip_vlan",
-    "mod_dl_src",
-    "mod_dl_dst",
-    "mod_nw_src",
-    "mod_nw_dst",
-    "mod_nw_tos",
-    "mod_tp_src",
-    "mod_tp_dst",
-    "enqueue",
-];
-
-/// In which order Open vSwitch names them.
-const ACTIONS_IN_ORDER: [usize; 12] = [0, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-
-/// Bits by their names, and those without one as a number; 0 for none.
-struct Bits(u32, Names);
-
-impl Display for Bits {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(bits, names) = *self;
-        let has = |at: usize| u32::try_from(at).is_ok_and(|at| bits >> at & 1 != 0);
-        let named = names.iter().enumerate().filter(|(at, _)| has(*at));
-        let mut words: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
-        let known = u32::try_from(names.len()).ok().and_then(|count| u32::MAX.checked_shl(count));
-        let unknown = bits & known.unwrap_or(0);
-        if unknown != 0 || words.is_empty() {
-            words.push(Hex(unknown.into()).to_string());
-        }
-        f.write_str(&words.join(" "))
-    }
-}
-
 /// Writes what a message about a switch or its ports says.
 pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
     match raw.kind {
         Kind::FeaturesReply => {
-            features(text, &Features::decode(raw.version, raw.body)?, raw.version);
+            features(text, Features::decode(raw.version, raw.body)?, raw.version);
         }
         Kind::PortStatus => {
             let status = PortStatus::decode(raw.version, raw.body)?;
@@ -99,8 +59,7 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
         Kind::PortMod => port_mod(text, PortMod::decode(raw.version, raw.body)?),
         Kind::PortDescReply => {
             text.push('\n');
-            let ports = PortDesc::decode_all(raw.version, raw.body)?;
-            ports.iter().for_each(|one| port(text, one, raw.version));
+            ports(text, PortDesc::decode_all(raw.version, raw.body)?, raw.version);
         }
         _ => {
             let (mut reader, mut all) = (Reader::new(raw.body), Vec::new());
@@ -114,7 +73,7 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
     Ok(())
 }
 
-fn features(text: &mut String, of: &Features, version: Version) {
+fn features(text: &mut String, of: Features, version: Version) {
     let _ = write!(text, " dpid:{:016x}\nn_tables:{}, ", of.datapath_id, of.tables);
     let _ = write!(text, "n_buffers:{}", of.buffers);
     if of.auxiliary != 0 {
@@ -146,13 +105,17 @@ fn features(text: &mut String, of: &Features, version: Version) {
         ],
     };
     let _ = writeln!(text, "\ncapabilities: {}", Bits(of.capabilities, capabilities));
-    let has = |at: &usize| of.actions >> at & 1 != 0;
-    let actions = ACTIONS_IN_ORDER.iter().filter(|at| has(at)).filter_map(|at| ACTIONS.get(*at));
-    let actions: Vec<&str> = actions.copied().collect();
+    let actions = limits::action_names(of.actions, Version::V10);
     if version == Version::V10 && !actions.is_empty() {
         let _ = writeln!(text, "actions: {}", actions.join(" "));
     }
-    of.ports.iter().for_each(|one| port(text, one, version));
+    ports(text, of.ports, version);
+}
+
+/// Ports in the order of their numbers.
+fn ports(text: &mut String, mut all: Vec<PortDesc>, version: Version) {
+    all.sort_by_key(|port| port.number);
+    all.iter().for_each(|one| port(text, one, version));
 }
 
 /// The speed of the fastest link among features, in Mb/s.
@@ -203,10 +166,7 @@ fn port_mod(text: &mut String, change: PortMod) {
 }
 
 fn stats(text: &mut String, of: &PortStats, version: Version) {
-    let known = |at: usize| match of.figures.get(at) {
-        Some(&figure) if figure != UNKNOWN => figure.to_string(),
-        _ => "?".to_owned(),
-    };
+    let known = |at: usize| figure(of.figures.get(at).copied().unwrap_or(UNKNOWN));
     let list = |names: &[(&str, usize)]| {
         let all: Vec<String> =
             names.iter().map(|(name, at)| format!("{name}={}", known(*at))).collect();
