@@ -403,6 +403,16 @@ impl Interface {
 }
 
 #[cfg(test)]
+impl Content {
+    /// One with these settings, and one bridge.
+    pub(crate) fn bare(other_config: Texts, bridge: (&str, Bridge)) -> Self {
+        let (name, bridge) = bridge;
+        let bridges = LiteMap::from_iter([(name.to_owned(), bridge)]);
+        Self { root: Uuid(1), next_cfg: 1, other_config, bridges, zones: Zones::default() }
+    }
+}
+
+#[cfg(test)]
 impl Bridge {
     /// A row with these settings and ports.
     pub(crate) fn bare(row: Uuid, other_config: Texts, ports: LiteMap<String, Port>) -> Self {
@@ -497,6 +507,21 @@ impl Content {
                 bridges.retain(|name, _| is_safe(name));
                 bridges
             },
+        })
+    }
+
+    /// The interface of this name, and its bridge.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<(&str, &Interface)> {
+        // Nearly all are the only one of a port of that name; the others are members of bonds.
+        let mut bridges = self.bridges.iter();
+        let alone = bridges.find_map(|(bridge, row)| {
+            Some((bridge.as_str(), row.ports.get(name)?.interfaces.get(name)?))
+        });
+        alone.or_else(|| {
+            let mut all = self.interfaces();
+            let found = all.find(|(_, _, found, _)| *found == name);
+            found.map(|(bridge, _, _, row)| (bridge, row))
         })
     }
 
@@ -642,5 +667,32 @@ impl Interface {
             bfd: texts(interface.get("bfd")),
             ofport: interface.get("ofport").integer(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_found_by_its_name_or_in_its_bond() {
+        let port = |(port, interfaces): (&str, &[&str])| {
+            let rows = interfaces.iter().zip(7..).map(|(name, row)| {
+                let row = Interface::bare(Uuid(row), "internal");
+                ((*name).to_owned(), row)
+            });
+            (port.to_owned(), Port { interfaces: rows.collect(), ..Port::bare(Uuid(3)) })
+        };
+        let bridge = |ports: &[(&str, &[&str])]| {
+            Bridge::bare(Uuid(2), Texts::new(), ports.iter().copied().map(port).collect())
+        };
+        // A port may have the name of another one's interface.
+        let ports: &[(&str, &[&str])] = &[("a", &["a"]), ("bond", &["m0", "m1"])];
+        let mut content = Content::bare(Texts::new(), ("br0", bridge(ports)));
+        content.bridges.insert("br1".to_owned(), bridge(&[("m1", &["x"])]));
+        let found = |name| content.interface(name).map(|(bridge, row)| (bridge, row.row));
+        assert_eq!(found("a"), Some(("br0", Uuid(7))));
+        assert_eq!(found("m1"), Some(("br0", Uuid(8))));
+        assert_eq!((found("x"), found("bond")), (Some(("br1", Uuid(7))), None));
     }
 }

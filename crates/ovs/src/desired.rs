@@ -422,13 +422,7 @@ mod tests {
     fn desired(ports: Vec<OvsPort>) -> Desired {
         let ports = ports.into_iter().enumerate().map(|(at, port)| (format!("port{at}"), port));
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports.collect());
-        let content = Content {
-            zones: Default::default(),
-            root: Uuid(1),
-            next_cfg: 1,
-            other_config: Texts::new(),
-            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
-        };
+        let content = Content::bare(Texts::new(), ("br0", bridge));
         let (dummies, run) = (Dummies::None, Path::new("/run"));
         let places = Places { dummies, run, exists: &|name| name == "eth0" };
         Desired::new(&content, &State::default(), places)

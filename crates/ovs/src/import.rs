@@ -122,13 +122,7 @@ mod tests {
             ports.insert((*name).to_owned(), port);
         }
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports);
-        Content {
-            zones: Default::default(),
-            root: Uuid(1),
-            next_cfg: 1,
-            other_config: Texts::new(),
-            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
-        }
+        Content::bare(Texts::new(), ("br0", bridge))
     }
 
     #[test]

@@ -32,6 +32,7 @@
 //! - [`snoop`]: snooping of bridges and ports
 //! - [`spanning`]: spanning tree of bridges and ports
 //! - [`numbers`]: OpenFlow port numbers
+//! - `pairs`: names and numbers, found by either
 //! - [`refused`]: that the database takes no news
 //! - [`report`]: what is written back
 //! - [`watch`]: how links of interfaces are watched
@@ -51,6 +52,7 @@ pub mod features;
 pub mod import;
 pub mod mirror;
 pub mod numbers;
+mod pairs;
 pub mod pmd;
 pub mod policing;
 pub mod refused;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use litemap::LiteMap;
 use ordered::Gather as _;
 
+use crate::pairs::Pairs;
+
 /// The number of a bridge's own port, OFPP_LOCAL of OpenFlow 1.0.
 pub const LOCAL: u16 = 65534;
 
@@ -14,7 +16,7 @@ const MAX: u16 = 0xfeff;
 /// The numbers of one bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    by_name: LiteMap<String, u16>,
+    given: Pairs<u16>,
     /// The last one given to a port that asked for none: it takes long until one is used again, so
     /// that nobody takes a new port for one that is gone.
     last: u16,
@@ -36,7 +38,7 @@ impl Numbers {
     /// it; of several, who has it. A port that is there gets it also from one that has it and has not
     /// asked for it, a new one does not: ports that are there keep theirs for it.
     pub fn assign(&mut self, bridge: &str, applicants: &[Applicant<'_>]) {
-        let had = std::mem::take(&mut self.by_name);
+        let had = std::mem::take(&mut self.given);
         let wanted = |number: Option<i64>| {
             number
                 .and_then(|number| u16::try_from(number).ok())
@@ -44,7 +46,7 @@ impl Numbers {
         };
         // First those who have what they ask for, then others of those who have one and ask, then all who
         // have one; then new ones who ask, those who had one before, and the rest.
-        let of = |applicant: &Applicant<'_>| had.get(applicant.name).copied();
+        let of = |applicant: &Applicant<'_>| had.number(applicant.name);
         for applicant in applicants {
             self.give(
                 applicant.name,
@@ -67,7 +69,7 @@ impl Numbers {
             if self.of(applicant.name).is_none() {
                 let number = if applicant.name == bridge { Some(LOCAL) } else { self.next() };
                 if let Some(number) = number {
-                    self.by_name.insert(applicant.name.to_owned(), number);
+                    self.given.give(applicant.name, number);
                 }
             }
         }
@@ -79,24 +81,24 @@ impl Numbers {
             && self.of(name).is_none()
             && self.is_free(number)
         {
-            self.by_name.insert(name.to_owned(), number);
+            self.given.give(name, number);
         }
     }
 
     /// The number of port `name`.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<u16> {
-        self.by_name.get(name).copied()
+        self.given.number(name)
     }
 
     /// The port of this number.
     #[must_use]
     pub fn name(&self, number: u16) -> Option<&str> {
-        self.by_name.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
+        self.given.name(number)
     }
 
     fn is_free(&self, number: u16) -> bool {
-        self.by_name.values().all(|taken| *taken != number)
+        self.given.name(number).is_none()
     }
 
     fn next(&mut self) -> Option<u16> {
@@ -112,7 +114,7 @@ impl Numbers {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathNumbers {
     /// By their names in the data path.
-    numbers: LiteMap<String, u32>,
+    given: Pairs<u32>,
     /// Those names, of interfaces that have other ones.
     tunnels: LiteMap<String, String>,
 }
@@ -137,18 +139,18 @@ impl PathNumbers {
         }
         let tunnels = self.tunnels.values().map(String::as_str);
         let names: BTreeSet<&str> = plain.into_iter().chain(tunnels).gather();
-        self.numbers.retain(|name, _| names.contains(name.as_str()));
+        self.given.retain(|name| names.contains(name));
         let (spoken, others): (Vec<&str>, Vec<&str>) =
             names.into_iter().partition(|name| speaks && spoken_number(name).is_some());
         for name in spoken.into_iter().chain(others) {
-            if self.numbers.contains_key(name) {
+            if self.given.number(name).is_some() {
                 continue;
             }
-            let is_free = |number: &u32| self.numbers.values().all(|taken| taken != number);
+            let is_free = |number: &u32| self.given.name(*number).is_none();
             let asked = if speaks { spoken_number(name) } else { None };
             let number = asked.filter(is_free).or_else(|| (1..=u32::from(u16::MAX)).find(is_free));
             if let Some(number) = number {
-                self.numbers.insert(name.to_owned(), number);
+                self.given.give(name, number);
             }
         }
     }
@@ -157,7 +159,7 @@ impl PathNumbers {
     #[must_use]
     pub fn of(&self, name: &str) -> Option<u32> {
         let name = self.tunnels.get(name).map_or(name, String::as_str);
-        self.numbers.get(name).copied()
+        self.given.number(name)
     }
 
     /// One of the interfaces that the data path has as this port of tunnels.
@@ -188,14 +190,15 @@ impl PathNumbers {
         if self.name(number).is_some() {
             return Err("port number already in use");
         }
-        *self.numbers.get_mut(name).ok_or("unknown port")? = number;
+        self.given.number(name).ok_or("unknown port")?;
+        self.given.give(name, number);
         Ok(())
     }
 
     /// The port of this number, as the data path calls it.
     #[must_use]
     pub fn name(&self, number: u32) -> Option<&str> {
-        self.numbers.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
+        self.given.name(number)
     }
 }
 

@@ -108,17 +108,10 @@ mod tests {
 
     use super::*;
     use crate::content::{Bridge, Texts};
-    use crate::zones::Zones;
 
     fn content(rstp: bool) -> Content {
         let row = Bridge::bare(Uuid(2), Texts::new(), Default::default());
-        Content {
-            zones: Zones::default(),
-            root: Uuid(1),
-            next_cfg: 1,
-            other_config: Texts::new(),
-            bridges: [("br0".to_owned(), Bridge { rstp, stp: !rstp, ..row })].into_iter().collect(),
-        }
+        Content::bare(Texts::new(), ("br0", Bridge { rstp, stp: !rstp, ..row }))
     }
 
     fn tree(ports: &[(&str, RstpRole, RstpState)]) -> RstpReport {

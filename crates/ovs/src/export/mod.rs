@@ -316,21 +316,13 @@ mod tests {
     use super::settings::{IpfixRow, NetflowRow};
     use super::*;
     use crate::content::Texts;
-    use crate::zones::Zones;
 
     /// Has `act` done with a switch of which one bridge tells collectors, as `set` has it.
     fn with_bridge(set: impl FnOnce(&mut Bridge), act: impl FnOnce(&Daemon, &mut Content)) {
         let daemon = Daemon::start(State::default(), Options::default()).unwrap();
         let mut bridge = Bridge::bare(Uuid(2), Texts::new(), LiteMap::new());
         set(&mut bridge);
-        let mut content = Content {
-            root: Uuid(1),
-            next_cfg: 1,
-            other_config: Texts::new(),
-            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
-            zones: Zones::default(),
-        };
-        act(&daemon, &mut content);
+        act(&daemon, &mut Content::bare(Texts::new(), ("br0", bridge)));
         daemon.shutdown();
     }
 

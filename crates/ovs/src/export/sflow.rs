@@ -197,8 +197,7 @@ pub(super) fn index_of(port: u16, view: &View<'_>) -> u32 {
 }
 
 fn named(name: &str, view: &View<'_>) -> u32 {
-    let mut rows = view.content.interfaces();
-    let row = rows.find(|(_, _, known, _)| *known == name).map(|(.., row)| row);
+    let row = view.content.interface(name).map(|(_, row)| row);
     index::of(name, row, view.has_dummies)
 }
 

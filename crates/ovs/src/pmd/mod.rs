@@ -411,13 +411,7 @@ mod tests {
             .map(port)
             .collect();
         let bridge = Bridge::bare(Uuid(3), Texts::new(), ports);
-        let content = Content {
-            root: Uuid(0),
-            next_cfg: 0,
-            other_config: texts(settings),
-            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
-            zones: Default::default(),
-        };
+        let content = Content::bare(texts(settings), ("br0", bridge));
         let mut state = State { workers: Some(1), ..State::default() };
         for name in ["p1", "tap", "xdp"] {
             state.ports.insert(name.to_owned(), Made::new("dummy:".to_owned()));

@@ -105,8 +105,7 @@ fn inlet_of(host: &Path<'_, '_>, key: &flow::Key) -> Option<(String, u16)> {
 /// The bridge of an interface, and its number of OpenFlow there.
 fn place(host: &Path<'_, '_>, interface: &str) -> Option<(String, u16)> {
     let agent = &host.appctl.agent;
-    let mut interfaces = agent.content()?.interfaces();
-    let (bridge, ..) = interfaces.find(|(_, _, name, _)| *name == interface)?;
+    let (bridge, _) = agent.content()?.interface(interface)?;
     Some((bridge.to_owned(), agent.number(bridge, interface)?))
 }
 

@@ -229,9 +229,7 @@ fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<Place, String> {
 
 /// The bridge of a port.
 pub(super) fn bridge_of(appctl: &Appctl<'_>, port: &str) -> Option<String> {
-    let mut interfaces = appctl.agent.content()?.interfaces();
-    let found = interfaces.find(|(_, _, name, _)| *name == port);
-    found.map(|(bridge, ..)| bridge.to_owned())
+    Some(appctl.agent.content()?.interface(port)?.0.to_owned())
 }
 
 fn of_bridge(appctl: &Appctl<'_>, bridge: &str, text: &str) -> Result<Key, String> {

@@ -57,8 +57,7 @@ impl<'s, 'a> Sight<'s, 'a> {
     fn peer_of(&self, port: &str) -> Option<(String, PortNo)> {
         let content = self.appctl.agent.content()?;
         let row = |name: &str| {
-            let mut all = content.interfaces();
-            let (bridge, _, _, row) = all.find(|(_, _, found, _)| *found == name)?;
+            let (bridge, row) = content.interface(name)?;
             (row.kind == "patch").then(|| (bridge, row.options.get("peer")))
         };
         let (_, peer) = row(port)?;
