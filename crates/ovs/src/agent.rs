@@ -295,12 +295,19 @@ impl Agent {
         self.is_stale = true;
     }
 
-    /// Takes what the database says, and tells it what has come of it. Never waits.
-    pub fn run(&mut self, daemon: &mut Daemon) {
-        let now = self.settings.time.now();
+    /// Takes what the database says. Returns whether the next [`run`](Self::run) makes the switch that: whatever
+    /// goes by what it was is to be done before.
+    pub fn hear(&mut self) -> bool {
         for event in self.client.run(CLOCK.now()) {
             self.take(&event);
         }
+        self.is_stale && self.is_in_charge()
+    }
+
+    /// Takes what the database says, makes the switch that, and tells it what has come of it. Never waits.
+    pub fn run(&mut self, daemon: &mut Daemon) {
+        let now = self.settings.time.now();
+        self.hear();
         self.is_awaited |= self.controllers.serve(daemon);
         // Whether the database is there or not.
         self.export(daemon, now, Exports::run);

@@ -139,6 +139,13 @@ fn switch_on(appctl: &mut Appctl<'_>) {
     appctl.daemon.switch().record(true);
 }
 
+/// Takes what was recorded for collectors, before that which it goes by becomes something else, or ends.
+pub fn collect_for_collectors(appctl: &mut Appctl<'_>) {
+    if appctl.agent.exports().counts_flows() {
+        collect(appctl, false);
+    }
+}
+
 /// Takes what was recorded. Flows are looked at whether they are as rules say, if `asks`, or rules are
 /// others.
 pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
@@ -252,7 +259,7 @@ fn port(appctl: &Appctl<'_>, number: u32) -> Option<(usize, u32, VlanLimit)> {
     let name = appctl.daemon.switch().port_named(number.try_into().ok()?)?;
     let number = appctl.agent.path_numbers().of(&name)?;
     let content = appctl.agent.content()?;
-    let (bridge, ..) = content.interfaces().find(|(_, _, known, _)| *known == name)?;
+    let (bridge, _) = content.interface(&name)?;
     let path = path_of(&content.bridges.get(bridge)?.datapath_type);
     let vlans = appctl.vlan_limit(bridge);
     Some((PATHS.iter().position(|known| *known == path)?, number, vlans))
@@ -327,9 +334,7 @@ impl Host for Path<'_, '_> {
             return round::way(self.appctl, key);
         }
         let port = tunnels::port_of(self.appctl, key)?;
-        let mut interfaces = self.appctl.agent.content()?.interfaces();
-        let bridge = interfaces.find(|(_, _, name, _)| **name == port)?.0.to_owned();
-        drop(interfaces);
+        let bridge = self.appctl.agent.content()?.interface(&port)?.0.to_owned();
         let number = self.appctl.agent.number(&bridge, &port)?;
         let mut key = *key;
         key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());

@@ -126,9 +126,9 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     };
     let mut server = Server::new(listener, server::Limits::default(), alarm, served);
     let ended = server.run(signals.as_fd(), signals.hung_up().as_fd());
-    let Vswitchd { mut control, mut agent, .. } = server.into_served();
-    agent.end_exports(control.daemon_mut());
-    shut_down(ended, control)
+    let mut served = server.into_served();
+    served.appctl().0.end_exports();
+    shut_down(ended, served.control)
 }
 
 /// Our own control socket. Two of these processes may be at one database, of which one waits for the
@@ -233,12 +233,8 @@ impl Serve for Vswitchd {
 
     fn turn(&mut self) {
         self.control.turn();
-        self.agent.run(self.control.daemon_mut());
-        let Self { control, agent, flows, underlay, unixctl, ends, time, .. } = self;
-        let (daemon, log_file) = (control.daemon_mut(), self.log_file.as_deref());
-        let (baseline, waits) = (&mut self.baseline, false);
-        let mut appctl =
-            Appctl { daemon, agent, flows, underlay, time, baseline, log_file, waits, ends };
+        let (mut appctl, unixctl) = self.appctl();
+        appctl.follow_database();
         flows::turn(&mut appctl);
         underlay::turn(&mut appctl);
         unixctl.run(|command, arguments| appctl.answer(command, arguments));
@@ -262,6 +258,15 @@ impl Serve for Vswitchd {
 }
 
 impl Vswitchd {
+    /// What answers commands, and the sockets by which they come.
+    fn appctl(&mut self) -> (Appctl<'_>, &mut Unixctl) {
+        let Self { control, agent, flows, underlay, unixctl, ends, time, baseline, .. } = self;
+        let (daemon, log_file) = (control.daemon_mut(), self.log_file.as_deref());
+        let appctl =
+            Appctl { daemon, agent, flows, underlay, time, baseline, log_file, waits: false, ends };
+        (appctl, unixctl)
+    }
+
     fn tell_ready(&mut self) {
         self.control.tell_ready();
         let told = match self.waits.take() {

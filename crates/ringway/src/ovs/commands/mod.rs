@@ -53,7 +53,7 @@ use switch::tunnel_settings;
 use switch::tunnels::Settings;
 
 pub use self::pmd::Baseline;
-use super::flows::PathFlows;
+use super::flows::{self, PathFlows};
 use super::underlay::Underlay;
 
 /// A command: its name, its arguments for people, the fewest and the most of them.
@@ -268,6 +268,20 @@ impl Appctl<'_> {
             return Err(format!("\"{name}\" command takes at most {most} arguments"));
         }
         (command.run)(self, arguments)
+    }
+
+    /// Makes the switch what the database says.
+    pub fn follow_database(&mut self) {
+        if self.agent.hear() {
+            flows::collect_for_collectors(self);
+        }
+        self.agent.run(self.daemon);
+    }
+
+    /// Tells collectors what they were not told yet, since the switch ends.
+    pub fn end_exports(&mut self) {
+        flows::collect_for_collectors(self);
+        self.agent.end_exports(self.daemon);
     }
 
     /// How many tags rules of a bridge can match on.

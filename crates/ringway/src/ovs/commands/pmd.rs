@@ -193,7 +193,7 @@ fn usage_of(queues: &[(&(String, usize), u64)], worked: Option<Worked>) -> Strin
 /// Divides queues among workers by what they take by now.
 pub fn rebalance(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     appctl.agent.rebalance();
-    appctl.agent.run(appctl.daemon);
+    appctl.follow_database();
     Ok("pmd rxq rebalance requested.".to_owned())
 }
 

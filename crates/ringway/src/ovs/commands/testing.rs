@@ -48,7 +48,7 @@ pub fn time_warp(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         }
         appctl.daemon.catch_up();
         calm(appctl);
-        appctl.agent.run(appctl.daemon);
+        appctl.follow_database();
         settle(appctl);
         collect(appctl, true);
         left = left.saturating_sub(by);
@@ -85,7 +85,7 @@ fn settle(appctl: &mut Appctl<'_>) {
         let interest = appctl.agent.interest() | PollFlags::IN;
         // That it fails or is interrupted is as good as that it is over.
         let _ = poll(&mut [PollFd::from_borrowed_fd(fd, interest)], Some(&NAP));
-        appctl.agent.run(appctl.daemon);
+        appctl.follow_database();
     }
 }
 
