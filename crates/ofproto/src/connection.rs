@@ -6,7 +6,7 @@ use openflow::message::asynchronous::{AsyncConfig, Unasked};
 use openflow::message::hello::Hello;
 use openflow::message::nicira::{FlowFormat, PacketInFormat};
 use openflow::message::role::Role;
-use openflow::message::stats::table_features::FeaturesWish;
+use openflow::message::stats::table_features::TableFeatures;
 use openflow::{Version, VersionSet};
 
 use crate::handle::bundle::Bundles;
@@ -49,7 +49,7 @@ pub(crate) struct Session {
     /// Changes of rules that the log was not told of yet.
     pub tally: Tally,
     /// Of a request about tables that is in several messages, what has come.
-    pub wishes: Vec<FeaturesWish>,
+    pub wishes: Vec<TableFeatures>,
 }
 
 impl Session {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use openflow::ErrorCode;
 use openflow::message::Kind;
 use openflow::message::stats::table::TableStats;
-use openflow::message::stats::table_features::{FeaturesCommand, FeaturesWish, TableFeatures};
+use openflow::message::stats::table_features::{FeaturesCommand, TableFeatures};
 use openflow::message::table_mod::TableMod;
 use ordered::Gather as _;
 
@@ -64,7 +64,7 @@ impl Request<'_> {
 
     /// Tables can do all there is; controllers can give them other names.
     fn table_features(&mut self) -> Answers {
-        let wishes = FeaturesWish::decode_all(self.raw.version, self.raw.body)?;
+        let wishes = TableFeatures::decode_all(self.raw)?;
         let more = self.raw.more;
         let all = &mut self.session()?.wishes;
         all.extend(wishes);
@@ -80,15 +80,16 @@ impl Request<'_> {
         for table in visible() {
             let name = self.bridge.table_name(table).to_owned();
             let (max_entries, last) = (self.bridge.max_entries(table), VISIBLE_TABLES - 1);
-            let features = TableFeatures { table, name, max_entries, last };
-            replies.entry(|out| features.encode(self.raw.version, out));
+            let version = self.raw.version;
+            let features = TableFeatures::full(version, table, name, max_entries, last);
+            replies.entry(|out| features.encode(version, out));
         }
         Ok(replies.finish())
     }
 
     /// Whether tables can be as it is wished: all of them are there, have as many rules, and names that
     /// controllers can give.
-    fn check_features(&self, wishes: &[FeaturesWish]) -> Result<(), ErrorCode> {
+    fn check_features(&self, wishes: &[TableFeatures]) -> Result<(), ErrorCode> {
         let tables: BTreeSet<u8> = wishes.iter().map(|wish| wish.table).gather();
         if tables.len() < wishes.len() {
             return Err(ErrorCode::NxtffcDupTable);
@@ -99,7 +100,7 @@ impl Request<'_> {
             Some(FeaturesCommand::Modify) => tables.iter().all(|table| *table < VISIBLE_TABLES),
             _ => false,
         };
-        let is_right = |wish: &FeaturesWish| {
+        let is_right = |wish: &TableFeatures| {
             wish.max_entries == self.bridge.max_entries(wish.table)
                 && self.bridge.may_name_table(wish.table, &wish.name)
         };

@@ -176,9 +176,18 @@ pub(crate) fn put_name(out: &mut Vec<u8>, field: Field, version: Version) {
 /// # Errors
 /// It is wrong, the field is not known, or it has a mask.
 pub(crate) fn pull_name(reader: &mut Reader<'_>) -> Result<Field, ErrorCode> {
+    let (field, has_mask) = pull_header(reader)?;
+    if has_mask { Err(ErrorCode::BmcBadMask) } else { Ok(field) }
+}
+
+/// Reads a header of which no value follows, and whether it is one with a mask.
+///
+/// # Errors
+/// It is wrong, or the field is not known.
+pub(crate) fn pull_header(reader: &mut Reader<'_>) -> Result<(Field, bool), ErrorCode> {
     let header = RawHeader::read(reader)?;
     let field = header.field().ok_or(ErrorCode::BmcBadField)?;
-    if header.has_mask { Err(ErrorCode::BmcBadMask) } else { Ok(field) }
+    Ok((field, header.has_mask))
 }
 
 /// Reads a header in the place of an old one of 4 bytes.

@@ -34,7 +34,7 @@ impl Class {
 
     const NXM_OF: Self = Self { class: 0, experimenter: 0 };
     const NXM_NX: Self = Self { class: 1, experimenter: 0 };
-    const OXM_OF: Self = Self { class: 0x8000, experimenter: 0 };
+    pub(crate) const OXM_OF: Self = Self { class: 0x8000, experimenter: 0 };
     const OXM_OF_PKT: Self = Self { class: 0x8001, experimenter: 0 };
     const ERICOXM_OF: Self = Self { class: 0x1000, experimenter: 0 };
     const ONFOXM_ET: Self = Self { class: Self::EXPERIMENTER, experimenter: 0x4F4E_4600 };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::said::Said;
-use super::{Depth, dumped, group, limits, nested, port, queue, session, table};
+use super::{Depth, dumped, group, limits, nested, port, queue, session, table, table_features};
 use crate::action::Actions;
 use crate::error::{ErrorCode, ErrorMessage};
 use crate::field::text::Hex;
@@ -80,6 +80,9 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) 
         | Kind::IpfixBridgeStatsReply
         | Kind::IpfixFlowStatsReply => queue::show(text, raw)?,
         Kind::TableMod | Kind::TableStatus | Kind::TableDescReply => table::show(text, raw)?,
+        Kind::TableStatsReply | Kind::TableFeaturesRequest | Kind::TableFeaturesReply => {
+            table_features::show(text, raw)?;
+        }
         Kind::RoleRequest
         | Kind::RoleReply
         | Kind::RoleStatus

@@ -14,11 +14,13 @@
 //! - `group`: groups and meters
 //! - `limits`: how many of these there may be
 //! - `name`: what messages are called
+//! - `names`: names in short
 //! - `port`: switches and their ports
 //! - `queue`: queues, and what collectors of IPFIX are told
 //! - `said`: what switches say in words
 //! - `session`: settings of connections
 //! - `table`: settings of tables
+//! - `table_features`: what tables can do, and what they count
 
 mod bits;
 mod body;
@@ -26,11 +28,13 @@ mod dump;
 mod group;
 mod limits;
 mod name;
+mod names;
 mod port;
 mod queue;
 mod said;
 mod session;
 mod table;
+mod table_features;
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
 //! Settings of tables.
 
-use openflow::message::stats::table_features::{FeaturesWish, TableFeatures};
+use openflow::message::stats::table_features::TableFeatures;
 use openflow::{Field, Match};
 
 use super::*;
@@ -92,15 +92,12 @@ fn tables_have_names() {
     let (mut bridge, id) = connected(version, Origin::Controller);
     let name = Some("main".to_owned());
     set(&mut bridge, TableConfig { name, ..TableConfig::default() });
-    let names = |bridge: &mut Bridge, pieces: &[(&[FeaturesWish], bool)]| {
+    let names = |bridge: &mut Bridge, pieces: &[(&[TableFeatures], bool)]| {
         let mut answers = Vec::new();
         for (wishes, more) in pieces {
             let mut message = Message::new(version, Kind::TableFeaturesRequest, 1);
             for wish in *wishes {
-                let name = wish.name.clone();
-                let max_entries = wish.max_entries;
-                TableFeatures { table: wish.table, name, max_entries, last: 253 }
-                    .encode(version, message.body());
+                wish.encode(version, message.body());
             }
             let mut message = message.finish();
             message[11] = u8::from(*more);
@@ -108,10 +105,9 @@ fn tables_have_names() {
         }
         answers
     };
-    let read = |answers: &[Vec<u8>]| -> Vec<FeaturesWish> {
-        let of = |message: &Vec<u8>| {
-            FeaturesWish::decode_all(version, Raw::read(message).unwrap().body).unwrap()
-        };
+    let read = |answers: &[Vec<u8>]| -> Vec<TableFeatures> {
+        let of =
+            |message: &Vec<u8>| TableFeatures::decode_all(&Raw::read(message).unwrap()).unwrap();
         answers.iter().flat_map(of).collect()
     };
     let mut tables = read(&names(&mut bridge, &[(&[], false)]));

@@ -1,12 +1,18 @@
 //! What tables can do, as OpenFlow 1.3 and later ask for it: ours can do all that the version has.
 
+use super::field_set::FieldSet;
 use crate::error::ErrorCode;
 use crate::field::{Field, entry};
+use crate::message::port::property;
+use crate::message::{Kind, Raw};
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _, text};
 
 /// Bytes of a table's name.
 const NAME: usize = 32;
+
+/// Bytes before the properties.
+const BEGIN: usize = 64;
 
 /// Properties: each is followed by the one for packets that no rule is for, with the next number.
 const INSTRUCTIONS: u16 = 0;
@@ -18,79 +24,37 @@ const WILDCARDS: u16 = 10;
 const WRITE_SETFIELD: u16 = 12;
 const APPLY_SETFIELD: u16 = 14;
 
-/// GOTO_TABLE, WRITE_METADATA, WRITE_ACTIONS, APPLY_ACTIONS, CLEAR_ACTIONS, METER.
-const ALL_INSTRUCTIONS: [u16; 6] = [1, 2, 3, 4, 5, 6];
+/// Those that each table has, a bit for each.
+const REQUIRED: u32 = 1 << INSTRUCTIONS
+    | 1 << NEXT_TABLES
+    | 1 << WRITE_ACTIONS
+    | 1 << APPLY_ACTIONS
+    | 1 << MATCH
+    | 1 << WILDCARDS
+    | 1 << WRITE_SETFIELD
+    | 1 << APPLY_SETFIELD;
 
-/// OUTPUT, and those from SET_MPLS_TTL to SET_FIELD that OpenFlow 1.3 has.
-const ALL_ACTIONS: [u16; 12] = [0, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25];
+/// A type that somebody's extension has, which it says behind it.
+const EXPERIMENTER: u16 = 0xFFFF;
 
-/// What a table can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableFeatures {
-    /// Its number.
-    pub table: u8,
-    /// Its name, for people.
-    pub name: String,
-    /// The most rules.
-    pub max_entries: u32,
-    /// The last table that there is: a rule leads to those behind its own.
-    pub last: u8,
-}
+/// GOTO_TABLE, WRITE_METADATA, WRITE_ACTIONS, APPLY_ACTIONS, CLEAR_ACTIONS, METER, as bits.
+const ALL_INSTRUCTIONS: u32 = 0x7E;
 
-impl TableFeatures {
-    /// Appends it.
-    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.u16(0);
-        out.u8(self.table);
-        out.zeroes(5);
-        out.text(&self.name, NAME);
-        // All bits of metadata, to match on and to write.
-        out.u64(u64::MAX);
-        out.u64(u64::MAX);
-        // It has neither eviction nor events of vacancy.
-        out.u32(0);
-        out.u32(self.max_entries);
-        for miss in [0, 1] {
-            self.put_instructions(miss, version, out);
-        }
-        let is_matched = |field: &Field| field.header(version).is_some();
-        property(MATCH, out, |out| {
-            for field in Field::all().iter().copied().filter(is_matched) {
-                let is_masked = field.is_maskable();
-                let bytes = field.bytes() * if is_masked { 2 } else { 1 };
-                entry::put_header(out, field, version, is_masked, bytes);
-            }
-        });
-        property(WILDCARDS, out, |out| {
-            let fields = Field::all().iter().copied().filter(is_matched);
-            fields.for_each(|field| entry::put_name(out, field, version));
-        });
-        out.patch_length(start, start);
-    }
+/// GOTO_TABLE.
+const GOTO_TABLE: u32 = 1 << 1;
 
-    fn put_instructions(&self, miss: u16, version: Version, out: &mut Vec<u8>) {
-        let is_last = self.table >= self.last;
-        let instructions = ALL_INSTRUCTIONS.iter().skip(usize::from(is_last));
-        property(INSTRUCTIONS + miss, out, |out| put_types(instructions, out));
-        property(NEXT_TABLES + miss, out, |out| {
-            out.extend(self.table.saturating_add(1)..=self.last);
-        });
-        for (actions, fields) in [(WRITE_ACTIONS, WRITE_SETFIELD), (APPLY_ACTIONS, APPLY_SETFIELD)]
-        {
-            property(actions + miss, out, |out| put_types(ALL_ACTIONS.iter(), out));
-            property(fields + miss, out, |out| {
-                let writable = Field::all().iter().copied().filter(|field| field.is_writable());
-                writable.for_each(|field| entry::put_name(out, field, version));
-            });
-        }
-    }
-}
+/// OUTPUT, and those from SET_MPLS_TTL to SET_FIELD that OpenFlow 1.3 has, as bits.
+const ALL_ACTIONS: u32 = 0x03FF_8001;
+
+/// OFPTC_EVICTION, OFPTC_VACANCY_EVENTS.
+const EVICTION: u32 = 1 << 2;
+const VACANCY_EVENTS: u32 = 1 << 3;
 
 /// What is to become of what tables can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FeaturesCommand {
     /// The tables are those that are listed.
+    #[default]
     Replace,
     /// Those that are listed change; from OpenFlow 1.5, like the others.
     Modify,
@@ -100,58 +64,330 @@ pub enum FeaturesCommand {
     Disable,
 }
 
-/// What a table is to be able to do: as all can do all, this is its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeaturesWish {
-    /// What is to be done.
-    pub command: FeaturesCommand,
-    /// The table.
-    pub table: u8,
-    /// Its name.
-    pub name: String,
-    /// The most rules, which nobody can change.
-    pub max_entries: u32,
+/// A set of tables, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSet([u64; 4]);
+
+impl TableSet {
+    /// Puts a table into it, or takes it out.
+    pub fn set(&mut self, table: u8, is_in: bool) {
+        let bit = 1 << (table % 64);
+        if let Some(word) = self.0.get_mut(usize::from(table / 64)) {
+            *word = if is_in { *word | bit } else { *word & !bit };
+        }
+    }
+
+    /// Whether it has a table.
+    #[must_use]
+    pub fn has(&self, table: u8) -> bool {
+        self.0.get(usize::from(table / 64)).is_some_and(|word| word >> (table % 64) & 1 != 0)
+    }
+
+    /// Its tables, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|table| self.has(*table))
+    }
 }
 
-impl FeaturesWish {
-    /// Reads all of a request, but for their properties, of which each table has all.
+/// Actions of one kind of rules' instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActionFeatures {
+    /// Bits of their types.
+    pub actions: u32,
+    /// Fields that they can set.
+    pub fields: FieldSet,
+}
+
+/// What rules can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InstructionFeatures {
+    /// Bits of their types.
+    pub instructions: u32,
+    /// To which tables they lead.
+    pub next: TableSet,
+    /// What can be written into the action set.
+    pub write: ActionFeatures,
+    /// What can be applied at once.
+    pub apply: ActionFeatures,
+}
+
+/// What a table can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableFeatures {
+    /// In a request: what is to be done.
+    pub command: FeaturesCommand,
+    /// Its number.
+    pub table: u8,
+    /// Its name, for people.
+    pub name: String,
+    /// Bits of metadata to match on.
+    pub metadata_match: u64,
+    /// Bits of metadata that rules can write.
+    pub metadata_write: u64,
+    /// Whether it makes room by itself; from OpenFlow 1.4.
+    pub eviction: bool,
+    /// Whether it tells how much room there is; from OpenFlow 1.4.
+    pub vacancy_events: bool,
+    /// The most rules.
+    pub max_entries: u32,
+    /// What rules can do.
+    pub rules: InstructionFeatures,
+    /// What those can do that are for packets that no other rule is for.
+    pub misses: InstructionFeatures,
+    /// Fields that can be matched on.
+    pub matched: FieldSet,
+    /// Of these, those that may have any mask.
+    pub masked: FieldSet,
+    /// Of these, those that may be left out.
+    pub optional: FieldSet,
+    /// Whether it says nothing of what it can do, as from OpenFlow 1.5 on a request may that is about the rest.
+    pub is_silent: bool,
+}
+
+impl TableFeatures {
+    /// One of ours, which can do all; `last` is the last table that there is: a rule leads to those behind its own.
+    #[must_use]
+    pub fn full(version: Version, table: u8, name: String, max_entries: u32, last: u8) -> Self {
+        let all = Field::all().iter().copied();
+        let matched: FieldSet = all.filter(|field| field.header(version).is_some()).collect();
+        let fields = matched.iter().filter(|field| field.is_writable()).collect();
+        let actions = ActionFeatures { actions: ALL_ACTIONS, fields };
+        let is_last = table >= last;
+        let mut next = TableSet::default();
+        (table.saturating_add(1)..=last).for_each(|table| next.set(table, true));
+        let rules = InstructionFeatures {
+            instructions: if is_last { ALL_INSTRUCTIONS & !GOTO_TABLE } else { ALL_INSTRUCTIONS },
+            next,
+            write: actions,
+            apply: actions,
+        };
+        Self {
+            table,
+            name,
+            // All bits, to match on and to write.
+            metadata_match: u64::MAX,
+            metadata_write: u64::MAX,
+            max_entries,
+            rules,
+            misses: rules,
+            matched,
+            masked: matched.iter().filter(|field| field.is_maskable()).collect(),
+            optional: matched,
+            ..Self::default()
+        }
+    }
+
+    /// Appends it.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.u16(0);
+        out.u8(self.table);
+        out.u8(if version < Version::V15 { 0 } else { self.command as u8 });
+        out.zeroes(4);
+        out.text(&self.name, NAME);
+        out.u64(self.metadata_match);
+        out.u64(self.metadata_write);
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        let able = bit(self.eviction, EVICTION) | bit(self.vacancy_events, VACANCY_EVENTS);
+        out.u32(if version < Version::V14 { 0 } else { able });
+        out.u32(self.max_entries);
+        if !self.is_silent {
+            self.encode_properties(version, out);
+        }
+        out.patch_length(start, start);
+    }
+
+    fn encode_properties(&self, version: Version, out: &mut Vec<u8>) {
+        for (miss, can) in [(0, &self.rules), (1, &self.misses)] {
+            put_property(INSTRUCTIONS + miss, out, |out| put_types(can.instructions, out));
+            put_property(NEXT_TABLES + miss, out, |out| out.extend(can.next.iter()));
+            let write = (WRITE_ACTIONS, WRITE_SETFIELD, &can.write);
+            for (actions, fields, can) in [write, (APPLY_ACTIONS, APPLY_SETFIELD, &can.apply)] {
+                put_property(actions + miss, out, |out| put_types(can.actions, out));
+                put_property(fields + miss, out, |out| {
+                    can.fields.iter().for_each(|field| entry::put_name(out, field, version));
+                });
+            }
+        }
+        put_property(MATCH, out, |out| {
+            for field in self.matched.iter() {
+                let is_masked = self.masked.has(field);
+                let bytes = field.bytes() * if is_masked { 2 } else { 1 };
+                entry::put_header(out, field, version, is_masked, bytes);
+            }
+        });
+        put_property(WILDCARDS, out, |out| {
+            self.optional.iter().for_each(|field| entry::put_name(out, field, version));
+        });
+    }
+
+    /// Reads all of a request or an answer. In an answer, what is not known is passed over.
     ///
     /// # Errors
-    /// `OFPTFFC_BAD_COMMAND`, `OFPBRC_BAD_LEN`.
-    pub fn decode_all(version: Version, body: &[u8]) -> Result<Vec<Self>, ErrorCode> {
-        let mut reader = Reader::new(body);
-        let mut all = Vec::new();
+    /// `OFPTFFC_BAD_COMMAND`, `OFPTFFC_BAD_TABLE`; `OFPTFFC_BAD_FEATURES` where a property is there twice or is
+    /// missing; `OFPBPC_BAD_LEN`, `OFPBPC_BAD_VALUE`, `OFPBPC_BAD_TYPE`, `OFPBMC_BAD_FIELD`, `OFPBMC_BAD_MASK`,
+    /// `OFPBIC_UNKNOWN_INST`.
+    pub fn decode_all(raw: &Raw<'_>) -> Result<Vec<Self>, ErrorCode> {
+        let (mut reader, mut all) = (Reader::new(raw.body), Vec::new());
+        let is_loose = raw.kind == Kind::TableFeaturesReply;
         while !reader.is_empty() {
-            let mut entry = reader.entry(0)?;
-            entry.skip(2)?;
-            let (table, command) = (entry.u8()?, entry.u8()?);
-            entry.skip(4)?;
-            let name = text(entry.take(NAME)?);
-            // The metadata, and what it can do beside.
-            entry.skip(20)?;
-            let command = match command {
-                _ if version < Version::V15 => FeaturesCommand::Replace,
-                0 => FeaturesCommand::Replace,
-                1 => FeaturesCommand::Modify,
-                2 => FeaturesCommand::Enable,
-                3 => FeaturesCommand::Disable,
-                _ => return Err(ErrorCode::TffcBadCommand),
-            };
-            all.push(Self { command, table, name, max_entries: entry.u32()? });
+            let entry = reader.entry(0).map_err(|_| ErrorCode::BpcBadLen)?;
+            if entry.len() < BEGIN || !entry.len().is_multiple_of(8) {
+                return Err(ErrorCode::BpcBadLen);
+            }
+            all.push(Self::decode(raw.version, entry, is_loose)?);
         }
         Ok(all)
+    }
+
+    fn decode(version: Version, mut entry: Reader<'_>, is_loose: bool) -> Result<Self, ErrorCode> {
+        entry.skip(2)?;
+        let (table, command) = (entry.u8()?, entry.u8()?);
+        entry.skip(4)?;
+        let command = match command {
+            _ if version < Version::V15 => FeaturesCommand::Replace,
+            0 => FeaturesCommand::Replace,
+            1 => FeaturesCommand::Modify,
+            2 => FeaturesCommand::Enable,
+            3 => FeaturesCommand::Disable,
+            _ => return Err(ErrorCode::TffcBadCommand),
+        };
+        if table == u8::MAX {
+            return Err(ErrorCode::TffcBadTable);
+        }
+        let mut made = Self { command, table, name: text(entry.take(NAME)?), ..Self::default() };
+        (made.metadata_match, made.metadata_write) = (entry.u64()?, entry.u64()?);
+        let able = if version < Version::V14 { 0 } else { u32::MAX } & entry.u32()?;
+        (made.eviction, made.vacancy_events) = (able & EVICTION != 0, able & VACANCY_EVENTS != 0);
+        made.max_entries = entry.u32()?;
+        made.is_silent = entry.is_empty();
+        let seen = made.decode_properties(entry, is_loose)?;
+        let is_missing = seen & REQUIRED != REQUIRED;
+        if is_missing && (!made.is_silent || version < Version::V15) {
+            return Err(ErrorCode::TffcBadFeatures);
+        }
+        made.complete(seen);
+        Ok(made)
+    }
+
+    /// Reads properties; gives those that were there, a bit for each.
+    fn decode_properties(
+        &mut self,
+        mut properties: Reader<'_>,
+        is_loose: bool,
+    ) -> Result<u32, ErrorCode> {
+        let mut seen = 0_u32;
+        while !properties.is_empty() {
+            let (kind, value) = property(&mut properties)?;
+            let bit = 1_u32.checked_shl(kind.into()).unwrap_or(0);
+            if seen & bit != 0 {
+                return Err(ErrorCode::TffcBadFeatures);
+            }
+            seen |= bit;
+            let of_miss = kind % 2 == 1 && kind != MATCH;
+            let can = if of_miss { &mut self.misses } else { &mut self.rules };
+            match kind & !1 {
+                INSTRUCTIONS => {
+                    let types = pull_types(value)?;
+                    if types & !ALL_INSTRUCTIONS != 0 && !is_loose {
+                        return Err(ErrorCode::BicUnknownInst);
+                    }
+                    can.instructions = types & ALL_INSTRUCTIONS;
+                }
+                NEXT_TABLES => can.next = pull_tables(value)?,
+                WRITE_ACTIONS => can.write.actions = pull_types(value)? & ALL_ACTIONS,
+                APPLY_ACTIONS => can.apply.actions = pull_types(value)? & ALL_ACTIONS,
+                WRITE_SETFIELD => can.write.fields = pull_names(value, is_loose)?,
+                APPLY_SETFIELD => can.apply.fields = pull_names(value, is_loose)?,
+                _ if kind == MATCH => (self.matched, self.masked) = pull_fields(value, is_loose)?,
+                _ if kind == WILDCARDS => self.optional = pull_names(value, is_loose)?,
+                _ if is_loose => {}
+                _ => return Err(ErrorCode::BpcBadType),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What is not said of misses is as for other packets; what may have a mask can be matched on and left out.
+    fn complete(&mut self, seen: u32) {
+        let is_said = |kind: u16| seen >> (kind + 1) & 1 != 0;
+        let (rules, misses) = (self.rules, &mut self.misses);
+        if !is_said(INSTRUCTIONS) {
+            misses.instructions = rules.instructions;
+        }
+        if !is_said(NEXT_TABLES) {
+            misses.next = rules.next;
+        }
+        if !is_said(WRITE_ACTIONS) {
+            misses.write.actions = rules.write.actions;
+        }
+        if !is_said(APPLY_ACTIONS) {
+            misses.apply.actions = rules.apply.actions;
+        }
+        if !is_said(WRITE_SETFIELD) {
+            misses.write.fields = rules.write.fields;
+        }
+        if !is_said(APPLY_SETFIELD) {
+            misses.apply.fields = rules.apply.fields;
+        }
+        self.matched = self.matched.or(self.masked);
+        self.optional = self.optional.or(self.masked).and(self.matched);
     }
 }
 
 /// Types without values: each has a length of its own.
-fn put_types<'t>(types: impl Iterator<Item = &'t u16>, out: &mut Vec<u8>) {
-    for kind in types {
-        out.u16(*kind);
+fn put_types(types: u32, out: &mut Vec<u8>) {
+    for kind in (0..32).filter(|kind| types >> kind & 1 != 0) {
+        out.u16(kind);
         out.u16(4);
     }
 }
 
-fn property(kind: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+/// Reads them as bits; those of extensions, and greater ones, are passed over.
+fn pull_types(mut types: Reader<'_>) -> Result<u32, ErrorCode> {
+    let bad = |_| ErrorCode::BpcBadLen;
+    let mut bits = 0;
+    while !types.is_empty() {
+        let mut entry = types.entry(2).map_err(bad)?;
+        let (kind, len) = (entry.u16().map_err(bad)?, entry.u16().map_err(bad)?);
+        if kind == EXPERIMENTER && len < 8 {
+            return Err(ErrorCode::BpcBadLen);
+        }
+        bits |= 1_u32.checked_shl(kind.into()).unwrap_or(0);
+    }
+    Ok(bits)
+}
+
+fn pull_tables(mut tables: Reader<'_>) -> Result<TableSet, ErrorCode> {
+    let mut set = TableSet::default();
+    for table in tables.rest() {
+        if *table == u8::MAX {
+            return Err(ErrorCode::BpcBadValue);
+        }
+        set.set(*table, true);
+    }
+    Ok(set)
+}
+
+/// Fields, and those of them that have a mask.
+fn pull_fields(mut fields: Reader<'_>, is_loose: bool) -> Result<(FieldSet, FieldSet), ErrorCode> {
+    let (mut exact, mut masked) = (FieldSet::default(), FieldSet::default());
+    while !fields.is_empty() {
+        match entry::pull_header(&mut fields) {
+            Ok((field, has_mask)) => if has_mask { &mut masked } else { &mut exact }.insert(field),
+            Err(ErrorCode::BmcBadField) if is_loose => {}
+            Err(code) => return Err(code),
+        }
+    }
+    Ok((exact, masked))
+}
+
+fn pull_names(fields: Reader<'_>, is_loose: bool) -> Result<FieldSet, ErrorCode> {
+    let (exact, masked) = pull_fields(fields, is_loose)?;
+    if masked.is_empty() { Ok(exact) } else { Err(ErrorCode::BmcBadMask) }
+}
+
+fn put_property(kind: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.u16(kind);
     out.u16(0);
@@ -162,50 +398,92 @@ fn property(kind: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::message::port;
-    use crate::wire::Reader;
+    use crate::message::Message;
+
+    fn message(version: Version, kind: Kind, tables: &[TableFeatures]) -> Vec<u8> {
+        let mut message = Message::new(version, kind, 1);
+        tables.iter().for_each(|table| table.encode(version, message.body()));
+        message.finish()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<TableFeatures>, ErrorCode> {
+        TableFeatures::decode_all(&Raw::read(bytes)?)
+    }
 
     #[test]
-    fn wishes_are_what_tables_can_do() {
-        for version in [Version::V13, Version::V15] {
-            let mut bytes = Vec::new();
-            let name = "x".to_owned();
-            let features = TableFeatures { table: 3, name, max_entries: 9, last: 253 };
-            features.encode(version, &mut bytes);
-            features.encode(version, &mut bytes);
-            let wishes = FeaturesWish::decode_all(version, &bytes).unwrap();
-            let command = FeaturesCommand::Replace;
-            let wish = FeaturesWish { command, table: 3, name: "x".to_owned(), max_entries: 9 };
-            assert_eq!(wishes, [wish.clone(), wish]);
-            for cut in 1..64 {
-                assert!(FeaturesWish::decode_all(version, &bytes[..cut]).is_err());
-            }
-            bytes[3] = 9;
-            let read = FeaturesWish::decode_all(version, &bytes);
-            assert_eq!(read.is_ok(), version == Version::V13);
+    fn tables_are_read_as_they_are_written() {
+        for version in [Version::V13, Version::V14, Version::V15] {
+            let first = TableFeatures::full(version, 252, "x".to_owned(), 9, 253);
+            let last = TableFeatures::full(version, 253, String::new(), 9, 253);
+            assert_eq!(last.rules.instructions, 0x7C, "nothing is behind the last one");
+            let tables = [first, last];
+            let request = message(version, Kind::TableFeaturesRequest, &tables);
+            assert_eq!(read(&request), Ok(tables.to_vec()), "{version}");
+            let answer = message(version, Kind::TableFeaturesReply, &tables);
+            assert_eq!(read(&answer), Ok(tables.to_vec()), "{version}");
         }
     }
 
     #[test]
-    fn properties_are_as_long_as_they_say() {
-        for version in [Version::V13, Version::V14, Version::V15] {
-            for table in [0, 252, 253] {
-                let mut bytes = Vec::new();
-                let features = TableFeatures { table, last: 253, ..TableFeatures::default() };
-                features.encode(version, &mut bytes);
-                assert_eq!(bytes.len(), usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
-                let mut properties = Reader::new(&bytes[64..]);
-                let mut kinds = Vec::new();
-                while !properties.is_empty() {
-                    let (kind, value) = port::property(&mut properties).unwrap();
-                    if kind == NEXT_TABLES {
-                        assert_eq!(value.len(), usize::from(253 - table));
-                    }
-                    kinds.push(kind);
+    fn only_openflow_15_asks_for_nothing() {
+        for version in [Version::V13, Version::V15] {
+            let silent = TableFeatures { table: 3, is_silent: true, ..TableFeatures::default() };
+            let one = message(version, Kind::TableFeaturesRequest, std::slice::from_ref(&silent));
+            let read = read(&one);
+            let bad = Err(ErrorCode::TffcBadFeatures);
+            assert_eq!(read, if version == Version::V15 { Ok(vec![silent]) } else { bad });
+        }
+    }
+
+    /// A request with one table, whose byte at `place` behind its begin is `byte`.
+    fn damaged(place: usize, byte: u8) -> Result<Vec<TableFeatures>, ErrorCode> {
+        let table = TableFeatures::full(Version::V15, 0, String::new(), 9, 253);
+        let mut bytes = message(Version::V15, Kind::TableFeaturesRequest, &[table]);
+        bytes[16 + place] = byte;
+        read(&bytes)
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(damaged(2, 0xFF), Err(ErrorCode::TffcBadTable));
+        assert_eq!(damaged(3, 4), Err(ErrorCode::TffcBadCommand));
+        // The first property twice; an instruction that there is not; a length of none.
+        assert_eq!(damaged(BEGIN + 1, 2), Err(ErrorCode::TffcBadFeatures));
+        assert_eq!(damaged(BEGIN + 5, 9), Err(ErrorCode::BicUnknownInst));
+        assert_eq!(damaged(BEGIN + 7, 0), Err(ErrorCode::BpcBadLen));
+    }
+
+    #[test]
+    fn each_has_all_properties() {
+        let mut bytes = Vec::new();
+        TableFeatures::full(Version::V13, 0, String::new(), 1, 253)
+            .encode(Version::V13, &mut bytes);
+        let mut properties = Reader::new(&bytes[BEGIN..]);
+        let mut kinds = Vec::new();
+        while !properties.is_empty() {
+            kinds.push(property(&mut properties).unwrap().0);
+        }
+        assert_eq!(kinds, [0, 2, 4, 12, 6, 14, 1, 3, 5, 13, 7, 15, 8, 10]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_much(
+            changes in prop::collection::vec((0..2_000_usize, any::<u8>()), 1..8),
+            is_answer: bool,
+        ) {
+            let kind = if is_answer { Kind::TableFeaturesReply } else { Kind::TableFeaturesRequest };
+            let table = TableFeatures::full(Version::V15, 0, "x".to_owned(), 9, 253);
+            let mut bytes = message(Version::V15, kind, &[table]);
+            for (place, byte) in changes {
+                if let Some(place) = bytes.get_mut(16 + place) {
+                    *place = byte;
                 }
-                assert_eq!(kinds, [0, 2, 4, 12, 6, 14, 1, 3, 5, 13, 7, 15, 8, 10]);
             }
+            let _ = read(&bytes);
         }
     }
 }
