@@ -192,11 +192,11 @@ impl Agent {
         look.into_iter().chain(exports).chain(client).min()
     }
 
-    /// Whether whoever waits for the start may go on: the switch is as the database says, or it says
-    /// nothing, or another process is its switch.
+    /// Whether whoever waits for the start may go on: the switch is as the database says, or it says nothing. While
+    /// another process has the lock, which may be one that was killed and that the database still knows, it is not.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.content.is_some() || self.told || self.is_in_charge()
+        self.content.is_some() || self.is_in_charge()
     }
 
     /// What collectors are told.
@@ -521,3 +521,6 @@ impl Agent {
         asked.map_or(STATISTICS, Duration::from_millis).max(STATISTICS)
     }
 }
+
+#[cfg(test)]
+mod tests;
