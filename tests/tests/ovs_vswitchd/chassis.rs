@@ -9,7 +9,7 @@ use e2e::vswitch::Kind;
 use e2e::{Chassis, Netns, Ovn, Ovs, OvsDatabase, Peer, Ringway};
 use e2e::{process, require_shared, traffic, wait};
 
-use super::LIMIT;
+use super::{LIMIT, logical};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -125,8 +125,7 @@ impl Cloud {
     }
 
     fn nbctl(&self, line: &str) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.ovn.nbctl(&words).unwrap();
+        logical::do_line(&self.ovn, line);
     }
 
     /// One of the guests, of which the first is number 1.
@@ -272,27 +271,12 @@ fn one_network(cloud: &Cloud) {
 
 /// A router, which is on each machine, and a network behind it.
 fn two_networks(cloud: &Cloud) {
-    cloud.nbctl(
-        "ls-add outside -- lr-add router \
-         -- lrp-add router to-inside 02:00:00:00:01:00 192.0.2.254/24 \
-         -- lrp-add router to-outside 02:00:00:00:01:01 198.51.100.254/24",
-    );
-    for switch in ["inside", "outside"] {
-        add_router_port(cloud, switch);
-    }
+    logical::add_router(&cloud.ovn);
     cloud.admit(3);
     cloud.plug(3, &cloud.machines[1]);
     cloud.all_reach(&[1, 2, 3]);
     cloud.transfer(1, 3);
     cloud.transfer(3, 1);
-}
-
-fn add_router_port(cloud: &Cloud, switch: &str) {
-    cloud.nbctl(&format!(
-        "lsp-add {switch} {switch}-up -- lsp-set-type {switch}-up router \
-         -- lsp-set-addresses {switch}-up router \
-         -- lsp-set-options {switch}-up router-port=to-{switch}"
-    ));
 }
 
 /// Access lists by connections that begin on the one machine and end on the other; a load balancer
@@ -310,25 +294,9 @@ fn connections(cloud: &Cloud, dir: &Path) {
     cloud.nbctl("acl-del inside");
     cloud.reach(cloud.guest(2), Cloud::address(1));
 
-    cloud
-        .nbctl("lb-add balancer 203.0.113.1:80 198.51.100.3:8080 tcp -- ls-lb-add inside balancer");
-    std::fs::write(dir.join("page"), "served").unwrap();
-    let serve = format!("busybox httpd -f -p 8080 -h {}", dir.display());
-    let _server = cloud.guest(3).spawn(&serve).unwrap();
-    let ask = "busybox timeout 3 busybox wget -q -O - http://203.0.113.1/page";
-    for from in [1, 2] {
-        let answered = || cloud.guest(from).sh(ask);
-        let page = wait::until_ok("a page", LIMIT, PAUSE, answered);
-        assert_eq!(page.with_context(|| cloud.ovn.log()).unwrap(), "served");
-    }
-
-    let options = "options={lease_time=\"3600\",router=\"192.0.2.254\",\
-                   server_id=\"192.0.2.254\",server_mac=\"02:00:00:00:01:00\"}";
-    let create = format!("--id=@options create DHCP_Options cidr=192.0.2.0/24 {options}");
-    cloud.nbctl(&format!("{create} -- set Logical_Switch_Port guest1 dhcpv4_options=@options"));
-    let dhcp = "busybox udhcpc -i guest1 -n -q -f -t 20 -T 1 -s /bin/true 2>&1";
-    let lease = cloud.guest(1).sh(dhcp).unwrap();
-    assert!(lease.contains("lease of 192.0.2.1 obtained from 192.0.2.254"), "{lease}");
+    let clients = [1, 2].map(|number| cloud.guest(number));
+    logical::balance_page(&cloud.ovn, dir, cloud.guest(3), &clients);
+    logical::lease(&cloud.ovn, cloud.guest(1));
 }
 
 /// A gateway that is on one of the two machines, by a network that both are on; they watch each other by
@@ -347,7 +315,7 @@ fn gateway(cloud: &Cloud) {
          -- lsp-set-options wire network_name=phys \
          -- lrp-set-gateway-chassis to-public one 20 -- lrp-set-gateway-chassis to-public two 10",
     );
-    add_router_port(cloud, "public");
+    logical::add_router_port(&cloud.ovn, "public");
     cloud.nbctl("lr-nat-add router snat 203.0.113.254 192.0.2.0/24");
     let [one, two] = &cloud.machines;
     let session =

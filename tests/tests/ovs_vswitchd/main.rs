@@ -5,6 +5,7 @@
 mod chassis;
 mod collectors;
 mod controllers;
+mod logical;
 mod ovn;
 mod snoop;
 mod tunnels;

@@ -11,7 +11,7 @@ use e2e::peers::workspace;
 use e2e::process::run;
 use e2e::{Chassis, Netns, Ovn, OvsDatabase, Peer, Ringway, require_shared, wait};
 
-use super::{LIMIT, receive};
+use super::{LIMIT, logical, receive};
 
 const ERROR: u8 = 1;
 const BARRIER_REQUEST: u8 = 20;
@@ -144,8 +144,7 @@ impl Cloud {
     }
 
     fn nbctl(&self, line: &str) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.ovn.nbctl(&words).unwrap();
+        logical::do_line(&self.ovn, line);
     }
 
     fn vsctl(&self, line: &str) {
@@ -223,18 +222,7 @@ fn ovn_drives_the_switch() {
     cloud.reach(2, "192.0.2.1");
 
     // A router, on whose other side is guest 3.
-    cloud.nbctl(
-        "ls-add outside -- lr-add router \
-         -- lrp-add router to-inside 02:00:00:00:01:00 192.0.2.254/24 \
-         -- lrp-add router to-outside 02:00:00:00:01:01 198.51.100.254/24",
-    );
-    for switch in ["inside", "outside"] {
-        cloud.nbctl(&format!(
-            "lsp-add {switch} {switch}-up -- lsp-set-type {switch}-up router \
-             -- lsp-set-addresses {switch}-up router \
-             -- lsp-set-options {switch}-up router-port=to-{switch}"
-        ));
-    }
+    logical::add_router(&cloud.ovn);
     cloud.plug(3, "outside", "198.51.100.3");
     cloud.reach(1, "192.0.2.254");
     cloud.reach(1, "198.51.100.3");
@@ -245,25 +233,8 @@ fn ovn_drives_the_switch() {
     cloud.reach(3, "198.51.100.50");
     cloud.reach(1, "198.51.100.3");
 
-    // Guest 3 serves what is asked for at another address.
-    cloud
-        .nbctl("lb-add balancer 203.0.113.1:80 198.51.100.3:8080 tcp -- ls-lb-add inside balancer");
-    std::fs::write(dir.path().join("page"), "served").unwrap();
-    let serve = format!("busybox httpd -f -p 8080 -h {}", dir.path().display());
-    let _server = cloud.guest(3).spawn(&serve).unwrap();
-    let ask = "busybox timeout 3 busybox wget -q -O - http://203.0.113.1/page";
-    let answered = || cloud.guest(1).sh(ask);
-    let page = wait::until_ok("a page", LIMIT, Duration::from_millis(20), answered);
-    assert_eq!(page.with_context(|| cloud.ovn.log()).unwrap(), "served");
-
-    // OVN's controller answers for DHCP: the packet waits for it and goes on.
-    let options = "options={lease_time=\"3600\",router=\"192.0.2.254\",\
-                   server_id=\"192.0.2.254\",server_mac=\"02:00:00:00:01:00\"}";
-    let create = format!("--id=@options create DHCP_Options cidr=192.0.2.0/24 {options}");
-    cloud.nbctl(&format!("{create} -- set Logical_Switch_Port guest1 dhcpv4_options=@options"));
-    let dhcp = "busybox udhcpc -i guest1 -n -q -f -t 20 -T 1 -s /bin/true 2>&1";
-    let lease = cloud.guest(1).sh(dhcp).unwrap();
-    assert!(lease.contains("lease of 192.0.2.1 obtained from 192.0.2.254"), "{lease}");
+    logical::balance_page(&cloud.ovn, dir.path(), cloud.guest(3), &[cloud.guest(1)]);
+    logical::lease(&cloud.ovn, cloud.guest(1));
 
     // The switch has taken all that it was sent, and what goes is gone.
     let log = cloud.ovn.log();
