@@ -10,6 +10,8 @@
     reason = "test code: a failed expectation ends the test"
 )]
 
+/// The profiles of AppArmor that packages have, in guests.
+pub mod apparmor;
 /// Collectors of flows and samples.
 pub mod collector;
 /// Frames with recognisable payloads, written to and read from pcap files.

@@ -10,7 +10,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require_shared, wait, wire};
+use e2e::{GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire};
+use e2e::{apparmor, pci, require_shared, wait, wire};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -214,6 +215,48 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
     bench.stop("vdpa", "TERM");
     bench.vm.sh("echo vd0 >/sys/bus/vdpa/devices/vd0/driver/unbind").unwrap();
     bench.refused("vd0", "is bound to no driver");
+}
+
+/// The switch of the service is under the profile that packages have, and attaches the kernel's device as one of its ports.
+#[test]
+fn the_profile_lets_the_service_have_the_kernels_device() {
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Packages]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let spec = pci::spec().unwrap().named("pci-apparmor");
+    let image = apparmor::with_profiles(spec).unwrap().build().unwrap();
+    let mut bench = Bench::new(dir.path(), "apparmor", &image);
+    apparmor::load(&mut bench.vm).unwrap();
+    let folder = "/run/ringway-switch";
+    let vm = format!("--port vm=vdpa:vhost-vdpa:vd0,socket={folder}/vm.sock");
+    let service = apparmor::line("ringway", &format!("switch {vm} --control {folder}/ctl"));
+    bench
+        .vm
+        .sh(&format!(
+            "mkdir {folder}; ({service}) >>{folder}/log 2>&1 & echo $! >/tmp/service.pid; \
+             ln -s {folder}/log /tmp/service.log"
+        ))
+        .unwrap();
+    bench.wait_file(&format!("{folder}/vm.sock"));
+    let confined = bench.vm.sh("cat /proc/$(cat /tmp/service.pid)/attr/apparmor/current").unwrap();
+    assert_eq!(confined.trim(), "ringway (enforce)");
+    let front = format!("front=virtio-user:{folder}/vm.sock");
+    bench.start_switch("front", ["wire=af-packet:wire1", &front]);
+    bench.wait_links("front");
+    bench.wait_links("back");
+    bench.transfer(64);
+    // Another driver gets the device as it was.
+    bench.stop("front", "KILL");
+    bench.start_switch("front", ["wire=af-packet:wire1", &front]);
+    bench.wait_links("front");
+    bench.wait_links("back");
+    bench.transfer(64);
+    bench.stop("service", "TERM");
+    let log = bench.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+    // It is the profile that has let all that be: elsewhere nothing may be made.
+    let elsewhere = apparmor::line("ringway", "switch --port n=null: --control /tmp/elsewhere");
+    let output = bench.vm.run(&format!("({elsewhere})")).unwrap();
+    assert!(output.status != 0 && output.text.contains("no permission to create it"), "{output:?}");
 }
 
 #[test]
