@@ -78,6 +78,8 @@ pub struct PathCache {
     /// Of those that were tracked.
     tracked: ByWords<TRACKED_WORDS>,
     depth: Depth,
+    /// Whether packets have come in that begin with something else than Ethernet.
+    has_types: bool,
     /// The lengths of packets that make a difference.
     lengths: Box<[u16]>,
     paths: Paths,
@@ -102,6 +104,7 @@ impl PathCache {
             others: ByWords::new(),
             tracked: ByWords::new(),
             depth: Depth::All,
+            has_types: false,
             lengths: Box::default(),
             paths: Paths::new(seed, look_ups),
             rounds: Vec::new(),
@@ -161,13 +164,15 @@ impl PathCache {
     /// Finds out what to look at; returns whether that is something else than before.
     fn look(&mut self) -> bool {
         let relevant = self.pipeline.relevant();
-        let is_other = self.others.look_at(&relevant) | self.tracked.look_at(&relevant);
+        let keyed = self.keyed(relevant);
+        let is_other = self.others.look_at(&keyed) | self.tracked.look_at(&keyed);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {
             2 => u128::from(*bits) & !ether_src == 0,
             word => word <= slot::VLAN_TCI.word(),
         };
-        let is_flat = self.others.words().iter().all(is_link);
+        let mut words = (0..).zip(relevant.words().iter().copied()).take(PACKET_WORDS);
+        let is_flat = words.all(|(word, bits)| bits == 0 || is_link(&(word, bits)));
         self.depth = if is_flat { Depth::Link } else { Depth::All };
         let relevant = (self.pipeline.relevant_by_kind(), relevant);
         let shapes = Shapes::new(relevant, self.depth, self.pipeline.vlans.tags());
@@ -180,6 +185,32 @@ impl PathCache {
         let is_other = is_other || lengths != self.lengths;
         self.lengths = lengths;
         is_other
+    }
+
+    /// What of packets counts whose keys are made.
+    fn keyed(&self, mut relevant: Key) -> Key {
+        if self.has_types {
+            relevant.set(slot::PACKET_TYPE, slot::PACKET_TYPE.ones());
+        }
+        relevant
+    }
+
+    /// From now on, packets come in that begin with something else than Ethernet: they are told apart by it. As
+    /// long as none has come, no packet is the slower for that.
+    #[inline]
+    pub fn tell_types(&mut self) {
+        if !self.has_types {
+            self.begin_types();
+        }
+    }
+
+    #[cold]
+    fn begin_types(&mut self) {
+        self.has_types = true;
+        let keyed = self.keyed(self.pipeline.relevant());
+        self.end_burst();
+        self.others.look_at(&keyed);
+        self.tracked.look_at(&keyed);
     }
 
     /// Forgets all paths, whose rules are told before.

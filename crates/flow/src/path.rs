@@ -135,6 +135,8 @@ pub enum Op {
     Meter(u32),
     /// If it goes into a tunnel whose ends or key are for rules to say: into this one, from now on.
     Tunnel(Arc<TunnelWords>),
+    /// Where it goes out on a port that takes more than Ethernet: it begins with this (`packet_type`), from now on.
+    Begins(u32),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
     /// Send it to all ports, or to those that flood, but that where it came in.

@@ -24,6 +24,8 @@ pub struct Port {
     pub no_packet_in: bool,
     /// Whether buckets of groups that watch it are dead: nothing goes out there.
     pub is_dead: bool,
+    /// Whether packets without a header of Ethernet can go out there.
+    pub takes_bare: bool,
 }
 
 impl Port {
@@ -37,7 +39,20 @@ impl Port {
             no_receive: false,
             no_packet_in: false,
             is_dead: false,
+            takes_bare: false,
         }
+    }
+
+    /// Whether packets that flood go out there, or that go to all ports.
+    #[must_use]
+    pub const fn floods(&self, all: bool) -> bool {
+        !self.no_forward && (all || !self.no_flood)
+    }
+
+    /// Whether a packet that begins with this (`packet_type`) can go out there.
+    #[must_use]
+    pub const fn takes(&self, packet_type: u32) -> bool {
+        packet_type == 0 || self.takes_bare
     }
 }
 

@@ -190,13 +190,40 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
             "csum" => "csum",
             "df_default" => "df",
             "egress_pkt_mark" => "mark",
-            "packet_type" if value == "legacy_l2" => continue,
+            "packet_type" => {
+                let mode = match value.as_str() {
+                    "legacy_l2" => "l2",
+                    "legacy_l3" => "l3",
+                    "ptap" => "any",
+                    other => {
+                        return Err(format!(
+                            "options:packet_type={other}: expected legacy_l2, legacy_l3 or ptap"
+                        ));
+                    }
+                };
+                let _ = write!(device, ",packets={mode}");
+                continue;
+            }
+            "exts" if kind == "vxlan" => {
+                device += &extensions(value)?;
+                continue;
+            }
             other => return Err(format!("options:{other}={value}: not there for type {kind}")),
         };
         // A port without a key has the key 0, which is its usual one.
         let _ = write!(device, ",{own}={}", escaped(value));
     }
     Ok(device)
+}
+
+/// Extensions of VXLAN, as options of a device.
+fn extensions(all: &str) -> Result<String, String> {
+    let one = |extension: &str| match extension {
+        "" => Ok(""),
+        "gpe" => Ok(",gpe=on"),
+        other => Err(format!("options:exts={other}: expected gpe")),
+    };
+    all.split(',').map(one).collect()
 }
 
 /// The ports of UDP that tunnels of a kind go to where nothing else is said, and what the data path calls
@@ -335,10 +362,14 @@ mod tests {
             of("vxlan", &[("remote_ip", "10.0.0.2"), ("key", "flow"), ("dst_port", "8472")]);
         assert_eq!(vxlan.unwrap(), "vxlan:remote=10.0.0.2,port=8472,key=flow");
         let gre = [("remote_ip", "fd00::2"), ("packet_type", "legacy_l2"), ("df_default", "false")];
-        assert_eq!(of("ip6gre", &gre).unwrap(), "gre:remote=fd00::2,df=false");
+        assert_eq!(of("ip6gre", &gre).unwrap(), "gre:remote=fd00::2,df=false,packets=l2");
         assert!(of("geneve", &[]).unwrap_err().contains("remote_ip"));
         let error = of("vxlan", &[("remote_ip", "10.0.0.2"), ("exts", "gbp")]).unwrap_err();
         assert!(error.contains("options:exts=gbp"), "{error}");
+        let gpe = [("remote_ip", "10.0.0.2"), ("exts", "gpe"), ("packet_type", "legacy_l3")];
+        assert_eq!(of("vxlan", &gpe).unwrap(), "vxlan:remote=10.0.0.2,gpe=on,packets=l3");
+        let error = of("gre", &[("remote_ip", "10.0.0.2"), ("packet_type", "l4")]).unwrap_err();
+        assert!(error.contains("expected legacy_l2, legacy_l3 or ptap"), "{error}");
     }
 
     #[test]

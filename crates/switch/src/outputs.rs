@@ -49,6 +49,8 @@ pub(crate) struct Outputs {
     sampled: Seen,
     /// The tunnel that frames go into which rules send to one.
     tunnel: TunnelWords,
+    /// What the packets begin with that go out, for ports that take others than Ethernet.
+    packet_type: u32,
 }
 
 impl Outputs {
@@ -67,6 +69,17 @@ impl Outputs {
     /// The tunnel that frames go into, where rules say that.
     pub(crate) const fn tunnel(&self) -> TunnelWords {
         self.tunnel
+    }
+
+    /// Has it be known from now on what packets begin with, where that may be something else than Ethernet;
+    /// returns what was so before.
+    pub(crate) const fn set_packet_type(&mut self, packet_type: u32) -> u32 {
+        std::mem::replace(&mut self.packet_type, packet_type)
+    }
+
+    /// What packets begin with.
+    pub(crate) const fn packet_type(&self) -> u32 {
+        self.packet_type
     }
 
     /// Whether there is a way to `port` itself.

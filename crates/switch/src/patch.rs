@@ -9,15 +9,15 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use ethdev::{DropReason, QueueStats};
-use packet::{EditRoom, Frame};
+use ethdev::{DropReason, PacketTally, QueueStats};
+use packet::{BURST, EditRoom, Frame};
 
 use crate::bond;
 use crate::bond::entry::Room;
 use crate::bridge::{Bridge, BridgeId};
 use crate::capture::{Direction, Drops};
 use crate::config::MAX_PORTS;
-use crate::datapath::Source;
+use crate::datapath::{Beside, Source, place};
 use crate::flows::enter::{Manner, enter};
 use crate::limit::Limits;
 use crate::marks::Marks;
@@ -144,6 +144,17 @@ impl Patches {
     }
 }
 
+/// Counts packets that pass; so many bytes of each frame are nothing of them.
+fn count_packets(stats: &QueueStats, frames: &[Frame<'_>], place: usize) {
+    if place == 0 {
+        return stats.count_frames(frames);
+    }
+    let mut tally = PacketTally::default();
+    let packets = frames.iter().take(BURST);
+    packets.for_each(|frame| tally.add(frame.len().saturating_sub(place), &[]));
+    stats.count_tally(&tally);
+}
+
 /// The way of one burst.
 struct Walk<'w, 'b> {
     patches: &'w [Option<Patch>],
@@ -215,10 +226,15 @@ impl<'b> Walk<'_, 'b> {
         marks.apply(frames, &mut editing, &mut passed);
         let lost = (marks.frames().count_ones() as usize).saturating_sub(passed.len());
         patch.tx.count_drops(DropReason::TooLong, lost);
-        patch.tx.count_frames(&passed);
-        patch.rx.count_frames(&passed);
+        let packet_type = outputs.packet_type();
+        for stats in [&patch.tx, &patch.rx] {
+            count_packets(stats, &passed, place(packet_type != 0));
+        }
         let Patch { bridge: id, peer, rx, .. } = patch;
-        let source = Source { origin: self.origin, ..Source::new((*id, *peer), rx, self.now) };
+        let beside = Beside { packet_type, is_bare: true, ..Beside::default() };
+        let beside = (packet_type != 0).then_some(&beside);
+        let source = Source::new((*id, *peer), rx, self.now);
+        let source = Source { origin: self.origin, beside, ..source };
         outputs.note_out(&passed, port, None);
         self.come_in(bridge, &passed, &source, rest, outputs);
     }
@@ -234,12 +250,14 @@ impl<'b> Walk<'_, 'b> {
     ) {
         // The mirrors of the other bridge are others.
         let mirrored = outputs.set_mirrored(None);
-        let tunnel = outputs.set_tunnel(source.tunnel.copied().unwrap_or_default());
+        let tunnel = outputs.set_tunnel(source.tunnel());
+        let packet_type = outputs.set_packet_type(source.packet_type());
         if outputs.watches_in(source.port) {
             self.enter_watched(bridge, frames, source, rest, outputs);
         } else {
             self.enter(bridge, frames, source, rest, outputs);
         }
+        outputs.set_packet_type(packet_type);
         outputs.set_tunnel(tunnel);
         outputs.set_mirrored(mirrored);
     }
@@ -330,6 +348,10 @@ impl<'b> Walk<'_, 'b> {
                 self.onward(bridge, (frames, longest), source, rest, outputs);
             };
             return enter((bridge, flows), frames, source, Manner::Real, outputs, &mut onward);
+        }
+        if source.packet_type() != 0 {
+            // A bridge without rules knows frames of Ethernet alone.
+            return source.stats.count_drops(DropReason::FlowPacketType, frames.len());
         }
         let longest = bridge.decide(frames, source, outputs);
         self.onward(bridge, (frames, longest), source, rest, outputs);

@@ -81,6 +81,14 @@ impl Sight {
         self.control().is_some_and(is_it)
     }
 
+    /// Whether packets without a header of Ethernet can go out on a port: on a patch port, and on those of tunnels that
+    /// are set to it.
+    #[must_use]
+    pub fn takes_bare(&self, name: &str) -> bool {
+        let takes = |control: Arc<Mutex<Control>>| lock(&control).takes_bare(name);
+        self.control().is_some_and(takes)
+    }
+
     /// As [`Switch::packet_out`].
     ///
     /// # Errors

@@ -49,7 +49,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     fn has(&self, head: &[u8], source: &Source<'_>) -> bool {
-        let key = || source.tunnel.map_or(0, |tunnel| tunnel.key().get_u64(slot::TUN_ID));
+        let key = || source.tunnel().key().get_u64(slot::TUN_ID);
         self.extended.is_some_and(|extended| is_message(head, extended))
             || self.bfd.as_ref().is_some_and(|settings| is_for(head, key(), settings))
     }

@@ -1,10 +1,12 @@
-//! Tunnels of Ethernet over IP: VXLAN (RFC 7348), Geneve (RFC 8926) and GRE (RFC 2784, RFC 2890).
+//! Tunnels over IP: VXLAN (RFC 7348), Geneve (RFC 8926) and GRE (RFC 2784, RFC 2890), of Ethernet and of packets without
+//! such a header.
 //!
 //! Values without ports, clocks or I/O: what an outer header says, and how one is made.
 //!
 //! - `kind`: which tunnels there are
 //! - `meta`: what an outer header says, or is to say
 //! - `envelope`: the IP header around a tunnel's own
+//! - `gpe`: what VXLAN's header says of what is inside
 //! - [`parse`]: from an outer header to what it says
 //! - `outer`: outer headers, ready to be put in front of frames
 //! - `settings`: what a port of a tunnel is set to, and which port a frame is for
@@ -29,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod envelope;
+mod gpe;
 mod kind;
 mod meta;
 mod neighbours;
@@ -39,9 +42,9 @@ mod settings;
 
 pub use envelope::Envelope;
 pub use kind::Kind;
-pub use meta::{MAX_OPTIONS, Meta, Options, TunnelOption};
+pub use meta::{Inner, MAX_OPTIONS, Meta, Options, TunnelOption};
 pub use neighbours::{MAX_NEIGHBOURS, NEIGHBOUR_AGE, Neighbour, Neighbours, told};
 pub use outer::{Link, MAX_OUTER, Outer};
 pub use parse::{Found, Refused, parse};
 pub use routes::{MAX_ROUTES, Prefix, Route, Routes};
-pub use settings::{Address, Congestion, Inherited, Settings, TunnelKey, Wish, best};
+pub use settings::{Address, Congestion, Inherited, Mode, Settings, TunnelKey, Wish, best};

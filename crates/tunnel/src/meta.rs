@@ -2,13 +2,33 @@
 
 use std::net::IpAddr;
 
+use packet::headers::EtherType;
+
 /// The most bytes of Geneve's options that are looked at, or sent.
 pub const MAX_OPTIONS: usize = 64;
 
 /// Bytes in front of an option's value (RFC 8926, section 3.5).
 const OPTION_HEADER: usize = 4;
 
-/// What goes around a frame.
+/// What is in a tunnel, behind its header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Inner {
+    /// A frame of Ethernet.
+    #[default]
+    Ethernet,
+    /// A packet without a header of Ethernet, of this EtherType.
+    Bare(EtherType),
+}
+
+impl Inner {
+    /// Whether it is a packet without a header of Ethernet.
+    #[must_use]
+    pub const fn is_bare(self) -> bool {
+        matches!(self, Self::Bare(_))
+    }
+}
+
+/// What goes around a frame, or around a packet without a header of Ethernet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// The tunnel's key, or the number of the network; `None` where the header has none.
@@ -29,6 +49,10 @@ pub struct Meta {
     pub oam: bool,
     /// Geneve's options.
     pub options: Options,
+    /// What it is around.
+    pub inner: Inner,
+    /// Whether VXLAN's header says what that is (VXLAN-GPE).
+    pub says_inner: bool,
 }
 
 impl Meta {
@@ -45,6 +69,8 @@ impl Meta {
             checksum: false,
             oam: false,
             options: Options::NONE,
+            inner: Inner::Ethernet,
+            says_inner: false,
         }
     }
 

@@ -9,8 +9,9 @@ use packet::checksum::Checksum;
 use packet::headers::{EtherType, IpProtocol, ethernet, ipv4, ipv6, udp};
 
 use crate::envelope::pseudo;
+use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{MAX_OPTIONS, Meta};
+use crate::meta::{Inner, MAX_OPTIONS, Meta};
 use crate::parse::ETHERNET;
 
 /// The longest header: Ethernet, IPv6, UDP, and Geneve with its options.
@@ -36,10 +37,12 @@ pub struct Outer {
     /// The sum of a header of IPv4 without its length.
     sum: Checksum,
     has_checksum: bool,
+    is_bare: bool,
 }
 
 impl Outer {
-    /// One of this kind, to this port of UDP; `None` if its ends are not of one family.
+    /// One of this kind, to this port of UDP; `None` if its ends are not of one family, or it has no way to say
+    /// what is inside.
     #[must_use]
     pub fn new(kind: Kind, meta: &Meta, link: Link, port: u16) -> Option<Self> {
         let mut outer = Self {
@@ -52,6 +55,7 @@ impl Outer {
             // to expect that.
             has_checksum: meta.checksum
                 || kind.protocol() == IpProtocol::UDP && meta.destination.is_ipv6(),
+            is_bare: meta.inner.is_bare(),
         };
         outer.put(&link.destination.0)?;
         outer.put(&link.source.0)?;
@@ -109,10 +113,17 @@ impl Outer {
     fn header(&mut self, meta: &Meta, port: u16) -> Option<()> {
         let [_, _, _, _, _, a, b, c] = meta.key.unwrap_or(0).to_be_bytes();
         let [high, low] = port.to_be_bytes();
+        if meta.inner.is_bare() && !(self.kind == Kind::Gre || meta.says_inner) {
+            return None;
+        }
         match self.kind {
             Kind::Vxlan => {
                 self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
-                self.put(&[0x08, 0, 0, 0, a, b, c, 0])
+                let (more, next) = match meta.says_inner {
+                    true => (gpe::NEXT, gpe::next(meta.inner)?),
+                    false => (0, 0),
+                };
+                self.put(&[0x08 | more, 0, 0, next, a, b, c, 0])
             }
             Kind::Geneve => {
                 self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
@@ -127,7 +138,10 @@ impl Outer {
             Kind::Gre => {
                 let flags = u8::from(meta.checksum) << 7 | u8::from(meta.key.is_some()) << 5;
                 self.put(&[flags, 0])?;
-                self.put(&ETHERNET)?;
+                match meta.inner {
+                    Inner::Ethernet => self.put(&ETHERNET),
+                    Inner::Bare(kind) => self.put(&kind.0.to_be_bytes()),
+                }?;
                 if meta.checksum {
                     self.put(&[0; 4])?;
                 }
@@ -150,6 +164,12 @@ impl Outer {
     #[must_use]
     pub const fn has_checksum(&self) -> bool {
         self.has_checksum
+    }
+
+    /// Whether it is for packets without a header of Ethernet.
+    #[must_use]
+    pub const fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// What of it is the same for all frames.
@@ -263,6 +283,24 @@ pub(crate) mod tests {
         assert_eq!(geneve[12..22], [0x86, 0xDD, 0x60, 0, 0, 0, 0, 76, 17, 64]);
         assert_eq!(geneve[62..70], [0, 0, 0x65, 0x58, 0, 0, 5, 0]);
         assert_eq!(outer(Kind::Gre, false, 60)[34..42], [0x20, 0, 0x65, 0x58, 0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn headers_say_what_is_inside() {
+        let header = |kind: Kind, inner, says_inner| {
+            let meta = Meta { inner, says_inner, ..meta(false) };
+            let outer = Outer::new(kind, &meta, LINK, kind.port())?;
+            Some(outer.as_bytes()[if kind == Kind::Gre { 34.. } else { 42.. }].to_vec())
+        };
+        let bare = |kind| Inner::Bare(EtherType(kind));
+        assert_eq!(header(Kind::Gre, bare(0x8847), false).unwrap(), [0, 0, 0x88, 0x47]);
+        let gpe = header(Kind::Vxlan, bare(0x86DD), true).unwrap();
+        assert_eq!(gpe, [0x0C, 0, 0, 2, 0, 0, 0, 0]);
+        let ethernet = header(Kind::Vxlan, Inner::Ethernet, true).unwrap();
+        assert_eq!(ethernet, [0x0C, 0, 0, 3, 0, 0, 0, 0]);
+        assert_eq!(header(Kind::Vxlan, bare(0x8847), true), None, "there is no number for MPLS");
+        assert_eq!(header(Kind::Vxlan, bare(0x0800), false), None);
+        assert_eq!(header(Kind::Geneve, bare(0x0800), false), None);
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! From an outer header to what it says.
 
+use packet::headers::EtherType;
+
 use crate::envelope::Envelope;
+use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{Meta, Options};
+use crate::meta::{Inner, Meta, Options};
+
+/// The least EtherType (IEEE 802.3, section 3.2.6).
+const LEAST_ETHER_TYPE: u16 = 0x600;
 
 /// What carries Ethernet (RFC 8926, section 3.4; RFC 7637 for GRE).
 pub(crate) const ETHERNET: [u8; 2] = [0x65, 0x58];
@@ -104,11 +110,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// RFC 7348, section 5: of flags, I has to be set; what is reserved is passed over.
+    /// RFC 7348, section 5: of flags, I has to be set; what is reserved is passed over, but where that says what
+    /// is inside.
     fn vxlan(&mut self, found: &mut Found) -> Result<(), Refused> {
         self.udp(found)?;
-        let [flags, _, _, _, a, b, c, _] = self.chunk::<FIXED>()?;
+        let [flags, _, _, next, a, b, c, _] = self.chunk::<FIXED>()?;
         found.meta.key = Some(u32::from_be_bytes([0, a, b, c]).into());
+        if flags & gpe::NEXT != 0 {
+            found.meta.inner = gpe::inner(flags, next).ok_or(Refused::Malformed)?;
+            found.meta.says_inner = true;
+        }
         if flags & 0x08 == 0 { Err(Refused::Malformed) } else { Ok(()) }
     }
 
@@ -137,9 +148,11 @@ impl Reader<'_> {
         if flags & !(CHECKSUM | KEY | NUMBER) & 0xF8 != 0 || version & 0x07 != 0 {
             return Err(Refused::Malformed);
         }
-        if [high, low] != ETHERNET {
-            return Err(Refused::Other);
-        }
+        found.meta.inner = match u16::from_be_bytes([high, low]) {
+            _ if [high, low] == ETHERNET => Inner::Ethernet,
+            kind @ LEAST_ETHER_TYPE.. => Inner::Bare(EtherType(kind)),
+            _ => return Err(Refused::Other),
+        };
         if flags & CHECKSUM != 0 {
             self.chunk::<4>()?;
             found.meta.checksum = true;
@@ -181,7 +194,7 @@ mod tests {
             (tos, ttl) in any::<(u8, u8)>(),
             options in prop::collection::vec((any::<(u16, u8)>(), 0..4_usize), 0..4),
             inner in 14..2_000_usize,
-            entropy: u16,
+            (entropy, carried) in any::<(u16, Option<u16>)>(),
         ) {
             let mut meta = meta(is_v6);
             // IPv6 has no such flag: routers never fragment.
@@ -195,6 +208,14 @@ mod tests {
                 }
             }
             meta.checksum = flags[2];
+            meta.says_inner = kind == Kind::Vxlan && flags[0];
+            meta.inner = match carried {
+                Some(of) if kind == Kind::Gre && of != u16::from_be_bytes(ETHERNET) => {
+                    Inner::Bare(EtherType(of.max(LEAST_ETHER_TYPE)))
+                }
+                Some(of) if meta.says_inner => gpe::inner(gpe::NEXT, of.to_le_bytes()[0] % 4 + 1).unwrap(),
+                _ => Inner::Ethernet,
+            };
             let outer = Outer::new(kind, &meta, LINK, kind.port()).unwrap();
             // UDP over IPv6 has one in any case.
             meta.checksum |= kind != Kind::Gre && is_v6;
@@ -272,7 +293,7 @@ mod tests {
         for (what, why) in [
             ((34, 0x60), Refused::Malformed),
             ((35, 1), Refused::Malformed),
-            ((36, 0x08), Refused::Other),
+            ((36, 0x05), Refused::Other),
         ] {
             assert_eq!(wrong(Kind::Gre, what), why, "{what:?}");
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::kind::Kind;
-use crate::meta::Meta;
+use crate::meta::{Inner, Meta};
 
 /// An address of a tunnel's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,6 +38,29 @@ pub enum Inherited {
     Inner,
 }
 
+/// What a port of a tunnel gives, and what becomes of what it gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Frames of Ethernet; others do not go out there.
+    #[default]
+    Frames,
+    /// Packets that come without a header of Ethernet, with one that is empty; of what goes out, it is taken off.
+    Packets,
+    /// All as they are.
+    Any,
+}
+
+impl Mode {
+    /// How good a port is for what has come; `None` if it is not.
+    const fn rank(self, inner: Inner) -> Option<u8> {
+        match (self, inner.is_bare()) {
+            (Self::Any, _) => Some(0),
+            (Self::Frames, false) | (Self::Packets, true) => Some(1),
+            (Self::Frames, true) | (Self::Packets, false) => None,
+        }
+    }
+}
+
 /// What a port of a tunnel is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -63,6 +86,10 @@ pub struct Settings {
     pub dont_fragment: bool,
     /// The mark of outer packets, by which they have routes of their own.
     pub mark: u32,
+    /// What it gives and gets.
+    pub mode: Mode,
+    /// Whether VXLAN's header says what is inside.
+    pub says_inner: bool,
 }
 
 /// What rules, or what a frame came with, say of the tunnel that it goes into.
@@ -92,6 +119,8 @@ impl Settings {
             checksum: false,
             dont_fragment: true,
             mark: 0,
+            mode: Mode::Frames,
+            says_inner: false,
         }
     }
 
@@ -128,8 +157,15 @@ impl Settings {
             ttl: own(self.ttl, |(_, ttl)| ttl, 64),
             dont_fragment: self.dont_fragment,
             checksum: self.checksum,
+            says_inner: self.says_inner,
             ..Meta::new(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), destination)
         })
+    }
+
+    /// Whether it has a way to say of a packet that it has no header of Ethernet.
+    #[must_use]
+    pub fn carries_packets(&self) -> bool {
+        self.kind == Kind::Gre || self.says_inner
     }
 
     /// What of a frame's type of service and time to live matters for what goes around it: frames for which
@@ -148,7 +184,8 @@ impl Settings {
     }
 
     /// How well what has come in with this header is for this port; `None` if it is not. A key that is
-    /// set counts most, then an address of this end, then that of the other.
+    /// set counts most, then an address of this end, then that of the other, then that it is for nothing else than what
+    /// is inside.
     fn rank(&self, kind: Kind, port: u16, meta: &Meta) -> Option<u8> {
         if (self.kind, self.port) != (kind, port) {
             return None;
@@ -161,7 +198,8 @@ impl Settings {
         };
         let local = end(self.local, meta.destination)?;
         let remote = end(self.remote, meta.source)?;
-        Some(key | local << 1 | remote)
+        let mode = self.mode.rank(meta.inner)?;
+        Some((key | local << 1 | remote) << 1 | mode)
     }
 }
 
@@ -260,6 +298,23 @@ mod tests {
         assert_eq!(taken(3, 0, vxlan), Some(4));
         assert_eq!(taken(3, 0, (Kind::Vxlan, 4_790)), None);
         assert_eq!(taken(3, 0, (Kind::Geneve, 4_789)), None);
+    }
+
+    #[test]
+    fn packets_come_in_where_they_are_taken() {
+        let gre = |mode| Settings { mode, ..Settings::new(Kind::Gre, Address::Is(address(2))) };
+        let all = [gre(Mode::Any), gre(Mode::Frames), gre(Mode::Packets)];
+        let taken = |ports: &[Settings], inner| {
+            let meta = Meta { inner, ..Meta::new(address(2), address(1)) };
+            best(ports.iter().enumerate(), (Kind::Gre, 0), &meta)
+        };
+        let bare = Inner::Bare(packet::headers::EtherType::IPV4);
+        assert_eq!((taken(&all, Inner::Ethernet), taken(&all, bare)), (Some(1), Some(2)));
+        assert_eq!((taken(&all[..2], bare), taken(&all[1..2], bare)), (Some(0), None));
+        assert_eq!(taken(&all[2..], Inner::Ethernet), None);
+        // An end that is named counts more.
+        let named = Settings { local: Address::Is(address(1)), ..all[0].clone() };
+        assert_eq!(taken(&[all[2].clone(), named], bare), Some(1));
     }
 
     #[test]

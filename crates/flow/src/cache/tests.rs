@@ -58,6 +58,27 @@ fn packets_share_entries_where_no_rule_tells_them_apart() {
 }
 
 #[test]
+fn packets_without_ethernet_are_told_apart_once_one_has_come() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new(), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows));
+    let ethernet = key(0, 0);
+    assert_eq!((ports(&mut cache, &ethernet), cache.depth()), (vec![2], Depth::Link));
+    let mut bare = ethernet;
+    bare.set_packet_type(0x1_0800);
+    cache.tell_types();
+    // No port takes it.
+    assert_eq!(ports(&mut cache, &bare), [0; 0]);
+    assert_eq!((ports(&mut cache, &ethernet), ports(&mut cache, &bare)), (vec![2], vec![]));
+    // Frames are looked at no deeper for that, and it stays so whatever rules become.
+    assert_eq!(cache.depth(), Depth::Link);
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new(), vec![output(3)]);
+    cache.update(Arc::new(flows), 0);
+    assert_eq!((ports(&mut cache, &ethernet), ports(&mut cache, &bare)), (vec![3], vec![]));
+}
+
+#[test]
 fn rules_are_told_exactly() {
     let mut flows = pipeline();
     rule(&mut flows, 0, Match::new(), vec![Action::resubmit_table(1), output(3)]);

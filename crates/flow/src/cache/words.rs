@@ -21,11 +21,6 @@ impl<const N: usize> ByWords<N> {
         Self { words: Box::default(), index: Index::new(0), last: None, values: [0; N] }
     }
 
-    /// The words that count.
-    pub(super) const fn words(&self) -> &[(u8, u64)] {
-        &self.words
-    }
-
     /// Has these bits count; returns whether they are others than before. Then all entries are gone.
     pub(super) fn look_at(&mut self, relevant: &Key) -> bool {
         let words = (0_u8..).zip(relevant.words().iter().copied()).take(N);

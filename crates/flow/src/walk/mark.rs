@@ -5,10 +5,10 @@ use openflow::PortNo;
 use openflow::field::Prerequisite;
 
 use super::Walk;
-use super::outer::is_ethernet;
 use super::write::holds;
 use crate::key::slot;
 use crate::path::Op;
+use crate::pipeline::Port;
 
 impl Walk<'_> {
     /// Sends the packet to a port by the queue that it is in.
@@ -31,19 +31,34 @@ impl Walk<'_> {
     /// Sends it to all ports, or to those that flood, but that where it came in: one by one, where any of
     /// them gives it a class of its own.
     pub(super) fn flood(&mut self, all: bool) {
-        if !is_ethernet(&self.state.key) {
-            return self.refuse_without_ethernet();
-        }
         let in_port = self.in_port();
         let queue = self.state.key.get_u32(slot::SKB_PRIORITY);
         let pipeline = self.pipeline;
         if pipeline.marks.keys().all(|(_, of)| *of != queue) {
+            if !self.takes_any(all) {
+                return;
+            }
             return self.emit(Op::Flood { all, but: in_port.0 });
         }
-        let others = pipeline.ports.iter().filter(|(number, port)| {
-            **number != in_port && !port.no_forward && (all || !port.no_flood)
-        });
+        let others = pipeline.ports.iter();
+        let others = others.filter(|(number, port)| **number != in_port && port.floods(all));
         others.for_each(|(number, _)| self.send(*number));
+    }
+
+    /// Tells of each port that it does not flood to since it has no header of Ethernet; returns whether any takes it,
+    /// or it has one.
+    fn takes_any(&mut self, all: bool) -> bool {
+        let own = self.state.key.get_u32(slot::PACKET_TYPE);
+        if own == 0 {
+            return true;
+        }
+        let (pipeline, in_port) = (self.pipeline, self.in_port());
+        let floods = |(number, port): &(&PortNo, &Port)| **number != in_port && port.floods(all);
+        let others = pipeline.ports.iter().filter(floods);
+        let (takers, left_out): (Vec<&Port>, Vec<&Port>) =
+            others.map(|(_, port)| port).partition(|port| port.takes(own));
+        left_out.iter().for_each(|_| self.refuse_without_ethernet());
+        !takers.is_empty()
     }
 }
 
@@ -55,7 +70,7 @@ mod tests {
     use super::*;
     use crate::key::Key;
     use crate::path::Edit;
-    use crate::pipeline::{Pipeline, Port};
+    use crate::pipeline::Pipeline;
     use crate::tables::Change;
     use crate::walk::{Start, walk};
 

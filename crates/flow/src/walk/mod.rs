@@ -129,6 +129,8 @@ pub(crate) fn find_way<'w>(
             walk.is_first = true;
             // It has come by that.
             walk.state.tunnel = Some(key.tunnel());
+            // It is as long as it is, without the place of a header that it has not.
+            walk.state.grown = 0;
             walk.table(port, 0, true);
         }
         Start::Actions(actions) => {
@@ -158,13 +160,15 @@ struct State {
     grown: i32,
     /// What is known by now of the tunnel that it goes into; `None` where that is not known.
     tunnel: Option<TunnelWords>,
+    /// What it is known by now to begin with, where it goes out.
+    begins: u32,
 }
 
 impl State {
     fn new(key: Key) -> Self {
         let (tags, labels) = (Tags::new(&key), Labels::new(&key));
-        let grown = outer::longer(&key);
-        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown, tunnel: None }
+        let (grown, begins) = (outer::longer(&key), key.get_u32(slot::PACKET_TYPE));
+        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown, tunnel: None, begins }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -300,7 +304,10 @@ impl<'w> Walk<'w> {
             self.learns.clear();
         }
         let is_change = |op: &Op| {
-            matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Tunnel(_) | Op::Save | Op::Restore)
+            matches!(
+                op,
+                Op::Edit(_) | Op::Cut(_) | Op::Tunnel(_) | Op::Begins(_) | Op::Save | Op::Restore
+            )
         };
         let does = |op: &Op| match op {
             Op::Track(track, _) => track.next.is_some(),
@@ -546,7 +553,9 @@ impl<'w> Walk<'w> {
     fn send(&mut self, port: PortNo) {
         match self.pipeline.ports.get(&port) {
             None => self.note(Kind::Warning, format_args!("Nonexistent output port")),
-            Some(_) if !outer::is_ethernet(&self.state.key) => self.refuse_without_ethernet(),
+            Some(to) if !to.takes(self.state.key.get_u32(slot::PACKET_TYPE)) => {
+                self.refuse_without_ethernet();
+            }
             Some(to) if to.no_forward => {
                 self.note(Kind::Detail, format_args!("OFPPC_NO_FWD set, skipping output"));
             }
@@ -666,8 +675,9 @@ impl<'w> Walk<'w> {
 
     /// A copy that was begun at this operation is done with.
     fn end_copy(&mut self, at: usize) {
-        let changes =
-            |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_) | Op::Tunnel(_));
+        let changes = |op: &Op| {
+            matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_) | Op::Tunnel(_) | Op::Begins(_))
+        };
         if self.ops.iter().skip(at + 1).any(changes) {
             self.ops.push(Op::Restore);
         } else if at < self.ops.len() {
@@ -700,10 +710,11 @@ impl<'w> Walk<'w> {
             return self.stop();
         }
         self.flush();
-        if self.pipeline.tunnels.is_used
-            && matches!(op, Op::Output(_) | Op::Flood { .. } | Op::Normal(_))
-        {
-            self.tell_tunnel();
+        if matches!(op, Op::Output(_) | Op::Flood { .. } | Op::Normal(_)) {
+            if self.pipeline.tunnels.is_used {
+                self.tell_tunnel();
+            }
+            self.tell_type();
         }
         self.tell(|watch, key| watch.send(key, &op));
         self.ops.push(op);
@@ -714,6 +725,14 @@ impl<'w> Walk<'w> {
         let words = self.state.key.tunnel();
         if self.state.tunnel.replace(words) != Some(words) {
             self.ops.push(Op::Tunnel(Arc::new(words)));
+        }
+    }
+
+    /// Has it be known what the packet begins with, where that is something else than before.
+    fn tell_type(&mut self) {
+        let own = self.state.key.get_u32(slot::PACKET_TYPE);
+        if std::mem::replace(&mut self.state.begins, own) != own {
+            self.ops.push(Op::Begins(own));
         }
     }
 

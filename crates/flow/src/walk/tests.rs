@@ -755,3 +755,45 @@ fn a_packet_goes_round_only_for_whoever_asks() {
     assert_eq!(*way.ops, all[..1]);
     assert_eq!(*walk(&pipeline, &mut key(), &Start::Frozen(next), None).ops, all[1..]);
 }
+
+#[test]
+fn what_a_packet_begins_with_is_told_where_it_goes_out() {
+    let decap = Action::Decap { packet_type: 0xFFFE };
+    let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };
+    let actions = vec![
+        output(2),
+        Action::Clone(vec![decap.clone(), output(2), output(3)]),
+        output(2),
+        decap,
+        output(PortNo::FLOOD.0),
+        Action::Encap(Box::new(encap)),
+        output(3),
+    ];
+    let mut pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+    pipeline.ports.get_mut(&PortNo(2)).unwrap().takes_bare = true;
+    let path = path(&pipeline);
+    let ops: Vec<&Op> = path.ops.iter().filter(|op| !matches!(op, Op::Edit(_))).collect();
+    let wanted = [
+        Op::Output(12),
+        Op::Save,
+        Op::Begins(0x1_0800),
+        Op::Output(12),
+        Op::Restore,
+        Op::Output(12),
+        Op::Begins(0x1_0800),
+        Op::Flood { all: false, but: 1 },
+        Op::Begins(0),
+        Op::Output(13),
+    ];
+    assert_eq!(ops, wanted.iter().collect::<Vec<_>>());
+    // One that has come in so goes out so, and nothing has to be said.
+    let simple = self::pipeline(&[(0, 0, Match::new(), vec![output(2), output(3)])]);
+    let sent = |takes_bare| {
+        let mut pipeline = simple.clone();
+        pipeline.ports.get_mut(&PortNo(2)).unwrap().takes_bare = takes_bare;
+        let mut key = key();
+        key.set_packet_type(0x1_0800);
+        walk(&pipeline, &mut key, &Start::Table, None).ops.into_vec()
+    };
+    assert_eq!((sent(true), sent(false)), (vec![Op::Output(12)], vec![]));
+}

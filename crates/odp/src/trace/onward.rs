@@ -20,8 +20,9 @@ impl Tracer<'_> {
             Op::Flood { all, but } => {
                 let Some(pipeline) = self.world.pipeline(&self.bridge) else { return };
                 self.is_flooded = true;
+                let packet_type = key.get_u32(slot::PACKET_TYPE);
                 let others = pipeline.ports.iter().filter(|(number, port)| {
-                    number.0 != *but && !port.no_forward && (*all || !port.no_flood)
+                    number.0 != *but && port.floods(*all) && port.takes(packet_type)
                 });
                 let others: Vec<u16> = others.map(|(_, port)| port.number).collect();
                 let is_last = self.is_last;
@@ -41,7 +42,7 @@ impl Tracer<'_> {
             Op::Track(track, _) => self.track(key, track),
             Op::Again(frozen, _) => self.again(key, frozen),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
-            Op::Edit(_) | Op::Tunnel(_) | Op::Save | Op::Restore => {}
+            Op::Edit(_) | Op::Tunnel(_) | Op::Begins(_) | Op::Save | Op::Restore => {}
         }
     }
 

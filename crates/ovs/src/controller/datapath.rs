@@ -69,6 +69,7 @@ impl Forwarding {
                 no_receive: has(config::NO_RECV),
                 no_packet_in: has(config::NO_PACKET_IN),
                 is_dead: port.desc.state & state::LIVE == 0,
+                takes_bare: self.sight.takes_bare(&port.name),
             };
             let of = port.marks.iter().map(|(queue, mark)| ((port.desc.number, *queue), *mark));
             marks.extend(of);

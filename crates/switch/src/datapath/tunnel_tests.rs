@@ -27,10 +27,10 @@ use crate::tunnel::hop::{End, Way, Ways};
 use crate::tunnel::{ANSWER_LEN, TunnelPort};
 
 /// The ports: a station, the wire, the host; and from this number on, tunnels.
-const STATION: u16 = 0;
-const WIRE: u16 = 1;
+pub(super) const STATION: u16 = 0;
+pub(super) const WIRE: u16 = 1;
 const HOST: u16 = 2;
-const TUNNEL: u16 = 3;
+pub(super) const TUNNEL: u16 = 3;
 
 const OWN_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
@@ -47,19 +47,21 @@ fn own() -> IpAddr {
     [10, 0, 0, 1].into()
 }
 
-fn peer() -> IpAddr {
+pub(super) fn peer() -> IpAddr {
     [10, 0, 0, 2].into()
 }
 
-struct Net {
-    bench: Bench,
-    ports: Vec<(Settings, Arc<QueueStats>, Arc<QueueStats>)>,
+pub(super) struct Net {
+    pub(super) bench: Bench,
+    /// The bridge that tunnels are ports of.
+    pub(super) bridge: BridgeId,
+    pub(super) ports: Vec<(Settings, Arc<QueueStats>, Arc<QueueStats>)>,
     inlet: Inlet<ANSWER_LEN>,
     heard: std::sync::mpsc::Receiver<Heard<ANSWER_LEN>>,
 }
 
 impl Net {
-    fn new(ports: Vec<Settings>) -> Self {
+    pub(super) fn new(ports: Vec<Settings>) -> Self {
         let mut bench = Bench::new(3);
         let fdb = Arc::new(Fdb::new(64, MAX_PORTS, 300));
         bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
@@ -73,7 +75,7 @@ impl Net {
         for number in (TUNNEL..).take(ports.len()) {
             bench.change(0, BridgeChange::Join(number, None));
         }
-        let mut net = Self { bench, ports, inlet, heard };
+        let mut net = Self { bench, bridge: BridgeId(0), ports, inlet, heard };
         net.set_ways(Self::ways(1));
         net
     }
@@ -85,7 +87,7 @@ impl Net {
     }
 
     /// Ways by this bridge.
-    fn ways(bridge: u16) -> Ways {
+    pub(super) fn ways(bridge: u16) -> Ways {
         let (port, bridge) = (HOST, BridgeId(bridge));
         let to = Prefix::new(own(), 24).unwrap();
         Ways {
@@ -95,10 +97,10 @@ impl Net {
         }
     }
 
-    fn set_ways(&mut self, ways: Ways) {
+    pub(super) fn set_ways(&mut self, ways: Ways) {
         let ports = (TUNNEL..).zip(&self.ports).map(|(port, (settings, rx, tx))| TunnelPort {
             port,
-            bridge: BridgeId(0),
+            bridge: self.bridge,
             settings: Arc::new(settings.clone()),
             rx: Arc::clone(rx),
             tx: Arc::clone(tx),
@@ -107,20 +109,20 @@ impl Net {
         self.bench.path.set_tunnels(Some(Box::new(tunnels)));
     }
 
-    fn dropped(&self, port: usize, reason: DropReason) -> (u64, u64) {
+    pub(super) fn dropped(&self, port: usize, reason: DropReason) -> (u64, u64) {
         let (_, rx, tx) = &self.ports[port];
         (rx.snapshot().dropped_for(reason), tx.snapshot().dropped_for(reason))
     }
 
     /// What each port gets of a burst that comes in on one.
-    fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    pub(super) fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
         let bridge = u16::from(port != STATION);
         self.bench.send_to_bridge(bridge, port, frames)
     }
 }
 
 /// A frame as the peer sends it into a tunnel.
-fn from_peer(kind: Kind, change: impl FnOnce(&mut Meta), inner: &[u8]) -> Vec<u8> {
+pub(super) fn from_peer(kind: Kind, change: impl FnOnce(&mut Meta), inner: &[u8]) -> Vec<u8> {
     let mut meta = Meta::new(peer(), own()).with_key(5);
     change(&mut meta);
     let link = Link { source: PEER_MAC, destination: OWN_MAC };
@@ -133,7 +135,7 @@ fn from_peer(kind: Kind, change: impl FnOnce(&mut Meta), inner: &[u8]) -> Vec<u8
     frame
 }
 
-fn datagram(len: usize) -> Vec<u8> {
+pub(super) fn datagram(len: usize) -> Vec<u8> {
     let frame =
         FrameBuilder::new(SENDER, MacAddr::BROADCAST).ip([192, 168, 0, 1], [192, 168, 0, 2]);
     frame.udp(7, 8).payload(&vec![9; len]).build().unwrap()

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::{Depth, Key, extract, slot, unpadded};
+use flow::{Depth, Frozen, Key, extract, slot, unpadded};
 use packet::{BURST, EditRoom, Frame, Open};
 
 use super::enter::{Entry, Group, Manner, Onward};
@@ -13,11 +13,11 @@ use crate::datapath::Source;
 use crate::outputs::Outputs;
 
 impl Run<'_, '_> {
-    /// Has frames go on with what has number `round`, by what they are now.
+    /// Has frames go on with this, which has number `round`, by what they are now.
     #[inline(never)]
     pub(super) fn again(
         &self,
-        round: u32,
+        (next, round): (&Frozen, u32),
         open: Option<&[Open<'_>]>,
         cut: &mut EditRoom,
         source: &Source<'_>,
@@ -30,7 +30,8 @@ impl Run<'_, '_> {
             let Some(mut groups) = flows.again(frames, round, source, manner) else {
                 return source.stats.count_drops(DropReason::FlowTooDeep, frames.len());
             };
-            entry.go_on((frames, &mut groups), source, outputs, onward);
+            let begins = next.key.get_u32(slot::PACKET_TYPE);
+            entry.go_on((frames, &mut groups), begins, source, outputs, onward);
         });
     }
 }

@@ -8,7 +8,7 @@ use packet::{BURST, Edit, Editing, Frame};
 use super::run::{Run, Steps, bits};
 use super::{Flows, Inner, NO_PORT, Rooms, RunRoom};
 use crate::bridge::Bridge;
-use crate::datapath::Source;
+use crate::datapath::{self, Source};
 use crate::outputs::Outputs;
 
 /// The most tables that are told of a frame's way.
@@ -169,8 +169,8 @@ impl Inner {
     ) {
         let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
         let mut shaped = 0;
-        // Which tunnel a frame has come by is not among its bytes.
-        if source.tunnel.is_none() {
+        // What it has come with beside its bytes is not among them.
+        if source.beside.is_none() {
             shaped = self.cache.take_frames(number, frames);
             while let Some(run) = self.cache.next_run(frames) {
                 Group::add(groups, run.path, (run.mask, run.bytes));
@@ -193,8 +193,10 @@ impl Inner {
         let (depth, vlans) = (self.cache.depth(), self.cache.pipeline().vlans.tags());
         let mut key = Key::default();
         key.set(slot::IN_PORT, number.into());
-        if let Some(tunnel) = source.tunnel {
-            key.set_tunnel(tunnel);
+        let (packet_type, place) = (source.packet_type(), source.place());
+        key.set_tunnel(&source.tunnel());
+        if packet_type != 0 {
+            self.cache.tell_types();
         }
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let bit = 1_u32 << index;
@@ -228,9 +230,14 @@ impl Inner {
                 source.stats.count_drops(reason, 1);
                 continue;
             }
-            self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
+            key.set_packet_type(packet_type);
+            // What rules see without a header of Ethernet has none in its length either.
+            let less = datapath::place(packet_type != 0);
+            self.cache.note_len(&mut key, || {
+                unpadded(frame.head(), frame.wire_len(), vlans).saturating_sub(less)
+            });
             let path = self.cache.find(&key);
-            Group::add(groups, path, (bit, frame.len() as u64));
+            Group::add(groups, path, (bit, frame.len().saturating_sub(place) as u64));
         }
     }
 }

@@ -38,9 +38,8 @@ fn network_of(tunnel: &TunnelWords) -> [u128; 5] {
 
 /// A way, by what is known where fragments are tracked.
 fn way(track: &Track, source: &Source<'_>, outputs: &Outputs) -> Arc<dyn conntrack::Way> {
-    let came = source.tunnel.copied().unwrap_or_default();
     let Track { metadata, packet_type, .. } = *track;
-    let tunnels = [came, outputs.tunnel()].map(|tunnel| network_of(&tunnel));
+    let tunnels = [source.tunnel(), outputs.tunnel()].map(|tunnel| network_of(&tunnel));
     Arc::new(Way { inlet: source.inlet, tunnels, metadata, packet_type })
 }
 

@@ -65,8 +65,10 @@ impl PacketOut {
         let steps = Steps { bridge, flows: &flows, next: &next, lost, manner: Manner::Real };
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
+        outputs.set_packet_type(packet_type);
         Run::new(steps, &frames, 1).go(source, &mut rooms.onward, outputs, onward);
         outputs.set_mirrored(before);
+        outputs.set_packet_type(0);
         flows.flush(self.now);
     }
 }

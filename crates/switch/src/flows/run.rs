@@ -61,8 +61,9 @@ pub(super) struct Run<'s, 'f> {
     whole: Option<(Tracked, Option<Translation>)>,
 }
 
-/// Which frames go on, how often they were changed, how many bytes of them go on, and into which tunnel.
-type Saved = (u32, usize, Option<usize>, TunnelWords);
+/// Which frames go on, how often they were changed, how many bytes of them go on, into which tunnel, and what they
+/// begin with.
+type Saved = (u32, usize, Option<usize>, TunnelWords, u32);
 
 /// How a stretch of the way ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +111,14 @@ impl<'s, 'f> Run<'s, 'f> {
         'f: 'r,
     {
         let RunRoom { edit, cut, translations } = room;
-        let tunnel = outputs.tunnel();
+        let (tunnel, packet_type) = (outputs.tunnel(), outputs.packet_type());
         self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
         if let Some(lost) = self.steps.lost {
             source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
         }
         outputs.set_tunnel(tunnel);
+        outputs.set_packet_type(packet_type);
         *translations = self.changes.into_memory();
     }
 
@@ -155,19 +157,25 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.send(open.as_deref(), cut, source, outputs, onward);
                     outputs.set_tunnel(*tunnel);
                 }
+                Op::Begins(packet_type) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    outputs.set_packet_type(packet_type);
+                }
                 Op::Save => {
-                    let now = (self.alive, self.changes.len(), self.cut, outputs.tunnel());
+                    let beside = (outputs.tunnel(), outputs.packet_type());
+                    let now = (self.alive, self.changes.len(), self.cut, beside.0, beside.1);
                     if self.saved.try_push(now).is_err() {
                         return End::Path;
                     }
                 }
                 Op::Restore => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    let Some((alive, edits, len, tunnel)) = self.saved.pop() else {
+                    let Some((alive, edits, len, tunnel, packet_type)) = self.saved.pop() else {
                         return End::Path;
                     };
                     self.cut = len;
                     outputs.set_tunnel(tunnel);
+                    outputs.set_packet_type(packet_type);
                     if edits < self.changes.len() || alive != self.alive {
                         self.changes.truncate(edits);
                         self.alive = alive;
@@ -194,7 +202,7 @@ impl<'s, 'f> Run<'s, 'f> {
                         self.gather(fragments, &track, source, outputs, onward);
                     }
                 }
-                Op::Again(_, round) => {
+                Op::Again(next, round) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
                     if open.is_some() && !self.changes.is_deep {
                         // What is looked at then may be behind the heads that they have.
@@ -202,7 +210,7 @@ impl<'s, 'f> Run<'s, 'f> {
                         self.at -= 1;
                         return End::Restore;
                     }
-                    self.again(round, open.as_deref(), cut, source, outputs, onward);
+                    self.again((&next, round), open.as_deref(), cut, source, outputs, onward);
                 }
                 other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
             }
@@ -404,8 +412,9 @@ impl<'s, 'f> Run<'s, 'f> {
             Op::Output(port) => self.send_to(*port, open, room, source, outputs, onward),
             Op::Flood { all, but } => {
                 let pipeline = self.steps.flows.pipeline();
+                let packet_type = outputs.packet_type();
                 let others = pipeline.ports.iter().filter(|(no, port)| {
-                    no.0 != *but && !port.no_forward && (*all || !port.no_flood)
+                    no.0 != *but && port.floods(*all) && port.takes(packet_type)
                 });
                 for (_, port) in others {
                     if outputs.is_ready(port.number, source.now) {

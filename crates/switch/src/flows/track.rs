@@ -65,14 +65,16 @@ impl Entry<'_> {
             source.stats.count_drops(DropReason::FlowTooDeep, count);
             return 0;
         };
-        self.go_on((frames, &mut groups), source, outputs, onward);
+        let packet_type = tracking.track.packet_type;
+        self.go_on((frames, &mut groups), packet_type, source, outputs, onward);
         fragments
     }
 
-    /// Has frames that were tracked go on; those whose groups are none go nowhere.
+    /// Has frames that were tracked go on, which begin with `packet_type`; those whose groups are none go nowhere.
     pub(super) fn go_on(
         &self,
         (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
+        packet_type: u32,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
@@ -81,7 +83,9 @@ impl Entry<'_> {
             return;
         }
         let mut rooms = self.flows.take_rooms();
+        let before = outputs.set_packet_type(packet_type);
         self.go((frames, groups), source, &mut rooms.onward, outputs, onward);
+        outputs.set_packet_type(before);
         self.flows.give_rooms(rooms);
     }
 
@@ -96,7 +100,8 @@ impl Entry<'_> {
         onward: Onward<'_>,
     ) {
         self.flows.known((frames, &mut met), tracking, source, self.manner);
-        self.go_on((frames, &mut met.groups), source, outputs, onward);
+        let packet_type = tracking.track.packet_type;
+        self.go_on((frames, &mut met.groups), packet_type, source, outputs, onward);
     }
 }
 

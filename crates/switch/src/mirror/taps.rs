@@ -127,7 +127,8 @@ impl Taps {
                 }
             }
         }
-        if copies.is_empty() {
+        // Mirrors copy frames of Ethernet.
+        if copies.is_empty() || outputs.packet_type() != 0 {
             return None;
         }
         self.narrow(&mut copies, view, frames);

@@ -4,17 +4,17 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::TunnelWords;
 use packet::{BURST, EditRoom, Frame, Open};
-use tunnel::{Meta, Options};
+use tunnel::{Inner, Meta, Mode, Options};
 
-use super::{MAX_PASSES, Step, Walk};
+use super::{MAX_PASSES, Step, Walk, count_packets};
 use crate::bridge::Bridge;
-use crate::datapath::Source;
+use crate::datapath::{Beside, Source, place};
 use crate::flows::Flows;
 use crate::marks::Marks;
 use crate::output::pick;
 use crate::outputs::Outputs;
 use crate::tunnel::hop::End;
-use crate::tunnel::{Place, Popped, Pushed, TunnelPort, inner};
+use crate::tunnel::{Place, Popped, Pushed, TunnelPort, carried, inner};
 
 /// Where heads of edited frames are, and those of frames that go into tunnels or come out.
 type TwoRooms<'r> = (&'r mut EditRoom, &'r mut EditRoom);
@@ -72,11 +72,12 @@ impl Walk<'_, '_> {
         outputs: &mut Outputs,
     ) {
         let Some(tunnels) = self.tunnels else { return };
-        let words = outputs.tunnel();
+        let (words, packet_type) = (outputs.tunnel(), outputs.packet_type());
+        let bares = port.settings.mode == Mode::Packets || packet_type != 0;
         let flows = self.bridge(port.bridge).and_then(Bridge::flows);
         let (mut editing, mut left) = (room.begin(), u32::MAX);
         while let Some(first) = next(frames, left) {
-            let alike = alike(port, frames, left, first);
+            let alike = alike(port, bares, frames, left, first);
             left &= !alike;
             let group = pick(frames, alike);
             let mut questions = ArrayVec::<(&End, Vec<u8>), 1>::new();
@@ -85,7 +86,7 @@ impl Walk<'_, '_> {
                 end.map(|end| questions.try_push((end, frame.to_vec())));
             };
             let ways = (&mut editing, self.now);
-            let pushed = tunnels.push(port, (&words, flows), &group, ways, &mut ask);
+            let pushed = tunnels.push(port, (&words, flows), (&group, bares), ways, &mut ask);
             // A question goes its own way: it is not what a sample is about.
             let seen = outputs.pause_sampling();
             for (end, question) in questions {
@@ -100,7 +101,7 @@ impl Walk<'_, '_> {
                 }
                 Ok(Pushed { end, open, lost }) => {
                     port.tx.count_drops(DropReason::TooLong, lost);
-                    port.tx.count_frames(&group);
+                    count_packets(&port.tx, &group, place(bares));
                     outputs.note_out(&group, port.port, None);
                     let outer = frames_of(&open);
                     self.leave((end, &port.tx), &outer, rest, outputs);
@@ -160,9 +161,16 @@ impl Walk<'_, '_> {
         let Some(words) = words else {
             return port.rx.count_drops(DropReason::Malformed, frames.len());
         };
-        port.rx.count_frames(&frames);
+        let is_bare = meta.inner.is_bare();
+        count_packets(&port.rx, &frames, place(is_bare));
+        let packet_type = match meta.inner {
+            // Whoever knows frames of Ethernet alone gets one with an empty header.
+            Inner::Bare(kind) if port.settings.mode == Mode::Any => 1 << 16 | u32::from(kind.0),
+            _ => 0,
+        };
+        let beside = Beside { tunnel: words, packet_type, is_bare };
         let source = Source::new((port.bridge, port.port), &port.rx, self.now);
-        let source = Source { tunnel: Some(&words), ..source };
+        let source = Source { beside: Some(&beside), ..source };
         self.come_in(Some(bridge), &frames, &source, rest, outputs);
     }
 }
@@ -181,9 +189,13 @@ fn next(frames: &[Frame<'_>], left: u32) -> Option<usize> {
     (first < frames.len().min(BURST)).then_some(first)
 }
 
-/// Those frames that are left and whose outer headers, as this port has them, are the same as that of one of them.
-fn alike(port: &TunnelPort, frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
-    let key = |frame: &Frame<'_>| inner(frame).map(|own| port.settings.inherits(own));
+/// Those frames that are left and whose outer headers, as this port has them, are the same as that of one of them,
+/// where their headers of Ethernet are taken off or not.
+fn alike(port: &TunnelPort, bares: bool, frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
+    let key = |frame: &Frame<'_>| {
+        let carried = bares.then(|| carried(frame.head()).map(|(kind, _)| kind));
+        (carried, inner(frame).map(|own| port.settings.inherits(own)))
+    };
     let wanted = frames.get(first).map(key);
     let is_alike = |(index, frame): &(usize, &Frame<'_>)| {
         left & 1_u32 << *index != 0 && Some(key(frame)) == wanted

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use flow::{Key, OptionField, TunnelWords, slot};
-use tunnel::{Kind, Meta, Outer, Settings, best};
+use packet::headers::EtherType;
+use tunnel::{Inner, Kind, Meta, Mode, Outer, Settings, best};
 
 use super::{Control, Switch};
 use crate::tunnel::hop::NoHop;
@@ -83,7 +84,12 @@ impl Control {
         let is_ip = matches!(key.get_u16(slot::ETH_TYPE), 0x0800 | 0x86DD);
         let inner = is_ip.then(|| (key.get_u8(slot::IP_TOS), key.get_u8(slot::IP_TTL)));
         let settings = tube.shared_settings();
-        let meta = Meta { options, oam, ..settings.meta(&wished, inner)? };
+        let bares = settings.mode == Mode::Packets || key.get(slot::PACKET_TYPE) != 0;
+        let carried = match bares {
+            true => Inner::Bare(EtherType(key.get_u16(slot::ETH_TYPE))),
+            false => Inner::Ethernet,
+        };
+        let meta = Meta { options, oam, inner: carried, ..settings.meta(&wished, inner)? };
         let way = self.way_of(&settings, &meta);
         Some(IntoTunnel { settings, meta, way })
     }

@@ -11,7 +11,7 @@ use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
 use litemap::LiteMap;
 use ordered::Gather as _;
 use packet::MacAddr;
-use tunnel::{Address, Neighbours, Route, Routes, Settings, told};
+use tunnel::{Address, Mode, Neighbours, Route, Routes, Settings, told};
 
 use super::counts::Counts;
 use super::{Control, Kind, Switch};
@@ -292,6 +292,14 @@ impl Control {
     /// Whether a port is one of a tunnel.
     pub(crate) fn is_tunnel(&self, name: &str) -> bool {
         self.ports.get(name).is_ok_and(|entry| entry.tube().is_some())
+    }
+
+    /// Whether packets without a header of Ethernet can go out on a port.
+    pub(crate) fn takes_bare(&self, name: &str) -> bool {
+        let takes = |tube: &Arc<Tube>| tube.settings.mode != Mode::Frames;
+        self.ports
+            .get(name)
+            .is_ok_and(|entry| entry.cable().is_some() || entry.tube().is_some_and(takes))
     }
 
     fn underlay_time(&self) -> Duration {

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ethdev::{DeviceSpec, Error};
-use tunnel::{Address, Inherited, Kind, Settings, TunnelKey};
+use tunnel::{Address, Inherited, Kind, Mode, Settings, TunnelKey};
 
 /// All options, for messages.
-const OPTIONS: &str = "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark";
+const OPTIONS: &str =
+    "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark, packets, gpe";
 
 /// The settings that a device string has, if it is one of a tunnel: `KIND:remote=ADDRESS`, and options.
 ///
@@ -46,8 +47,16 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
         checksum: spec.take_switch("csum", usual.checksum)?,
         dont_fragment: spec.take_switch("df", usual.dont_fragment)?,
         mark: spec.take_number("mark", usual.mark, &(0..=u32::MAX))?,
+        mode: mode(&mut spec)?,
+        says_inner: kind == Kind::Vxlan && spec.take_switch("gpe", false)?,
         ..usual
     };
+    if settings.mode == Mode::Packets && !settings.carries_packets() {
+        let more = if kind == Kind::Vxlan { "gpe=on beside it, or " } else { "" };
+        return Err(spec.error(format!(
+            "packets=l3: expected {more}a tunnel that carries packets without Ethernet, as gre:"
+        )));
+    }
     if settings.ttl == Inherited::Is(0) {
         return Err(spec.error("ttl=0: expected a number from 1 to 255, or inherit"));
     }
@@ -56,6 +65,16 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
     }
     spec.finish(OPTIONS)?;
     Ok(settings)
+}
+
+/// What the port gives and gets.
+fn mode(spec: &mut DeviceSpec) -> Result<Mode, Error> {
+    match spec.take("packets").as_deref() {
+        None | Some("l2") => Ok(Mode::Frames),
+        Some("l3") => Ok(Mode::Packets),
+        Some("any") => Ok(Mode::Any),
+        Some(other) => Err(spec.error(format!("packets={other}: expected l2, l3 or any"))),
+    }
 }
 
 fn address(spec: &mut DeviceSpec, key: &str) -> Result<Option<Address>, Error> {
@@ -126,6 +145,10 @@ mod tests {
             ..Settings::new(Kind::Geneve, Address::Flow)
         };
         assert_eq!(all, wanted);
+        let gre = Settings { mode: Mode::Packets, ..Settings::new(Kind::Gre, remote) };
+        assert_eq!(of("gre:remote=10.0.0.2,packets=l3"), gre);
+        let gpe = of("vxlan:remote=10.0.0.2,packets=any,gpe=on");
+        assert_eq!((gpe.mode, gpe.says_inner), (Mode::Any, true));
     }
 
     #[test]
@@ -141,6 +164,10 @@ mod tests {
             ("gre:remote=10.0.0.2,port=1", "unknown option 'port'"),
             ("geneve:remote=10.0.0.2,ttl=0", "from 1 to 255"),
             ("geneve:remote=10.0.0.2,tos=256", "tos=256"),
+            ("gre:remote=10.0.0.2,packets=l4", "packets=l4: expected l2, l3 or any"),
+            ("gre:remote=10.0.0.2,gpe=on", "unknown option 'gpe'"),
+            ("vxlan:remote=10.0.0.2,packets=l3", "gpe=on beside it"),
+            ("geneve:remote=10.0.0.2,packets=l3", "as gre:"),
         ] {
             let error = tunnel_settings(device).unwrap().unwrap_err().to_string();
             assert!(error.contains(named), "{device}: {error}");

@@ -29,7 +29,7 @@ use crate::outputs::Outputs;
 use hop::{Asked, End, Ways};
 
 pub(crate) use pop::Popped;
-pub(crate) use push::{Pushed, inner};
+pub(crate) use push::{Pushed, carried, inner};
 pub(crate) use words::{meta_of, wish, words};
 
 /// The most bytes of an answer of a neighbour that matter: those of an advertisement of IPv6 with an

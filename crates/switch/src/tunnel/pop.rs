@@ -3,9 +3,9 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::checksum::Checksum;
-use packet::headers::{EtherType, Ethernet};
+use packet::headers::{EtherType, Ethernet, ethernet};
 use packet::{BURST, Editing, Frame, Open};
-use tunnel::{Congestion, Envelope, Found, Meta, Refused, best, parse};
+use tunnel::{Congestion, Envelope, Found, Inner, Meta, Refused, best, parse};
 
 use super::{TunnelPort, Tunnels};
 
@@ -64,6 +64,12 @@ impl Tunnels {
         }
         let ports = self.ports.iter().map(|port| (port, &*port.settings));
         let port = best(ports, found, &meta).ok_or(DropReason::NoTunnel)?;
+        let at = match meta.inner {
+            Inner::Ethernet => at,
+            Inner::Bare(kind) => {
+                put_place(open.head_mut(), at, kind).ok_or(DropReason::Malformed)?
+            }
+        };
         if !open.decapsulate(at) {
             return Err(DropReason::Malformed);
         }
@@ -92,6 +98,16 @@ fn is_right(open: &Open<'_>, envelope: &Envelope, (from, is_udp): (usize, bool))
     let mut sum = if is_udp { envelope.pseudo_header() } else { Checksum::new() };
     frame.add_to(&mut sum, from);
     sum.is_valid()
+}
+
+/// Puts the place of a header of Ethernet in front of what is at `at`, where its outer header ends; returns where
+/// that begins.
+fn put_place(head: &mut [u8], at: usize, kind: EtherType) -> Option<usize> {
+    let from = at.checked_sub(ethernet::HEADER_LEN)?;
+    let (addresses, own) = head.get_mut(from..at)?.split_last_chunk_mut()?;
+    addresses.fill(0);
+    *own = kind.0.to_be_bytes();
+    Some(from)
 }
 
 /// Tells the frame inside of congestion that was met outside.

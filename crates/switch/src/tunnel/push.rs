@@ -5,7 +5,7 @@ use ethdev::DropReason;
 use packet::checksum::Checksum;
 use packet::headers::{EtherType, Ethernet};
 use packet::{BURST, Editing, Frame, Open};
-use tunnel::{Meta, Outer};
+use tunnel::{Inner, Meta, Outer};
 
 use super::hop::{End, NoHop, question};
 use super::words::wish;
@@ -37,18 +37,35 @@ pub(crate) fn inner(frame: &Frame<'_>) -> Option<(u8, u8)> {
     }
 }
 
+/// The least EtherType (IEEE 802.3, section 3.2.6).
+const LEAST_ETHER_TYPE: u16 = 0x600;
+
+/// What a frame carries behind its header of Ethernet and up to two tags, and where that begins.
+pub(crate) fn carried(head: &[u8]) -> Option<(EtherType, usize)> {
+    let (kind, payload) = Ethernet::parse(head)?.inner()?;
+    (kind.0 >= LEAST_ETHER_TYPE).then(|| (kind, head.len().saturating_sub(payload.len())))
+}
+
 impl Tunnels {
-    /// Puts frames that are alike in `inner` into a tunnel. `ask` is called with a question to a neighbour,
+    /// Puts frames that are alike in `inner`, and where what they carry `bares` also in that, into a tunnel. `ask` is called with a question to a neighbour,
     /// and the end by which it goes.
     pub(crate) fn push<'t, 'e>(
         &'t self,
         port: &TunnelPort,
         (words, flows): (&TunnelWords, Option<&Flows>),
-        frames: &[Frame<'e>],
+        (frames, bares): (&[Frame<'e>], bool),
         (editing, now): (&mut Editing<'e>, u64),
         ask: &mut dyn FnMut(&End, &[u8]),
     ) -> Result<Pushed<'t, 'e>, DropReason> {
         let meta = self.wanted(port, words, flows, frames).ok_or(DropReason::NoRoute)?;
+        let inner = match bares {
+            false => Inner::Ethernet,
+            true => {
+                let first = frames.first().and_then(|frame| carried(frame.head()));
+                Inner::Bare(first.ok_or(DropReason::FlowPacketType)?.0)
+            }
+        };
+        let meta = Meta { inner, ..meta };
         let mut ask_for = |end: &End, source, next| {
             let frame = self.asked.may(next, now).then(|| question(end, source, next));
             frame.flatten().iter().for_each(|frame| ask(end, frame));
@@ -69,7 +86,7 @@ impl Tunnels {
         let settings = &port.settings;
         let meta = Meta { source: hop.source, ..meta };
         let Some(outer) = Outer::new(settings.kind, &meta, hop.link, settings.port) else {
-            return Err(DropReason::NoRoute);
+            return Err(if bares { DropReason::FlowPacketType } else { DropReason::NoRoute });
         };
         let open: ArrayVec<Open<'e>, BURST> =
             frames.iter().filter_map(|frame| put(&outer, frame, editing)).take(BURST).collect();
@@ -100,9 +117,13 @@ fn put<'e>(outer: &Outer, frame: &Frame<'e>, editing: &mut Editing<'e>) -> Optio
         true => editing.open_deep(frame)?,
         false => editing.open(frame)?,
     };
+    let flow = packet::flow::hash(open.head());
+    if outer.is_bare() {
+        let (_, at) = carried(open.head())?;
+        open.remove(0, at).then_some(())?;
+    }
     let inner = open.len();
     let sum = outer.has_checksum().then(|| sum(&open)).flatten();
-    let flow = packet::flow::hash(open.head());
     let [.., high, low] = (flow ^ flow >> 16).to_be_bytes();
     if !open.encapsulate(outer.as_bytes()) {
         return None;

@@ -8,7 +8,7 @@ use ovs::content::{Content, Interface};
 use ovs::device::rx_queues;
 pub use ovs::features::{PATHS, path_of};
 use ovs::unixctl::Answer;
-use switch::tunnels::{Address, Inherited, Settings, TunnelKey};
+use switch::tunnels::{Address, Inherited, Mode, Settings, TunnelKey};
 
 use super::super::flows::collect;
 use super::Appctl;
@@ -69,6 +69,11 @@ fn tunnel(kind: &str, settings: &Settings) -> String {
     }
     if settings.mark != 0 {
         all.insert("egress_pkt_mark", settings.mark.to_string());
+    }
+    match settings.mode {
+        Mode::Frames => {}
+        Mode::Packets => drop(all.insert("packet_type", "legacy_l3".to_owned())),
+        Mode::Any => drop(all.insert("packet_type", "ptap".to_owned())),
     }
     if !settings.dont_fragment {
         all.insert("df_default", "false".to_owned());

@@ -9,7 +9,7 @@ use ovs::device::Dummies;
 use ovs::unixctl::Answer;
 use packet::MacAddr;
 use switch::tunnel_settings;
-use switch::tunnels::{Address, Inherited, Prefix, Route, Settings, TunnelKey};
+use switch::tunnels::{Address, Inherited, Mode, Prefix, Route, Settings, TunnelKey};
 
 use super::Appctl;
 use crate::ovs::underlay::{refresh, update};
@@ -183,7 +183,12 @@ fn told(settings: &Settings, number: u32) -> String {
         TunnelKey::None => "0".to_owned(),
         TunnelKey::Is(key) => key_of(key),
     };
-    let mut text = format!("{ends}, key={key}, legacy_l2, dp port={number}");
+    let mode = match settings.mode {
+        Mode::Frames => "legacy_l2",
+        Mode::Packets => "legacy_l3",
+        Mode::Any => "ptap",
+    };
+    let mut text = format!("{ends}, key={key}, {mode}, dp port={number}");
     if out_key != in_key {
         let key = match out_key {
             TunnelKey::Flow => "flow".to_owned(),
