@@ -108,7 +108,9 @@ fn check_ports(daemon: &Daemon) -> Result<(), Failure> {
     let State { ports, vdpa, .. } = daemon.state();
     let wanted = ports.len() + vdpa.len();
     if wanted > 0 && daemon.waiting().count() == wanted {
-        return Err(Failure::runtime("none of the ports could be opened; see the log"));
+        return Err(Failure::runtime(
+            "none of the ports could be opened, so the switch ends; see the log",
+        ));
     }
     Ok(())
 }
