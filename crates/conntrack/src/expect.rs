@@ -4,10 +4,12 @@
 //! connection is there that has announced it. How many there are is bounded for each of those, and for all.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::conn::Conn;
+use crate::hints::Hints;
 use crate::nat::{Nat, NatEnd};
 use crate::tuple::Tuple;
 
@@ -41,9 +43,56 @@ pub(crate) struct Expected {
 /// All that are expected.
 #[derive(Debug, Default)]
 pub(crate) struct Expectations {
-    /// How many there are, so that nobody takes the lock where there are none.
+    /// How many there are, so that nobody asks further where there are none.
     count: AtomicUsize,
+    /// Which there may be, so that whoever begins a connection that nobody has announced does not take the lock.
+    hints: Hints,
     all: Mutex<HashMap<Tuple, Expectation>>,
+}
+
+/// All of them, for who holds the lock: hints and the count follow.
+struct Locked<'e> {
+    all: MutexGuard<'e, HashMap<Tuple, Expectation>>,
+    of: &'e Expectations,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.of.count.store(self.all.len(), Relaxed);
+    }
+}
+
+impl Locked<'_> {
+    fn insert(&mut self, key: Tuple, own: Expectation) {
+        if self.all.insert(key, own).is_none() {
+            self.of.hints.add(&key);
+        }
+    }
+
+    /// Where there is none yet.
+    fn insert_new(&mut self, key: Tuple, own: Expectation) {
+        if let Entry::Vacant(room) = self.all.entry(key) {
+            room.insert(own);
+            self.of.hints.add(&key);
+        }
+    }
+
+    fn remove(&mut self, key: &Tuple) -> Option<Expectation> {
+        let own = self.all.remove(key)?;
+        self.of.hints.remove(key);
+        Some(own)
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Tuple, &Expectation) -> bool) {
+        let hints = &self.of.hints;
+        self.all.retain(|key, own| {
+            let stays = stays(key, own);
+            if !stays {
+                hints.remove(key);
+            }
+            stays
+        });
+    }
 }
 
 /// By which ends a connection comes that a packet of `master` has announced, and how it is translated.
@@ -74,8 +123,17 @@ pub(crate) fn announced(master: &Conn, is_reply: bool, port: Option<u16>) -> Opt
 }
 
 impl Expectations {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, Expectation>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        Locked { all: self.all.lock().unwrap_or_else(PoisonError::into_inner), of: self }
+    }
+
+    /// By what a packet with these ends is looked for; `None`: it is not expected.
+    fn key(&self, tuple: &Tuple) -> Option<Tuple> {
+        if self.is_empty() {
+            return None;
+        }
+        let key = tuple.expected(tuple.ports().1)?;
+        self.hints.may_have(&key).then_some(key)
     }
 
     /// Whether none is.
@@ -86,38 +144,31 @@ impl Expectations {
     /// Expects a connection by its ends; returns whether that can be: not if another connection has
     /// announced one with the same ends.
     pub(crate) fn add(&self, master: &Arc<Conn>, (key, nat): (Tuple, Nat), now: u64) -> bool {
-        let mut all = self.lock();
+        let mut locked = self.lock();
         let is_others = |own: &Expectation| !own.is_of(master) && own.master(now).is_some();
-        if all.get(&key).is_some_and(is_others) {
+        if locked.all.get(&key).is_some_and(is_others) {
             return false;
         }
-        if all.len() >= MOST && !all.contains_key(&key) {
-            make_room(&mut all, now);
+        if locked.all.len() >= MOST && !locked.all.contains_key(&key) {
+            make_room(&mut locked, now);
         }
         let end = now.saturating_add(TIME);
-        all.insert(key, Expectation { master: Arc::downgrade(master), nat, end });
-        self.count.store(all.len(), Relaxed);
+        locked.insert(key, Expectation { master: Arc::downgrade(master), nat, end });
         true
     }
 
     /// Expects one no more that `master` has announced: another one may have announced it since it came.
     pub(crate) fn remove(&self, key: &Tuple, master: &Arc<Conn>) {
-        let mut all = self.lock();
-        if all.get(key).is_some_and(|own| own.is_of(master)) {
-            all.remove(key);
+        let mut locked = self.lock();
+        if locked.all.get(key).is_some_and(|own| own.is_of(master)) {
+            locked.remove(key);
         }
-        self.count.store(all.len(), Relaxed);
     }
 
     /// As [`find`](Self::find), for who has it begin: nobody else finds it from then on.
     pub(crate) fn claim(&self, tuple: &Tuple, now: u64) -> Option<Expected> {
-        if self.is_empty() {
-            return None;
-        }
-        let key = tuple.expected(tuple.ports().1)?;
-        let mut all = self.lock();
-        let found = all.remove(&key)?;
-        self.count.store(all.len(), Relaxed);
+        let key = self.key(tuple)?;
+        let found = self.lock().remove(&key)?;
         found.expected(now)
     }
 
@@ -125,21 +176,17 @@ impl Expectations {
     pub(crate) fn put_back(&self, tuple: &Tuple, claimed: &Expected) {
         let Some(key) = tuple.expected(tuple.ports().1) else { return };
         let Expected { master, nat, end } = claimed;
-        let mut all = self.lock();
-        if all.len() < MOST {
+        let mut locked = self.lock();
+        if locked.all.len() < MOST {
             let own = Expectation { master: Arc::downgrade(master), nat: *nat, end: *end };
-            all.entry(key).or_insert(own);
+            locked.insert_new(key, own);
         }
-        self.count.store(all.len(), Relaxed);
     }
 
     /// What is known of a packet with these ends that is of no connection, if it is expected at `now`.
     pub(crate) fn find(&self, tuple: &Tuple, now: u64) -> Option<Expected> {
-        if self.is_empty() {
-            return None;
-        }
-        let key = tuple.expected(tuple.ports().1)?;
-        self.lock().get(&key)?.expected(now)
+        let key = self.key(tuple)?;
+        self.lock().all.get(&key)?.expected(now)
     }
 
     /// Forgets those of which it is known that they will not come any more.
@@ -147,17 +194,22 @@ impl Expectations {
         if self.is_empty() {
             return;
         }
-        let mut all = self.lock();
-        all.retain(|_, own| own.master(now).is_some());
-        if all.is_empty() {
-            *all = HashMap::new();
+        let mut locked = self.lock();
+        locked.retain(|_, own| own.master(now).is_some());
+        if locked.all.is_empty() {
+            *locked.all = HashMap::new();
         }
-        self.count.store(all.len(), Relaxed);
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().all.len()
+    }
+
+    /// Whether a packet with these ends has the lock be taken.
+    #[cfg(test)]
+    pub(crate) fn may_expect(&self, tuple: &Tuple) -> bool {
+        self.key(tuple).is_some()
     }
 }
 
@@ -181,17 +233,17 @@ impl Expectation {
 
 /// Makes room: those go that will not come any more, or else the older half of the zone that has most. So
 /// whoever announces without end has little work done for each.
-fn make_room(all: &mut HashMap<Tuple, Expectation>, now: u64) {
-    all.retain(|_, own| own.master(now).is_some());
-    if all.len() < MOST {
+fn make_room(locked: &mut Locked<'_>, now: u64) {
+    locked.retain(|_, own| own.master(now).is_some());
+    if locked.all.len() < MOST {
         return;
     }
     let mut zones = HashMap::<u16, Vec<u64>>::new();
-    all.iter().for_each(|(key, own)| zones.entry(key.zone()).or_default().push(own.end));
+    locked.all.iter().for_each(|(key, own)| zones.entry(key.zone()).or_default().push(own.end));
     let Some((zone, mut ends)) = zones.into_iter().max_by_key(|(_, ends)| ends.len()) else {
         return;
     };
     ends.sort_unstable();
     let middle = ends.get(ends.len() / 2).copied().unwrap_or(u64::MAX);
-    all.retain(|key, own| key.zone() != zone || own.end > middle);
+    locked.retain(|key, own| key.zone() != zone || own.end > middle);
 }

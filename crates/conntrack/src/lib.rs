@@ -12,6 +12,7 @@
 //! - `helper`: protocols whose connections announce others
 //! - `ftp`: what packets of FTP announce
 //! - `expect`: connections that are announced
+//! - `hints`: which of them there may be, told without a lock
 //! - `numbers`: sequence numbers of packets that become longer or shorter
 //! - `shard`: a part of all connections
 //! - `zones`: how many connections zones may have
@@ -55,6 +56,7 @@ mod expect;
 mod fragments;
 mod ftp;
 mod helper;
+mod hints;
 mod lane;
 mod nat;
 mod numbers;
