@@ -19,7 +19,7 @@ use openflow::{Action, PortNo};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
-use switch::bench::Bench;
+use switch::bench::{Bench, capture};
 use switch::fdb::{Fdb, Key};
 use switch::limit::{Bits, Frames};
 use switch::{BondMode, Capture, PortGuard, PortLimits, PortVlan};
@@ -304,16 +304,16 @@ fn forward_held(held: Held, bursts: usize) {
 /// The same for one pair, while a port is captured that is neither of them.
 fn forward_beside_capture(bursts: usize) {
     let mut reader = None;
-    let capture = |bench: &mut Bench| reader = bench.capture(&Capture::default(), 7).ok();
-    forward_with(1, None, sink, bursts, capture);
+    let prepare = |bench: &mut Bench| reader = capture(bench, &Capture::default(), 7).ok();
+    forward_with(1, None, sink, bursts, prepare);
     assert_eq!(reader.unwrap().read(|_| {}), 0);
 }
 
 /// The same for one pair, whose sender's port is captured.
 fn forward_captured(bursts: usize) {
     let mut reader = None;
-    let capture = |bench: &mut Bench| reader = bench.capture(&Capture::default(), 0).ok();
-    forward_with(1, None, sink, bursts, capture);
+    let prepare = |bench: &mut Bench| reader = capture(bench, &Capture::default(), 0).ok();
+    forward_with(1, None, sink, bursts, prepare);
     let mut bytes = 0;
     reader.unwrap().read(|captured| bytes += captured.bytes.len());
     assert_eq!(bytes, bursts * BURST * 64);
@@ -321,7 +321,7 @@ fn forward_captured(bursts: usize) {
 
 /// The same for 32 pairs, to a bond of two members.
 fn forward_to_bond(mode: BondMode, bursts: usize) {
-    let bond = |bench: &mut Bench| bench.bond(1, mode, &[2, 3]);
+    let bond = |bench: &mut Bench| bench.bond(1, switch::bench::bond(mode, &[2, 3]));
     forward_among(4, (BURST, None), sink, bursts, bond);
 }
 

@@ -68,7 +68,8 @@ fn bench(case: &str) -> Result<(Bench, Option<CaptureReader>), Box<dyn Error>> {
         "out" | "out-none" => 1,
         _ => 2,
     };
-    let reader = bench.capture(&Capture { filter, ..Capture::default() }, port)?;
+    let capture = Capture { filter, ..Capture::default() };
+    let reader = switch::bench::capture(&mut bench, &capture, port)?;
     Ok((bench, Some(reader)))
 }
 

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
+use datapath::bridge::{Bridge, BridgeChange, BridgeId};
+use datapath::flows::BridgeFlows;
+use datapath::flows::meter::Metering;
+use datapath::worker::{Mailbox, Message};
 use eal::clock;
 use fdb::Fdb;
 use flow::Pipeline;
 use litemap::LiteMap;
 use ordered::Gather as _;
 
-use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
 use crate::error::Error;
-use crate::flows::BridgeFlows;
-use crate::flows::meter::Metering;
 use crate::ports::is_port_name;
-use crate::worker::{Mailbox, Message};
 
 /// A bridge.
 #[derive(Debug)]
@@ -278,8 +278,8 @@ mod tests {
     use openflow::{Instructions, Match};
 
     use super::*;
-    use crate::datapath::Datapath;
-    use crate::worker::{Idle, Worker};
+    use datapath::Datapath;
+    use datapath::worker::{Idle, Worker};
 
     /// Flows with a rule of their own.
     fn flows() -> BridgeFlows {
@@ -304,7 +304,7 @@ mod tests {
         let seen = old.clone();
         let both = thread::spawn(move || {
             // None is answered before both have come.
-            let told: Vec<Message> = workers.iter().map(Worker::next_message).collect();
+            let told: Vec<Message> = workers.iter().filter_map(Worker::next_message).collect();
             let is_there = seen.strong_count() > 0;
             for message in told {
                 if let Message::Bridge(_, _, done) = message {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use datapath::guard::PortGuard;
+use datapath::limit::PortLimits;
+use datapath::vlan::PortVlan;
 use eal::Access;
 use l2proto::lacp::PortLacp;
 use l2proto::lldp::LldpMode;
@@ -10,14 +13,10 @@ use l2proto::{Bfd, Cfm};
 
 use crate::bond::Bonding;
 use crate::error::Error;
-use crate::guard::PortGuard;
 use crate::identity::Identity;
-use crate::limit::PortLimits;
 use crate::snoop::{McastSnooping, PortSnooping};
-use crate::vlan::PortVlan;
 
-/// The most ports that a switch can have.
-pub const MAX_PORTS: usize = 1024;
+pub use datapath::port_set::MAX_PORTS;
 
 /// The most bridges that a switch can have.
 pub const MAX_BRIDGES: usize = 256;

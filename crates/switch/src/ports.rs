@@ -4,25 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use datapath::bridge::{BridgeChange, BridgeId};
+use datapath::guard::{BpduGuard, Guard, PortGuard, Trip};
+use datapath::inputs::Input;
+use datapath::limit::{Direction, PortLimits};
+use datapath::output::Output;
+use datapath::owners::{Owners, Watch};
+use datapath::vlan::policy::Policy;
+use datapath::worker::{Mailbox, Message};
 use eal::clock;
 use ethdev::{Link, Port, PortControl, PortStats, RxQueue, TxQueue};
 use litemap::LiteMap;
 
-use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
-use crate::guard::{BpduGuard, Guard, PortGuard, Trip};
-use crate::inputs::Input;
-use crate::limit::{Direction, PortLimits};
-use crate::output::Output;
-use crate::owners::{Owners, Watch};
 use crate::report::PortReport;
 use crate::switch::bonds::Bundle;
 use crate::switch::patches::Cable;
 use crate::switch::tunnels::Tube;
-use crate::vlan::policy::Policy;
-use crate::worker::{Mailbox, Message};
 
 /// The longest name of a port, in bytes.
 const MAX_NAME: usize = 32;

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use datapath::guard::PortGuard;
+use datapath::limit::PortLimits;
+use datapath::vlan::PortVlan;
 use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
 pub use fdb::Report as FdbReport;
 use flow::Visit;
@@ -11,11 +14,8 @@ use packet::MacAddr;
 
 use crate::bond::Bonding;
 use crate::config::BridgeOptions;
-use crate::guard::PortGuard;
-use crate::limit::PortLimits;
 use crate::mirror::Mirror;
 use crate::snoop::{McastSnooping, PortSnooping};
-use crate::vlan::PortVlan;
 
 /// A port at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

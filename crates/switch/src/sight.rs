@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use conntrack::Conntrack;
+use datapath::flows::{BridgeFlows, FlowPacketOut};
 use eal::time::Time;
 use flow::Pipeline;
 
 use crate::error::Error;
-use crate::flows::{BridgeFlows, FlowPacketOut};
 use crate::report::PortReport;
 use crate::switch::{Control, Switch, lock};
 

@@ -1,6 +1,11 @@
 //! The switch as an application sees it.
 
 use ::fdb::Fdb;
+use datapath::bridge::BridgeId;
+use datapath::guard::PortGuard;
+use datapath::inlet::Pace;
+use datapath::limit::PortLimits;
+use datapath::worker::{Idle, Mailbox, Message};
 use ethdev::OpenPort;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -24,22 +29,17 @@ use self::traps::Ears;
 use self::tunnels::{Tube, Underlay};
 use self::watches::Watches;
 use crate::bond::BOND_DEVICE;
-use crate::bridge::BridgeId;
 use crate::bridges::Bridges;
 use crate::capture::Wanted;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
-use crate::guard::PortGuard;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::identity::Identity;
-use crate::inlet::Pace;
-use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
 use crate::report::{PortReport, ShutdownReport, WorkerReport};
 use crate::sample::Wanted as Samplings;
-use crate::tunnel::device::tunnel_settings;
-use crate::worker::{Idle, Mailbox, Message};
+use crate::tunnel_device::tunnel_settings;
 use crew::{Seat, wanted_cores};
 
 pub(crate) mod bonds;

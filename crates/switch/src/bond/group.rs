@@ -5,13 +5,13 @@ pub(crate) mod order;
 
 use std::time::{Duration, Instant};
 
+use datapath::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand, Way};
+use datapath::bridge::BridgeId;
 use eal::time::later;
 use ordered::Order as _;
 
 use super::shares::Shares;
-use super::way::{BUCKETS, Division, NOBODY, Receives, Strand, Way};
 use super::{BondMode, Bonding};
-use crate::bridge::BridgeId;
 
 /// A port that is a member, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]

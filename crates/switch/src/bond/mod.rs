@@ -3,33 +3,27 @@
 //!
 //! The settings are those of Open vSwitch's table `Port`, by the same names.
 //!
-//! - `entry`: what comes in on a member
 //! - `group`: which members of a bond are in use, and since when
-//! - `load`: how much each part of the traffic is
 //! - `monitor`: which members lead somewhere, by asking stations behind them
 //! - `probe`: what these are asked, and answer
 //! - `shares`: which member has which part of the traffic
-//! - `way`: what the data path makes of a bond
 
-pub(crate) mod entry;
 pub(crate) mod group;
-pub(crate) mod load;
 pub(crate) mod monitor;
 pub(crate) mod probe;
 pub(crate) mod shares;
-pub(crate) mod way;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use datapath::vlan::{MAX_VLAN, formats, named};
 use packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::group::order::{BondOrder, BondRefusal};
 use self::monitor::Asking;
-pub use self::way::{flow_part, source_part};
-use crate::vlan::{MAX_VLAN, formats, named};
+pub use datapath::bond::way::{flow_part, source_part};
 
 /// The device string of a bond.
 pub const BOND_DEVICE: &str = "bond:";

@@ -10,9 +10,6 @@ use packet::headers::ipv6::Ipv6;
 use packet::headers::{EtherType, Ethernet, IpProtocol};
 use packet::{MacAddr, Tag};
 
-/// Bytes of an answer that are looked at: one of IPv6 has 86 and a tag, and may have more options.
-pub(crate) const ANSWER_LEN: usize = 128;
-
 /// The shortest Ethernet frame.
 const MIN_LEN: usize = 60;
 
@@ -150,28 +147,9 @@ fn link_local(mac: MacAddr) -> Ipv6Addr {
     Ipv6Addr::new(0xFE80, 0, 0, 0, a << 8 | b, c << 8 | 0xFF, 0xFE00 | d, e << 8 | f)
 }
 
-/// Whether a frame that begins with `head` may be an answer to `own`: what workers look at.
-pub(crate) fn may_answer(head: &[u8], own: MacAddr) -> bool {
-    if !head.starts_with(&own.0) {
-        return false;
-    }
-    let word = |at: usize| {
-        let two = head.get(at..).and_then(|rest| rest.first_chunk());
-        two.map(|two| EtherType(u16::from_be_bytes(*two)))
-    };
-    let at = if word(12) == Some(EtherType::VLAN) { 16 } else { 12 };
-    let byte = |offset: usize| head.get(at + offset).copied();
-    match word(at) {
-        Some(EtherType::ARP) => true,
-        Some(EtherType::IPV6) => {
-            byte(8) == Some(IpProtocol::ICMPV6.0) && byte(42) == Some(ADVERTISEMENT)
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use datapath::bond::answers::may_answer;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Which member of a bond has which part of the traffic.
 
-use super::way::{BUCKETS, NOBODY};
+use datapath::bond::way::{BUCKETS, NOBODY};
 
 /// A difference of loads below which nothing is moved, in bytes, and as a share of the larger one.
 const SMALL: u64 = 100_000;

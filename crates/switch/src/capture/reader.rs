@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use datapath::capture::{Captured, Room, records};
 use ordered::Order as _;
 
-use super::room::{Captured, Room, records};
 use crate::switch::Control;
 
 /// A port of a capture.

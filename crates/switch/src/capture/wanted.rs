@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use datapath::capture::Room;
+use datapath::capture::{Captures, Tap, TapPort};
+
 use super::reader::{CapturedPort, Shared};
-use super::room::Room;
-use super::tap::{Captures, Tap, TapPort};
 use super::{Capture, MAX_CAPTURES};
 use crate::error::Error;
 

@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use ::capture::calendar::Calendar;
 use ::capture::files::{Files, Turns};
 use ::capture::pcapng::{self, Interface, Packet};
-use eal::Counter;
+use datapath::capture::{Captured, Room};
+use datapath::mirror::recorder::Recorder;
 use eal::time::Time;
-use packet::Frame;
 
-use crate::capture::{
-    CaptureReader, Captured, CapturedPort, Direction, Draft, Room, Shared, append, low,
-};
+use crate::capture::{CaptureReader, CapturedPort, Shared};
 use crate::error::Error;
 
 /// Bytes that each worker has for frames that are not written yet.
@@ -41,37 +39,6 @@ pub(crate) struct Place {
     pub(crate) turns: Turns,
     /// The most bytes of a frame.
     pub(crate) snaplen: u32,
-}
-
-/// A worker's way to the file of a mirror.
-#[derive(Clone, Debug)]
-pub(crate) struct Recorder {
-    room: Arc<Room>,
-    missed: Arc<Counter>,
-}
-
-impl Recorder {
-    /// Writes down `count` frames, `snaplen` bytes of each at most, which came at `cycles`. Neither
-    /// waits nor allocates.
-    pub(crate) fn record<'f>(
-        &self,
-        frames: impl Iterator<Item = &'f Frame<'f>>,
-        count: u64,
-        snaplen: usize,
-        cycles: u64,
-    ) {
-        let missed = low(self.missed.get());
-        let (port, direction, copy) = (0, Direction::In, None);
-        let draft = Draft { port, cycles, direction, missed, snaplen, copy };
-        let mut written = 0_u64;
-        self.room.write(|records| {
-            let fits = frames.filter(|frame| append(records, frame, &draft).is_some());
-            written = fits.count() as u64;
-        });
-        if written < count {
-            self.missed.add(count.saturating_sub(written));
-        }
-    }
 }
 
 /// What the thread tells.
@@ -149,7 +116,7 @@ impl File {
     /// The way of worker `worker` to it.
     pub(crate) fn recorder(&self, worker: usize) -> Option<Recorder> {
         let room = self.rooms.get(worker)?;
-        Some(Recorder { room: Arc::clone(room), missed: room.missed(0) })
+        Some(Recorder::new(Arc::clone(room)))
     }
 
     /// Why nothing can be written now, and how many frames are not in the files.

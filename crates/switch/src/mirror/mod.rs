@@ -3,29 +3,25 @@
 //! The settings are those of Open vSwitch's table `Mirror`, by the same names.
 //!
 //! - `file`: mirrors whose copies go to files
-//! - `taps`: what the data path makes of the mirrors of a bridge
 //! - `wanted`: the mirrors of a switch as control threads see them
 
 mod file;
-pub(crate) mod taps;
 mod wanted;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use ::capture::files::Turns;
+use datapath::vlan::{MAX_VLAN, VlanSet};
 use packet::MAX_FRAME_LEN;
 use packet::headers::ethernet::HEADER_LEN;
 use serde::{Deserialize, Serialize};
 
 use self::file::Place;
-pub(crate) use self::taps::{Copies, Taps, View};
 pub(crate) use self::wanted::Mirrors;
 use crate::config::DEFAULT_BRIDGE;
-use crate::vlan::{MAX_VLAN, VlanSet};
 
-/// The most mirrors that a switch can have.
-pub const MAX_MIRRORS: usize = 32;
+pub use datapath::mirror::MAX_MIRRORS;
 
 /// A mirror: which frames it copies, and where the copies go.
 ///
@@ -72,7 +68,7 @@ pub struct Mirror {
     /// unless [`reflect`](Self::reflect) says so, with its tag in place of the frame's own.
     #[serde(
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "crate::vlan::formats::vlan"
+        deserialize_with = "datapath::vlan::formats::vlan"
     )]
     pub output_vlan: Option<u16>,
     /// Whether copies to a VLAN go to the port that the frame came from, too, if it carries that.

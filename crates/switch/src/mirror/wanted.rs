@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use datapath::mirror::taps::{Counters, Tap, Taps, To};
+use datapath::port_set::PortSet;
 use eal::time::Time;
 use litemap::LiteMap;
 
 use super::file::File;
-use super::taps::{Counters, Tap, Taps, To};
 use super::{MAX_MIRRORS, Mirror};
 use crate::error::Error;
-use crate::port_set::PortSet;
 use crate::ports::is_port_name;
 use crate::report::MirrorReport;
 

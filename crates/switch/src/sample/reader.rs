@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::room::{Room, Sample, SampleLoss};
+use datapath::sample::{Room, Sample, SampleLoss};
+
 use crate::switch::Control;
 
 /// One for each worker, and for each that there was until what it has left is taken.
@@ -66,5 +67,45 @@ impl Drop for SampleReader {
             let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
             control.end_sampling(self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datapath::sample::{Sampled, Samplers, Sampling, Seen, Sides};
+    use packet::Frame;
+
+    use super::super::Wanted;
+    use super::*;
+
+    /// Has so many frames come, each of which is sampled.
+    fn come(samplers: &Samplers, frames: usize) {
+        for _ in 0..frames {
+            assert_eq!(samplers.next(1), Some(0));
+            samplers.end(&samplers.begin(1, &Frame::from_bytes(&[0; 60])), &Seen::default());
+        }
+    }
+
+    #[test]
+    fn memory_of_workers_that_are_gone_is_let_go() {
+        let what = Sampled::Frames { rate: 1, sides: Sides::IN };
+        let sampling = Sampling { bridge: "x".to_owned(), what, bytes: 60 };
+        let mut wanted = Wanted::default();
+        let (id, rooms) = wanted.add(&sampling, 2).unwrap();
+        let mut reader = SampleReader::new(id, Weak::new(), Arc::clone(&rooms));
+        let mut read = 0;
+        for _ in 0..5 {
+            let samplers = wanted.samplers("x", 0, 7);
+            come(&samplers, 2_000);
+            wanted.restart(2);
+            reader.read(|_| read += 1);
+            // The old worker may go on as long as it has that.
+            assert_eq!(rooms.lock().unwrap().len(), 3);
+            come(&samplers, 10);
+        }
+        reader.read(|_| read += 1);
+        assert_eq!(rooms.lock().unwrap().len(), 2);
+        let lost = 5 * (2_000 - 1_024);
+        assert_eq!((read, reader.lost()), (5 * 1_034, SampleLoss { samples: lost, frames: lost }));
     }
 }

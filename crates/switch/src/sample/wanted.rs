@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use datapath::sample::Room;
+use datapath::sample::{MAX_SAMPLERS, MAX_SETS, Sampler, Samplers, SetSampler};
+
 use super::reader::Rooms;
-use super::room::Room;
-use super::sampler::{MAX_SAMPLERS, MAX_SETS, Sampler, Samplers, SetSampler};
 use super::{MAX_SAMPLINGS, Sampled, Sampling};
 use crate::error::Error;
 
@@ -94,7 +95,7 @@ impl Wanted {
 
 impl Entry {
     fn restart(&mut self, workers: usize) {
-        self.rooms = (0..workers).map(|_| Arc::new(Room::new())).collect();
+        self.rooms = (0..workers).map(|_| Arc::<Room>::default()).collect();
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(self.rooms.iter().cloned());
     }

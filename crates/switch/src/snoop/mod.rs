@@ -3,29 +3,20 @@
 //!
 //! The settings are those of Open vSwitch, by the same names where it has them.
 //!
-//! - `kind`: what a bridge has to know of a frame
-//! - `message`: the messages of IGMP and MLD
 //! - `probe`: for the fuzz target
 //! - `snooper`: what a bridge hears, and what it says
-//! - `stage`: the bridge's decisions about what goes to groups
 //! - `table`: which ports have which groups
-//! - `view`: what workers know of that
 
-pub(crate) mod kind;
-pub(crate) mod message;
 #[doc(hidden)]
 pub mod probe;
 pub(crate) mod snooper;
-pub(crate) mod stage;
 pub(crate) mod table;
-pub(crate) mod view;
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
+use datapath::vlan::{formats, named};
 use serde::{Deserialize, Serialize};
-
-use crate::vlan::{formats, named};
 
 /// How long a member of a group can be remembered without a report, in seconds: the range of Open
 /// vSwitch.

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use datapath::snoop::kind::{Kind, is_reported};
+use datapath::snoop::message::{Message, parse};
 use eal::time::Time;
 use packet::Frame;
 
-use super::kind::{Kind, is_reported};
-use super::message::{Message, parse};
 use super::snooper::Snooper;
 use super::table::ROUTER;
 use super::{McastSnooping, PortSnooping};

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use datapath::snoop::message::{Message, Response};
+use datapath::snoop::view::Ports;
+use datapath::snoop::view::View;
 use litemap::LiteMap;
 use ordered::Gather as _;
 
-use super::message::{Message, Response};
-use super::table::{Ports, Table};
-use super::view::View;
+use super::table::Table;
 use super::{McastRouter, McastSnooping, PortSnooping};
 
 /// Workers are told of changes at most so often, however many there are.
@@ -237,12 +238,32 @@ fn ageing(settings: &McastSnooping) -> Duration {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::message::parse;
-    use super::super::message::tests::{query_frame, report};
+    use datapath::snoop::message::{ask, parse};
+    use packet::MacAddr;
+    use packet::checksum::checksum;
+
     use super::*;
 
     const GROUP: [u8; 4] = [239, 1, 2, 3];
     const ROUTER: [u8; 4] = [192, 0, 2, 254];
+    const STATION: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    /// A query of IGMP.
+    fn query_frame(source: [u8; 4], group: [u8; 4]) -> Vec<u8> {
+        ask(STATION, source.into(), Ipv4Addr::from(group).into(), Response(100))
+    }
+
+    /// A report of IGMPv2, or that its host leaves, in place of the message of a query.
+    fn report(group: [u8; 4], belongs: bool) -> Vec<u8> {
+        const BEFORE: usize = 14 + 24;
+        let mut frame = query_frame([192, 0, 2, 1], group);
+        let kind = if belongs { 0x16 } else { 0x17 };
+        let mut message = [&[kind, 0, 0, 0][..], &group, &[0; 4]].concat();
+        let sum = checksum(&message).to_be_bytes();
+        message[2..4].copy_from_slice(&sum);
+        frame.splice(BEFORE.., message);
+        frame
+    }
 
     /// A bridge with ports 0 to 3, which are set so.
     struct Bench(Snooper, [PortSnooping; 4], McastSnooping, Instant);

@@ -2,17 +2,13 @@
 //! the time.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use datapath::port_set::PortSet;
+use datapath::snoop::view::{Key, Ports, View};
 use litemap::LiteMap;
 
-use super::view::View;
-use crate::port_set::PortSet;
 use crate::report::GroupCounts;
-
-/// A group in a VLAN.
-pub(crate) type Key = (u16, IpAddr);
 
 /// How long others behind a port have to say that they stay when a member leaves: they are asked
 /// twice, and have a second to answer (RFC 3376, sections 8.8 and 8.9).
@@ -314,21 +310,6 @@ fn take_one(of_port: &mut LiteMap<u16, usize>, port: u16) {
             of_port.remove(&port);
         }
     }
-}
-
-/// What is set of a bridge's ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ports {
-    /// Those that get what goes to any group.
-    pub(crate) flood: PortSet,
-    /// Those that get all reports.
-    pub(crate) flood_reports: PortSet,
-    /// Those that have routers, heard or not.
-    pub(crate) routers: PortSet,
-    /// Those that have none.
-    pub(crate) without: PortSet,
-    /// Whether what goes to a group without members is kept from all others.
-    pub(crate) keeps_unregistered: bool,
 }
 
 #[cfg(test)]

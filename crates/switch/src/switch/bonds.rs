@@ -4,6 +4,12 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use datapath::bond::load::Load;
+use datapath::bond::way::{BUCKETS, Fittings, Way};
+use datapath::inlet::{Heard, Inlet};
+use datapath::vlan::policy::Policy;
+use datapath::vlan::tags::Meta;
+use datapath::worker::Message;
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
 use l2proto::lacp::Agent;
 use l2proto::lacp::pdu::FRAME_LEN;
@@ -16,18 +22,12 @@ use super::lacp::member_lacp;
 use super::monitors::is_up;
 use super::{Control, Kind, Switch};
 use crate::bond::group::{Group, Member, Seen};
-use crate::bond::load::Load;
 use crate::bond::monitor::Monitor;
-use crate::bond::way::{BUCKETS, Fittings, Way};
 use crate::bond::{BOND_DEVICE, BondMode, Lacp, MAX_MEMBERS};
 use crate::config::PortOptions;
 use crate::error::Error;
-use crate::inlet::{Heard, Inlet};
 use crate::ports::{Entry, Ports};
 use crate::report::{BondPart, BondReport, MemberReport};
-use crate::vlan::policy::Policy;
-use crate::vlan::tags::Meta;
-use crate::worker::Message;
 
 /// The most stations for which a new active member says that they are behind it now. Those that
 /// were heard last come first; all others are found when they send something.
@@ -379,7 +379,7 @@ impl Control {
 
     /// Has a worker send frames to a port, [`BURST`] at most; returns whether it takes any.
     pub(super) fn send_own(&self, port: u16, frames: &[Vec<u8>]) -> bool {
-        let sends = |worker: &crate::worker::Mailbox| {
+        let sends = |worker: &datapath::worker::Mailbox| {
             worker.ask(|sent| Message::Send(port, frames.to_vec(), sent))
         };
         self.mailboxes.iter().any(|worker| sends(worker) == Some(true))
@@ -507,7 +507,7 @@ pub(super) fn tagged(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vlan::PortVlan;
+    use datapath::vlan::PortVlan;
 
     #[test]
     fn stations_are_announced_in_their_vlans_as_far_as_the_bond_carries_them() {

@@ -1,7 +1,8 @@
 //! Bridges of a switch: several in one, with the same workers.
 
+use datapath::bridge::BridgeId;
+
 use super::{Control, Switch};
-use crate::bridge::BridgeId;
 use crate::config::BridgeOptions;
 use crate::error::Error;
 use crate::report::BridgeReport;

@@ -2,16 +2,29 @@
 
 use std::sync::Arc;
 
+use datapath::worker::Message;
+
 use super::{Control, Switch};
 use crate::capture::wanted::Seen;
 use crate::capture::{Capture, CaptureReader};
 use crate::error::Error;
 use crate::ports::Entry;
-use crate::worker::Message;
 
 impl Switch {
     /// Begins to capture. Ports that are removed and added again by the same name are captured
     /// again.
+    ///
+    /// ```
+    /// use switch::{Capture, PortOptions, Switch, SwitchConfig};
+    ///
+    /// let switch = Switch::start(&SwitchConfig::default())?;
+    /// switch.open_port("vm1", "null:", &PortOptions::default())?;
+    /// let ports = Some(vec!["vm1".to_owned()]);
+    /// let mut reader = switch.capture(&Capture { ports, ..Capture::default() })?;
+    /// assert_eq!(reader.ports()[0].name, "vm1");
+    /// assert_eq!(reader.read(|_| {}), 0);
+    /// # Ok::<(), switch::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A number out of range, a port that is not there, or [`MAX_CAPTURES`](crate::MAX_CAPTURES)

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conntrack::Conntrack;
+use datapath::flows::BridgeFlows;
 
 use super::{Control, Switch};
-use crate::flows::BridgeFlows;
 
 /// The share of all places of connections that is looked at each second for those that are over, and
 /// the least.

@@ -1,14 +1,14 @@
 //! The workers of a switch: how they start, and how others take their places while it runs.
 
+use datapath::Datapath;
+use datapath::bridge::BridgeChange;
+use datapath::worker::{Mailbox, Message, Worker};
 use eal::clock;
 
 use super::{Control, Switch};
-use crate::bridge::BridgeChange;
 use crate::config::check_worker_count;
-use crate::datapath::Datapath;
 use crate::error::Error;
 use crate::ports::Entry;
-use crate::worker::{Mailbox, Message, Worker};
 
 /// A worker as the system sees it.
 #[derive(Clone, Copy, Debug)]

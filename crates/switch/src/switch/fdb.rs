@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datapath::vlan::MAX_VLAN;
 use fdb::{Entry, Fdb, Full, Key};
 use ordered::Order as _;
 use packet::MacAddr;
@@ -11,7 +12,6 @@ use crate::config::DEFAULT_BRIDGE;
 use crate::error::Error;
 use crate::ports::Entry as Port;
 use crate::report::{FdbEntry, FdbReport};
-use crate::vlan::MAX_VLAN;
 
 impl Switch {
     /// The forwarding databases of all bridges, sorted by bridge, VLAN and address. Does not

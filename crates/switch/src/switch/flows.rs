@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use datapath::flows::{BridgeFlows, FlowPacketOut};
+use datapath::worker::Message;
 use flow::Pipeline;
 
 use super::{Control, Switch};
 use crate::error::Error;
-use crate::flows::{BridgeFlows, FlowPacketOut};
-use crate::worker::Message;
 
 impl Switch {
     /// Has the frames of a bridge go by these flows from now on; `None`: as those of a plain bridge. So

@@ -6,6 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use datapath::bond::way::NOBODY;
+use datapath::bridge::{BridgeChange, BridgeId};
+use datapath::inlet::{Heard, Inlet};
+use datapath::snoop::message::{self, Response};
+use datapath::snoop::stage::{LONGEST, Snoop};
+use datapath::snoop::view::View;
+use datapath::vlan::policy::Policy;
 use eal::time::later;
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -13,18 +20,11 @@ use packet::{BURST, MacAddr};
 
 use super::bonds::tagged;
 use super::{Control, Switch};
-use crate::bond::way::NOBODY;
-use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
-use crate::inlet::{Heard, Inlet};
 use crate::ports::Entry;
 use crate::report::{Group, GroupRouter, GroupTotals, GroupsReport};
-use crate::snoop::message::{self, Response};
 use crate::snoop::snooper::{Ask, HOLD, Snooper};
-use crate::snoop::stage::{LONGEST, Snoop};
-use crate::snoop::view::View;
 use crate::snoop::{McastRouter, McastSnooping};
-use crate::vlan::policy::Policy;
 
 /// The most messages that are read at once; there are no more in the queue.
 const MOST_HEARD: usize = 128;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use datapath::inlet::{Heard, Inlet};
 use l2proto::lacp::pdu::{self, FRAME_LEN, Flags, Info, Slow};
 use l2proto::lacp::port::{Manner, Port as LacpPort, Receive, Settings};
 use l2proto::lacp::{Agent, Link as LacpLink, PortLacp};
@@ -14,7 +15,6 @@ use super::{Control, Switch};
 use crate::bond::group::{Agreement, Seen};
 use crate::bond::{Bonding, Lacp, LacpManner, LacpTime, MAX_MEMBERS};
 use crate::config::MAX_PORTS;
-use crate::inlet::{Heard, Inlet};
 use crate::ports::Entry;
 use crate::report::{BondReport, LacpReport, MemberLacp};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use datapath::vlan::PortVlan;
+use datapath::worker::{Idle, Message};
 use drivers::Drivers;
 use ethdev::OpenPort;
 
@@ -9,8 +11,6 @@ use super::{Control, Switch};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, PortOptions};
 use crate::error::Error;
 use crate::ports::Ticket;
-use crate::vlan::PortVlan;
-use crate::worker::{Idle, Message};
 
 impl Switch {
     /// Changes a port's MTU; `None` is the device's own.

@@ -1,17 +1,17 @@
 //! Mirrors of a running switch.
 
+use datapath::bridge::{BridgeChange, BridgeId};
+use datapath::guard::PortGuard;
+use datapath::limit::PortLimits;
+use datapath::worker::Message;
 use eal::clock;
 use litemap::LiteMap;
 use ordered::Gather as _;
 
 use super::{Control, Switch};
-use crate::bridge::{BridgeChange, BridgeId};
 use crate::error::Error;
-use crate::guard::PortGuard;
-use crate::limit::PortLimits;
 use crate::mirror::Mirror;
 use crate::report::MirrorReport;
-use crate::worker::Message;
 
 impl Switch {
     /// Adds a mirror, or changes one. Ports that it names and that are not there are left out

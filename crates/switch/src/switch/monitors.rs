@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datapath::trap::Askers;
 use litemap::LiteMap;
 use ordered::Gather as _;
 use packet::MacAddr;
@@ -10,7 +11,6 @@ use super::Control;
 use super::bonds::{Bond, members};
 use crate::bond::monitor::Link;
 use crate::ports::Entry;
-use crate::trap::Askers;
 
 impl Control {
     /// Has all bonds ask as they are set to, and workers hand over the answers.

@@ -1,10 +1,11 @@
 //! Frames that come in on no wire: for tests, and to see where frames go.
 
+use datapath::flows::NOWHERE;
+use datapath::worker::{Mailbox, Message};
+
 use super::Switch;
 use crate::error::Error;
-use crate::flows::NOWHERE;
 use crate::report::{Decided, Traced};
-use crate::worker::{Mailbox, Message};
 
 impl Switch {
     /// Takes frames, 32 at most, for what has come in on a port: they are counted, and go wherever

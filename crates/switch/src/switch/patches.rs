@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use datapath::bridge::BridgeId;
+use datapath::patch::Patch;
+use datapath::worker::Message;
 use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
 use packet::MacAddr;
 
 use super::counts::Counts;
 use super::{Control, Kind};
-use crate::bridge::BridgeId;
 use crate::config::PortOptions;
 use crate::error::Error;
-use crate::patch::Patch;
 use crate::ports::Entry;
-use crate::worker::Message;
 
 /// What the device string of a patch port begins with.
 const PREFIX: &str = "patch:";

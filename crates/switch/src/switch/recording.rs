@@ -1,8 +1,9 @@
 //! Packets that have come in, by what they are.
 
+use datapath::record::{Recorded, Recording};
+use datapath::worker::Message;
+
 use super::{Control, Switch};
-use crate::record::{Recorded, Recording};
-use crate::worker::Message;
 
 impl Switch {
     /// Has all packets be recorded that come in from now on, by all that rules can match on, or no more:

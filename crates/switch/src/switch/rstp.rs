@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datapath::bridge::{BridgeChange, BridgeId};
+use datapath::gate::Gate;
+use datapath::guard::BpduGuard;
 use eal::time::later;
 use l2proto::rstp::port::{Port, Role, State};
 use l2proto::rstp::tree::{Link, Todo, Tree};
@@ -15,10 +18,7 @@ use ordered::{Gather as _, Order as _};
 use packet::MacAddr;
 
 use super::{Control, Switch};
-use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
-use crate::gate::Gate;
-use crate::guard::BpduGuard;
 use crate::ports::Entry;
 use crate::report::{RstpBridge, RstpPort, RstpReport};
 

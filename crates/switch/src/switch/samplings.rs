@@ -11,6 +11,21 @@ impl Switch {
     /// same name is sampled again. Frames that come in from another bridge, by a patch port, are sampled there
     /// alone.
     ///
+    /// ```
+    /// use switch::{PortOptions, Sampled, Sampling, Sides, Switch, SwitchConfig};
+    ///
+    /// let switch = Switch::start(&SwitchConfig::default())?;
+    /// switch.open_port("vm1", "null:", &PortOptions::default())?;
+    /// let what = Sampled::Frames { rate: 1, sides: Sides::IN };
+    /// let sampling = Sampling { bridge: switch::DEFAULT_BRIDGE.into(), what, bytes: 64 };
+    /// let mut reader = switch.sample(&sampling)?;
+    /// switch.receive("vm1", &[vec![2; 60]])?;
+    /// let mut seen = Vec::new();
+    /// reader.read(|sample| seen.push(sample.bytes().to_vec()));
+    /// assert_eq!(seen, [[2; 60]]);
+    /// # Ok::<(), switch::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A number out of range, or [`MAX_SAMPLINGS`](crate::MAX_SAMPLINGS) samplings already.
     pub fn sample(&self, sampling: &Sampling) -> Result<SampleReader, Error> {

@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use datapath::tunnel::hop::NoHop;
+use datapath::tunnel::{ended, meta_of, wish, words};
 use flow::{Key, OptionField, TunnelWords, slot};
 use packet::headers::EtherType;
 use tunnel::{Inner, Kind, Meta, Mode, Outer, Settings, best};
 
 use super::{Control, Switch};
-use crate::tunnel::hop::NoHop;
-use crate::tunnel::{ended, meta_of, wish, words};
 
 /// A packet that goes into a tunnel.
 #[derive(Clone, Debug)]

@@ -2,16 +2,16 @@
 
 use std::sync::mpsc::Receiver;
 
+use datapath::bond::answers::ANSWER_LEN;
+use datapath::inlet::{Heard, Inlet};
+use datapath::trap::{Answers, Askers, Trap, WATCH_LEN, Watched};
+use datapath::worker::{Mailbox, Message};
 use l2proto::lacp::pdu::FRAME_LEN as SLOW_LEN;
 use l2proto::lldp::frame::MAX_LEN as LLDP_LEN;
 use l2proto::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use litemap::LiteMap;
 
 use super::Control;
-use crate::bond::probe::ANSWER_LEN;
-use crate::inlet::{Heard, Inlet};
-use crate::trap::{Answers, Askers, Trap, WATCH_LEN, Watched};
-use crate::worker::{Mailbox, Message};
 
 /// The most frames of LLDP from a port that wait.
 const LLDP_ROOM: usize = 8;

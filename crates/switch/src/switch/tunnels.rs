@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use datapath::inlet::{Heard, Inlet};
+use datapath::tunnel::hop::{End, Way, Ways};
+use datapath::tunnel::{ANSWER_LEN, TunnelPort, Tunnels};
+use datapath::worker::Message;
 use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats};
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -17,11 +21,7 @@ use super::counts::Counts;
 use super::{Control, Kind, Switch};
 use crate::config::PortOptions;
 use crate::error::Error;
-use crate::inlet::{Heard, Inlet};
 use crate::ports::Entry;
-use crate::tunnel::hop::{End, Way, Ways};
-use crate::tunnel::{ANSWER_LEN, TunnelPort, Tunnels};
-use crate::worker::Message;
 
 /// The most answers of neighbours that wait: those of several bridges, of each as many as may come at once.
 const ANSWERS: usize = 256;

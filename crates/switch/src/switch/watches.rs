@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use datapath::trap::Watched;
 use l2proto::cfm::frame::is_message;
 use l2proto::{Bfd, BfdReport, BfdSession, Cfm, CfmReport, CfmSession};
 use litemap::LiteMap;
@@ -11,7 +12,6 @@ use packet::MacAddr;
 use super::traps::Line;
 use super::{Control, Switch};
 use crate::ports::Entry;
-use crate::trap::Watched;
 
 /// The port's tag control information with this VLAN and priority.
 fn tag(settings: &Cfm) -> Option<u16> {

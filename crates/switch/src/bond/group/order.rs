@@ -1,7 +1,8 @@
 //! What an operator has a bond do at once, whatever its settings say.
 
+use datapath::bond::way::BUCKETS;
+
 use super::{BondMode, Group};
-use crate::bond::way::BUCKETS;
 
 /// Something that a bond is to do. Members are known by the names of their ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

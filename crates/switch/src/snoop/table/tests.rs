@@ -1,9 +1,9 @@
 use std::net::Ipv4Addr;
 
+use datapath::snoop::kind::Kind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::snoop::kind::Kind;
 
 const AGEING: Duration = Duration::from_secs(300);
 

@@ -1,0 +1,224 @@
+//! Packets without a header of Ethernet, which tunnels carry and patch ports pass on.
+
+use std::sync::Arc;
+
+use ethdev::DropReason;
+use flow::{Change, Pipeline, Port, Tunnelling};
+use openflow::action::Encap;
+use openflow::{Action, Field, Instructions, Match, PortNo};
+use packet::headers::EtherType;
+use packet::{Capabilities, Frame, Gso, MacAddr, Offload, OffloadRequest};
+use tunnel::{Address, Envelope, Inner, Kind, Mode, Settings, parse};
+
+use super::tunnel_tests::{Net, STATION, TUNNEL, WIRE, datagram, from_peer, peer};
+use super::*;
+use crate::flows::BridgeFlows;
+
+fn gre(mode: Mode) -> Settings {
+    Settings { mode, ..Settings::new(Kind::Gre, Address::Is(peer())) }
+}
+
+/// What is inside of an outer packet of this kind: what it is said to be, and its bytes.
+fn inside(kind: Kind, outer: &[u8]) -> (Inner, &[u8]) {
+    let envelope = Envelope::parse(outer, outer.len()).unwrap();
+    let found = parse(kind, &envelope, outer).unwrap();
+    (found.meta.inner, &outer[found.at..])
+}
+
+/// A packet as the peer sends it into a tunnel without a header of Ethernet.
+fn bare(kind: Kind, of: u16, packet: &[u8]) -> Vec<u8> {
+    let change = |meta: &mut tunnel::Meta| {
+        meta.key = None;
+        meta.inner = Inner::Bare(EtherType(of));
+        meta.says_inner = kind == Kind::Vxlan;
+    };
+    from_peer(kind, change, packet)
+}
+
+fn tagged(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat()
+}
+
+#[test]
+fn ethernet_is_taken_off_on_the_way_into_a_tunnel_and_put_on_behind_it() {
+    let mut net = Net::new(vec![gre(Mode::Packets)]);
+    // A header that is put on has no addresses.
+    let set = BridgeChange::Set {
+        fdb: Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300)),
+        learn_per_burst: BURST,
+        group_fwd_mask: 0,
+        vlan_aware: false,
+        any_source: true,
+    };
+    net.bench.change(0, set);
+    let frame = datagram(100);
+    let got = net.send(STATION, &[frame.clone(), tagged(&frame)]);
+    assert_eq!(got[1].len(), 2);
+    for outer in &got[1] {
+        assert_eq!(inside(Kind::Gre, outer), (Inner::Bare(EtherType::IPV4), &frame[14..]));
+    }
+    let got = net.send(WIRE, &[bare(Kind::Gre, 0x0800, &frame[14..])]);
+    let placed = [&[0; 12], &frame[12..]].concat();
+    assert_eq!(got[usize::from(STATION)], [placed]);
+    let (_, rx, tx) = &net.ports[0];
+    let (rx, tx) = (rx.snapshot(), tx.snapshot());
+    let len = frame.len() as u64 - 14;
+    assert_eq!((rx.packets, rx.bytes, tx.packets, tx.bytes), (1, len, 2, 2 * len + 4));
+    // Frames of Ethernet are for others, and what has no type goes nowhere.
+    assert_eq!(
+        net.send(WIRE, &[from_peer(Kind::Gre, |meta| meta.key = None, &frame)]).concat().len(),
+        0
+    );
+    assert_eq!(net.dropped(0, DropReason::NoTunnel), (1, 0));
+    let llc = [&frame[..12], &[0, 40], &[0x42; 40][..]].concat();
+    assert_eq!(net.send(STATION, &[llc])[1].len(), 0);
+    assert_eq!(net.dropped(0, DropReason::FlowPacketType), (0, 1));
+}
+
+#[test]
+fn packets_of_each_type_have_their_own_header() {
+    let vxlan = Settings::new(Kind::Vxlan, Address::Is(peer()));
+    let gpe = Settings { mode: Mode::Packets, says_inner: true, ..vxlan };
+    for (settings, taken) in [(gre(Mode::Packets), 3), (gpe, 2)] {
+        let kind = settings.kind;
+        let mut net = Net::new(vec![settings]);
+        let four = datagram(60);
+        let mut six = four.clone();
+        six[12..15].copy_from_slice(&[0x86, 0xDD, 0x60]);
+        let mut label = four.clone();
+        label[12..14].copy_from_slice(&[0x88, 0x47]);
+        let got = net.send(STATION, &[four.clone(), six.clone(), label, six]);
+        let kinds: Vec<Inner> = got[1].iter().map(|outer| inside(kind, outer).0).collect();
+        let six = Inner::Bare(EtherType::IPV6);
+        assert_eq!(
+            (kinds[0], kinds[1], kinds.len()),
+            (Inner::Bare(EtherType::IPV4), six, taken + 1)
+        );
+        assert_eq!(net.dropped(0, DropReason::FlowPacketType).1, 3 - taken as u64);
+    }
+}
+
+#[test]
+fn large_segments_stay_large_without_ethernet() {
+    let mut net = Net::new(vec![gre(Mode::Packets)]);
+    let sender = packet::builder::FrameBuilder::new(MacAddr([2; 6]), MacAddr::BROADCAST);
+    let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
+    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
+    let bytes = bytes.build().unwrap();
+    let request = OffloadRequest {
+        needs_csum: true,
+        gso: Some(Gso::TcpV4),
+        gso_size: 1_000,
+        csum_start: 34,
+        csum_offset: 16,
+        ..OffloadRequest::default()
+    };
+    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    let got = net.bench.send_frames(STATION, &[Frame::from_bytes(&bytes).with_offload(offload)]);
+    assert_eq!(got[1].iter().map(Vec::len).collect::<Vec<_>>(), [1_078; 4]);
+    for outer in &got[1] {
+        let (kind, packet) = inside(Kind::Gre, outer);
+        assert_eq!((kind, packet.len()), (Inner::Bare(EtherType::IPV4), 1_040));
+        let ip = packet::headers::Ipv4::parse(packet).unwrap();
+        assert!(ip.checksum_is_valid());
+    }
+}
+
+/// Rules of bridge `number`, whose ports have these numbers, by OpenFlow's; they all take packets without Ethernet
+/// but the station.
+fn rules(net: &mut Net, number: u16, ports: &[(u32, u16)], rules: Vec<(Match, Vec<Action>)>) {
+    let mut pipeline = Pipeline::default();
+    for (port_no, port) in ports.iter().copied() {
+        let takes_bare = port != STATION;
+        pipeline.ports.insert(PortNo(port_no), Port { takes_bare, ..Port::new(port) });
+    }
+    pipeline.tunnels =
+        Tunnelling { is_used: ports.iter().any(|(_, port)| *port >= TUNNEL), options: Vec::new() };
+    for (priority, (matching, actions)) in (0..).zip(rules.into_iter().rev()) {
+        let add = Change::add(0, matching, Instructions::apply(actions));
+        pipeline.tables.change(&add.with_priority(priority), 0).unwrap();
+    }
+    let flows = BridgeFlows::new(Arc::new(pipeline));
+    net.bench.change(number, BridgeChange::Flows(Some(Box::new(flows)), 0));
+}
+
+const IPV4: u128 = 0x1_0800;
+
+fn out(port: u32) -> Action {
+    Action::output(PortNo(port))
+}
+
+fn decap() -> Action {
+    Action::Decap { packet_type: 0xFFFE }
+}
+
+fn encap() -> Action {
+    Action::Encap(Box::new(Encap { packet_type: 0, header_size: 0, properties: vec![] }))
+}
+
+#[test]
+fn a_port_of_any_packets_gives_and_takes_them_as_they_are() {
+    let mut net = Net::new(vec![gre(Mode::Any)]);
+    let typed = |of| Match::new().with(Field::InPort, 2).with(Field::PacketType, of);
+    let all = vec![
+        (Match::new().with(Field::InPort, 1), vec![out(2), decap(), out(2), encap(), out(2)]),
+        (typed(IPV4), vec![encap(), Action::SetEthDst(MacAddr([6; 6])), out(1)]),
+        (typed(0), vec![Action::SetEthDst(MacAddr([7; 6])), out(1)]),
+        // They go to no port for frames.
+        (typed(0x1_8847), vec![out(1)]),
+    ];
+    rules(&mut net, 0, &[(1, STATION), (2, TUNNEL)], all);
+    let frame = datagram(60);
+    let got = net.send(STATION, std::slice::from_ref(&frame));
+    let sent: Vec<_> = got[1].iter().map(|outer| inside(Kind::Gre, outer)).collect();
+    let placed = [&[0; 12], &frame[12..]].concat();
+    let bare_kind = Inner::Bare(EtherType::IPV4);
+    let wanted =
+        [(Inner::Ethernet, &frame[..]), (bare_kind, &frame[14..]), (Inner::Ethernet, &placed)];
+    assert_eq!(sent, wanted);
+    let got = net.send(
+        WIRE,
+        &[
+            bare(Kind::Gre, 0x0800, &frame[14..]),
+            from_peer(Kind::Gre, |meta| meta.key = None, &frame),
+            bare(Kind::Gre, 0x8847, &[0, 0, 0x11, 0x40, 1, 2]),
+            bare(Kind::Gre, 0x0800, &frame[14..]),
+        ],
+    );
+    let got: Vec<_> = got[usize::from(STATION)].iter().map(|frame| frame[..6].to_vec()).collect();
+    assert_eq!(got, [[6; 6], [7; 6], [6; 6]]);
+}
+
+#[test]
+fn packets_without_ethernet_go_by_patch_ports_and_back_into_tunnels() {
+    const HERE: u16 = 8;
+    const THERE: u16 = 9;
+    // The tunnel is behind a patch port.
+    let mut net = Net::new(vec![gre(Mode::Any)]);
+    let third = Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300));
+    net.bench.change(2, BridgeChange::Open(Bridge::new(third, BURST, 0)));
+    net.bench.change(0, BridgeChange::Leave(TUNNEL));
+    net.bench.change(2, BridgeChange::Join(TUNNEL, None));
+    net.bridge = BridgeId(2);
+    net.set_ways(Net::ways(1));
+    for (port, bridge, peer, other) in [(HERE, 0, THERE, 2), (THERE, 2, HERE, 0)] {
+        net.bench.change(bridge, BridgeChange::Join(port, None));
+        let (tx, rx) = Default::default();
+        let patch = Patch { bridge: BridgeId(other), peer, tx, rx };
+        net.bench.path.set_patch(port, Some(patch));
+    }
+    let typed = |port, of| Match::new().with(Field::InPort, port).with(Field::PacketType, of);
+    let here = vec![(typed(1, 0), vec![decap(), out(2)]), (typed(2, IPV4), vec![encap(), out(1)])];
+    rules(&mut net, 0, &[(1, STATION), (2, HERE)], here);
+    let there = vec![(typed(2, IPV4), vec![out(1)]), (typed(1, IPV4), vec![out(2)])];
+    rules(&mut net, 2, &[(1, TUNNEL), (2, THERE)], there);
+    let frame = datagram(60);
+    let got = net.send(STATION, std::slice::from_ref(&frame));
+    let sent: Vec<_> = got[1].iter().map(|outer| inside(Kind::Gre, outer)).collect();
+    assert_eq!(sent, [(Inner::Bare(EtherType::IPV4), &frame[14..])]);
+    let got = net.send(WIRE, &[bare(Kind::Gre, 0x0800, &frame[14..])]);
+    assert_eq!(got[usize::from(STATION)], [[&[0; 12], &frame[12..]].concat()]);
+    // A bridge without rules knows frames alone.
+    net.bench.change(2, BridgeChange::Flows(None, 0));
+    assert_eq!(net.send(STATION, &[frame]).concat().len(), 0);
+}

@@ -1,0 +1,298 @@
+//! Headers that are put on in front of a whole packet, and taken off.
+
+use flow::slot;
+use openflow::action::{Controller, Encap};
+
+use super::*;
+use crate::flows::{FlowBegin, FlowPacketOut};
+
+const ETHERNET: u32 = 0;
+const MPLS: u32 = 0x1_8847;
+
+fn encap(packet_type: u32) -> Action {
+    Action::Encap(Box::new(Encap { packet_type, header_size: 0, properties: Vec::new() }))
+}
+
+const fn decap(packet_type: u32) -> Action {
+    Action::Decap { packet_type }
+}
+
+/// What the first header is said to be by who does not say it.
+const NEXT: u32 = 0xFFFE;
+
+fn datagram(payload: &[u8], tags: usize) -> Vec<u8> {
+    let [from, to] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+    let builder = FrameBuilder::new(from, to).ip([10, 0, 0, 1], [10, 0, 0, 2]).udp(7, 53);
+    let tagged = |builder: FrameBuilder, _| builder.tag(packet::headers::EtherType::VLAN, 5);
+    (0..tags).fold(builder, tagged).payload(payload).build().unwrap()
+}
+
+/// A frame behind labels with these numbers, the outermost first, and a header of Ethernet.
+fn covered(labels: &[u32], frame: &[u8]) -> Vec<u8> {
+    let mut all = vec![0; 12];
+    all.extend([0x88, 0x47]);
+    for (at, label) in labels.iter().enumerate() {
+        let last = if at + 1 == labels.len() { 0x100 } else { 0 };
+        all.extend((label << 12 | last | 64).to_be_bytes());
+    }
+    [&all, frame].concat()
+}
+
+/// Actions by which a frame is covered so.
+fn cover(labels: &[u32]) -> Vec<Action> {
+    let each = labels.iter().rev().flat_map(|label| [encap(MPLS), Action::SetMplsLabel(*label)]);
+    each.chain([encap(ETHERNET)]).collect()
+}
+
+/// Actions by which it is uncovered.
+fn uncover(labels: usize) -> Vec<Action> {
+    let mut actions = vec![decap(NEXT)];
+    actions.extend((1..labels).map(|_| decap(MPLS)));
+    actions.push(decap(ETHERNET));
+    actions
+}
+
+fn mpls() -> Match {
+    Match::new().with(Field::EthType, 0x8847)
+}
+
+/// What comes out of port 2 of frames that come in on port 1, and why others do not.
+fn sent(rules: &[(u8, Match, Vec<Action>)], frames: &[Frame<'_>]) -> (Vec<Vec<u8>>, Bench) {
+    let (mut bench, _) = bench(rules);
+    let mut got = bench.send_frames(0, frames);
+    (got.swap_remove(1), bench)
+}
+
+proptest! {
+    /// Whatever is put on is there, and is taken off again, wherever the frame's bytes lie; rules find
+    /// what is behind it.
+    #[test]
+    fn frames_are_covered_and_uncovered(
+        labels in prop::collection::vec(0..1_u32 << 20, 1..=3),
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+        tags in 0..2_usize,
+        head in 0..300_usize,
+    ) {
+        let plain = datagram(&payload, tags);
+        let whole = covered(&labels, &plain);
+        let udp = Match::new().with(Field::EthType, 0x800).with(Field::IpProto, 17);
+        let udp = udp.with(Field::UdpDst, 53);
+        let again = [uncover(labels.len()), vec![Action::resubmit_table(1)]].concat();
+        let rules = [
+            (0, Match::new(), [cover(&labels), vec![output(2)]].concat()),
+            (0, mpls(), again),
+            (1, udp, vec![output(2)]),
+        ];
+        for (from, to) in [(&plain, &whole), (&whole, &plain)] {
+            let (near, far) = from.split_at(head.clamp(64.min(from.len()), from.len()));
+            let body = [Segment::from_bytes(far)];
+            let frame = Frame::from_parts(near, &body).unwrap();
+            let (got, _) = sent(&rules, &[frame]);
+            prop_assert_eq!(got, [to.clone()]);
+        }
+    }
+}
+
+#[test]
+fn what_goes_round_behind_patch_ports_is_recorded_by_the_port_where_it_came_in() {
+    let plain = datagram(&[1, 2, 3], 0);
+    let mut bench = Bench::new(4);
+    let fdb = Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300));
+    bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
+    for (id, port, peer, other) in [(0, 4, 5, 1), (1, 5, 4, 0)] {
+        bench.change(id, BridgeChange::Join(port, None));
+        let (bridge, (tx, rx)) = (BridgeId(other), Default::default());
+        bench.path.set_patch(port, Some(Patch { bridge, peer, tx, rx }));
+    }
+    set(&mut bench, pipeline(5, &[(0, Match::new(), vec![output(5)])]));
+    let rules = [(0, Match::new(), [cover(&[7]), uncover(1)].concat())];
+    let flows = BridgeFlows::new(Arc::new(pipeline(6, &rules)));
+    bench.change(1, BridgeChange::Flows(Some(Box::new(flows)), 0));
+    bench.path.set_recording(true);
+    bench.send(0, &[plain]);
+    let (came, again) = bench.path.take_recording();
+    assert_eq!((came.kinds.len(), came.kinds[0].origin), (1, 0));
+    let again: Vec<_> = again.iter().flat_map(|(_, again)| &again.kinds).collect();
+    assert!(!again.is_empty());
+    for kind in again {
+        assert_eq!((kind.origin, kind.key.get_u32(slot::IN_PORT)), (0, 6));
+    }
+}
+
+#[test]
+fn what_has_no_header_of_ethernet_goes_out_nowhere_until_it_has_one() {
+    let plain = datagram(&[1, 2, 3], 0);
+    let mut bare = plain.clone();
+    bare[..12].fill(0);
+    let actions = vec![decap(NEXT), output(2), output(PortNo::FLOOD.0), output(PortNo::NORMAL.0)];
+    let (got, bench) = sent(&[(0, Match::new(), actions.clone())], &[Frame::from_bytes(&plain)]);
+    assert_eq!((got.len(), bench.dropped(DropReason::FlowDrop)), (0, 1));
+    let back = [actions, vec![encap(ETHERNET), output(2)]].concat();
+    let (got, _) = sent(&[(0, Match::new(), back)], &[Frame::from_bytes(&plain)]);
+    assert_eq!(got, [bare]);
+}
+
+#[test]
+fn what_packets_cannot_have_or_have_not_drops_them() {
+    let (plain, tagged) = (datagram(&[], 0), datagram(&[], 1));
+    let deep = covered(&[1, 2, 3, 4], &plain);
+    let cut = covered(&[7], &plain[..20]);
+    let (whole, behind) = (covered(&[7], &plain), covered(&[7], &tagged[14..]));
+    // LLC, and no SNAP.
+    let llc = [&plain[..12], &[0, 40, 0x42, 0x42, 3], &[0; 40]].concat();
+    let push = Action::PushVlan { ethertype: 0x8100 };
+    let vid = Action::SetVlanVid { vid: 5, push: true };
+    let untag = vec![decap(NEXT), decap(0x1_8100)];
+    for (frame, actions, reason) in [
+        (&tagged, vec![decap(NEXT)], DropReason::FlowPacketType),
+        (&llc, vec![decap(NEXT)], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), push.clone()], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), vid], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), write(Field::VlanTci, 0x1005)], DropReason::FlowPacketType),
+        (&whole, vec![decap(NEXT), push, decap(ETHERNET)], DropReason::FlowPacketType),
+        // There is a tag behind its label.
+        (&behind, [untag, vec![Action::PopVlan]].concat(), DropReason::FlowPacketType),
+        (&plain, vec![encap(ETHERNET)], DropReason::FlowPacketType),
+        (&plain, vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
+        (&deep, vec![decap(NEXT), decap(MPLS)], DropReason::FlowLabels),
+        (&plain, cover(&[1, 2, 3, 4]), DropReason::FlowLabels),
+        // It does not say what is behind its label.
+        (&covered(&[7], &plain), vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
+        // What is behind it is no frame.
+        (&covered(&[7], &[1, 2, 3]), uncover(1), DropReason::TooShort),
+    ] {
+        let actions = [actions, vec![output(2)]].concat();
+        let rules = [(0, Match::new(), actions.clone())];
+        let (got, bench) = sent(&rules, &[Frame::from_bytes(frame)]);
+        assert_eq!((got.len(), bench.dropped(reason)), (0, 1), "{actions:?}");
+    }
+    // A packet that is cut short goes as it is.
+    let rules = [(0, Match::new(), [uncover(1), vec![output(2)]].concat())];
+    assert_eq!(sent(&rules, &[Frame::from_bytes(&cut)]).0, [plain[..20].to_vec()]);
+}
+
+/// A frame of IEEE 802.3 that says by LLC and SNAP what this one says by its EtherType.
+fn snap(frame: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(frame.len() - 6).unwrap().to_be_bytes();
+    [&frame[..12], &len, &[0xAA, 0xAA, 3, 0, 0, 0], &frame[12..]].concat()
+}
+
+/// They are of the header that is taken off: a packet begins behind them.
+#[test]
+fn llc_and_snap_go_with_the_header_of_ethernet() {
+    let plain = datagram(&[1, 2, 3], 0);
+    let mut bare = plain.clone();
+    bare[..12].fill(0);
+    let inside = covered(&[7], &plain);
+    for (frame, actions, expected) in [
+        (snap(&plain), vec![decap(NEXT), encap(ETHERNET)], &bare),
+        (snap(&inside), uncover(1), &plain),
+    ] {
+        let rules = [(0, Match::new(), [actions, vec![output(2)]].concat())];
+        assert_eq!(sent(&rules, &[Frame::from_bytes(&frame)]).0, std::slice::from_ref(expected));
+    }
+    let labelled = [vec![decap(NEXT)], cover(&[7]), vec![output(2)]].concat();
+    let rules = [(0, Match::new(), labelled)];
+    let (got, _) = sent(&rules, &[Frame::from_bytes(&snap(&plain))]);
+    assert_eq!(got, [covered(&[7], &plain[14..])]);
+}
+
+/// What is behind labels may be a packet without a header of Ethernet: rules see what it is.
+#[test]
+fn a_packet_behind_labels_has_the_type_that_is_said() {
+    let plain = datagram(&[5; 9], 0);
+    let frame = covered(&[3], &plain[14..]);
+    let of = |packet_type: u128| Match::new().with(Field::PacketType, packet_type);
+    let rules = [
+        (0, Match::new(), vec![decap(NEXT), decap(0x1_0800), Action::resubmit_table(1)]),
+        (1, Match::new(), vec![]),
+        (1, of(0x1_86DD), vec![]),
+        (
+            1,
+            of(0x1_0800).with(Field::IpDst, 0x0A00_0002),
+            vec![Action::DecTtl(None), encap(ETHERNET), write(Field::EthDst, 9), output(2)],
+        ),
+    ];
+    let (mut bench, stats) = bench(&rules);
+    let got = bench.send_frames(0, &[Frame::from_bytes(&frame)]).swap_remove(1);
+    // The place of its header does not count where it is known that it has none.
+    bench.change(0, BridgeChange::FlushFlows(1_000));
+    let told = |stats: &Stats| (stats.packets(), stats.bytes());
+    assert_eq!(told(&stats[0]), (1, frame.len() as u64));
+    assert_eq!(told(&stats[3]), (1, plain.len() as u64 - 14));
+    let got = got.first().unwrap();
+    assert_eq!((&got[..6], &got[6..14]), (&[0, 0, 0, 0, 0, 9][..], &[0, 0, 0, 0, 0, 0, 8, 0][..]));
+    assert_eq!((got[22], &got[26..]), (plain[22] - 1, &plain[26..]));
+}
+
+/// Controllers are told what a packet begins with, and get no header that it does not have.
+#[test]
+fn controllers_get_packets_without_a_header_of_ethernet_as_they_are() {
+    let plain = datagram(&[5; 9], 0);
+    let to = Action::output(PortNo::CONTROLLER);
+    let rules = [(0, Match::new(), vec![decap(NEXT), to])];
+    let (inlet, packets) = flow_queue(4, || {});
+    let mut bench = Bench::new(4);
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &rules))).with_packets(inlet);
+    bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
+    bench.send(0, std::slice::from_ref(&plain));
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!((packet.bytes.as_slice(), packet.len), (&plain[14..], plain.len() - 14));
+    let told = flow::place::to_match(&packet.about.key);
+    assert_eq!(told.exact(Field::PacketType), Some(0x1_0800));
+}
+
+/// A controller decides about what has no header of Ethernet as about all else: it goes on when it says so,
+/// and not before.
+#[test]
+fn what_has_no_header_of_ethernet_waits_for_its_controller() {
+    let plain = datagram(&[5; 9], 0);
+    let pause = Action::Controller(Box::new(Controller { pause: true, ..Controller::default() }));
+    let behind = vec![Action::DecTtl(None), encap(ETHERNET), write(Field::EthDst, 9), output(2)];
+    let rules = [(0, Match::new(), [vec![decap(NEXT), pause], behind].concat())];
+    let (inlet, packets) = flow_queue(4, || {});
+    let mut bench = Bench::new(4);
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &rules))).with_packets(inlet);
+    bench.change(0, BridgeChange::Flows(Some(Box::new(flows.clone())), 0));
+    assert_eq!(counts(&bench.send(0, std::slice::from_ref(&plain))), [0, 0, 0, 0]);
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!(packet.bytes, plain[14..]);
+    let frozen = Box::new(packet.about.frozen.as_deref().unwrap().clone());
+    let (key, bytes) = (frozen.key.clone(), packet.bytes.clone());
+    let begin = FlowBegin::Resume { frozen, mirrors: 0 };
+    let packet = FlowPacketOut { in_port: PortNo(1), begin, key, bytes };
+    bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 5), 1);
+    let got = bench.send(0, &[]);
+    assert_eq!(counts(&got), [0, 1, 0, 0]);
+    let got = &got[1][0];
+    assert_eq!(got[..14], [0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 8, 0]);
+    assert_eq!((got[22], &got[26..]), (plain[22] - 1, &plain[26..]));
+}
+
+/// What a controller sends may have no header of Ethernet, and gets none.
+#[test]
+fn controllers_send_packets_without_a_header_of_ethernet() {
+    let plain = datagram(&[5; 9], 0);
+    let (inlet, packets) = flow_queue(4, || {});
+    let mut bench = Bench::new(4);
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &[]))).with_packets(inlet);
+    let mut key = Box::<flow::Key>::default();
+    key.set_packet_type(0x1_0800);
+    let actions = vec![
+        Action::DecTtl(None),
+        Action::output(PortNo::CONTROLLER),
+        output(1),
+        encap(ETHERNET),
+        output(2),
+    ];
+    let begin = FlowBegin::Actions(actions);
+    let bytes = plain[14..].to_vec();
+    let packet = FlowPacketOut { in_port: PortNo::CONTROLLER, begin, key, bytes };
+    bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 0), 1);
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!((packet.bytes.len(), packet.bytes[8]), (plain.len() - 14, plain[22] - 1));
+    assert_eq!(&packet.bytes[12..], &plain[26..]);
+    let got = bench.send(0, &[]);
+    assert_eq!(counts(&got), [0, 1, 0, 0]);
+    assert_eq!(got[1][0][..14], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+}

@@ -1,0 +1,208 @@
+//! Meters: what passes of the frames that rules send through them.
+//!
+//! Each band has a bucket of tokens that all workers share, as a port's limit has; each worker
+//! takes tokens for a burst together, and counts in memory of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use flow::{MAX_BANDS, Meter};
+use ordered::{Gather as _, Order as _};
+use packet::{BURST, Frame};
+
+use crate::limit::{Limiter, Size, Well};
+
+/// The most tokens that one frame takes: a large segment with the headers of all frames that it
+/// becomes; and how many those are.
+const LARGEST_BYTES: u64 = 75_000;
+const LARGEST_FRAMES: u64 = 64;
+
+/// The meters of a bridge, with the buckets that all workers share.
+#[derive(Clone, Debug, Default)]
+pub struct Metering(Arc<BTreeMap<u32, Arc<Shared>>>);
+
+/// A meter, and the buckets of its bands.
+#[derive(Debug)]
+struct Shared {
+    meter: Arc<Meter>,
+    wells: Box<[Well]>,
+    /// Its bands, those with the highest rates first.
+    order: Box<[usize]>,
+}
+
+impl Shared {
+    fn new(meter: &Arc<Meter>, (workers, hz, now): (usize, u64, u64)) -> Self {
+        let well = |band| Well::new(size(band, meter.counts_packets(), hz), workers, now);
+        let bands = &meter.desc.bands;
+        let mut order: Box<[usize]> = (0..bands.len().min(MAX_BANDS)).collect();
+        order.order_by_key(|at| std::cmp::Reverse(bands.get(*at).map(|band| band.rate)));
+        Self { meter: Arc::clone(meter), wells: bands.iter().map(well).collect(), order }
+    }
+}
+
+/// The bucket of a band. Without a burst, what comes in a second may come at once.
+fn size(band: &openflow::message::meter::Band, counts_packets: bool, hz: u64) -> Size {
+    let (rate, burst) = (u64::from(band.rate), u64::from(band.burst));
+    let burst = if burst == 0 { rate } else { burst };
+    if counts_packets {
+        return Size { tokens: rate, cycles: hz, burst, largest: LARGEST_FRAMES };
+    }
+    // Tokens are bytes, rates kilobits.
+    let (bits, cycles) = (rate.saturating_mul(1_000), hz.saturating_mul(8));
+    Size { tokens: bits, cycles, burst: burst.saturating_mul(1_000) / 8, largest: LARGEST_BYTES }
+}
+
+impl Metering {
+    /// These meters for so many workers, by a clock of `hz` cycles a second that is at `now`. Those
+    /// that are the same as before have the same buckets.
+    pub fn of(&self, meters: &flow::Meters, at: (usize, u64, u64)) -> Self {
+        let shared = |meter: &Arc<Meter>| {
+            let same = self.0.get(&meter.desc.id).filter(|own| Arc::ptr_eq(&own.meter, meter));
+            (meter.desc.id, same.cloned().unwrap_or_else(|| Arc::new(Shared::new(meter, at))))
+        };
+        Self(Arc::new(meters.iter().map(shared).gather()))
+    }
+}
+
+/// Which frames of a burst a meter drops, and which it remarks, by how much.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) dropped: u32,
+    pub(crate) remarked: ArrayVec<(u32, u8), MAX_BANDS>,
+}
+
+/// Frames and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    frames: u64,
+    bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, frames: &[Frame<'_>], mask: u32) {
+        self.frames += u64::from(mask.count_ones());
+        let lens = frames.iter().enumerate().take(BURST).filter(|(at, _)| mask & 1 << at != 0);
+        self.bytes += lens.map(|(_, frame)| frame.len() as u64).sum::<u64>();
+    }
+
+    fn tell(&mut self, stats: &flow::Stats, now: u64) {
+        let Self { frames, bytes } = std::mem::take(self);
+        if frames > 0 {
+            stats.add(frames, bytes, now);
+        }
+    }
+}
+
+/// One worker's part in a meter.
+#[derive(Debug)]
+struct Part {
+    shared: Arc<Shared>,
+    bands: ArrayVec<Limiter, MAX_BANDS>,
+    /// What was not told yet.
+    seen: Count,
+    fired: [Count; MAX_BANDS],
+}
+
+impl Part {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let counts_frames = shared.meter.counts_packets();
+        let limiter = |well: &Well| Limiter::of(well.share(), counts_frames);
+        let bands = shared.wells.iter().map(limiter).take(MAX_BANDS).collect();
+        let (seen, fired) = Default::default();
+        Self { shared: Arc::clone(shared), bands, seen, fired }
+    }
+
+    /// Of the bands whose rate a frame is beyond, the one with the highest says what becomes of it.
+    fn charge(&mut self, frames: &[Frame<'_>], now: u64) -> Verdict {
+        let all = (0..frames.len().min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
+        self.seen.add(frames, all);
+        let mut beyond = [0_u32; MAX_BANDS];
+        for (beyond, limiter) in beyond.iter_mut().zip(&mut self.bands) {
+            *beyond = all & !limiter.pass(frames, all, now);
+        }
+        let mut verdict = Verdict::default();
+        let mut taken = 0;
+        for at in &self.shared.order {
+            let mask = beyond.get(*at).map_or(0, |beyond| beyond & !taken);
+            let band = self.shared.meter.desc.bands.get(*at);
+            let (Some(band), Some(count)) = (band, self.fired.get_mut(*at)) else { continue };
+            if mask == 0 {
+                continue;
+            }
+            taken |= mask;
+            count.add(frames, mask);
+            match band.remark {
+                None => verdict.dropped |= mask,
+                // There are no more than bands.
+                Some(level) => _ = verdict.remarked.try_push((mask, level)),
+            }
+        }
+        verdict
+    }
+
+    fn tell(&mut self, now: u64) {
+        let stats = &self.shared.meter.stats;
+        self.seen.tell(&stats.seen, now);
+        self.fired.iter_mut().zip(&stats.bands).for_each(|(count, stats)| count.tell(stats, now));
+    }
+}
+
+impl Drop for Part {
+    /// What was taken in advance is there for the others again.
+    fn drop(&mut self) {
+        self.bands.iter_mut().for_each(Limiter::leave);
+    }
+}
+
+/// One worker's part in the meters of a bridge: in those that frames have come to.
+#[derive(Debug, Default)]
+pub(super) struct Meters {
+    all: Metering,
+    parts: BTreeMap<u32, Part>,
+}
+
+impl Meters {
+    pub(super) fn new(all: &Metering) -> Self {
+        Self { all: all.clone(), parts: BTreeMap::new() }
+    }
+
+    /// The meters, as all workers have them.
+    pub(super) const fn all(&self) -> &Metering {
+        &self.all
+    }
+
+    /// Has these from `now` on, in milliseconds.
+    pub(super) fn update(&mut self, all: &Metering, now: u64) {
+        self.flush(now);
+        if !Arc::ptr_eq(&self.all.0, &all.0) {
+            self.all = all.clone();
+            let stays = |id: &u32, part: &Part| {
+                all.0.get(id).is_some_and(|shared| Arc::ptr_eq(shared, &part.shared))
+            };
+            self.parts.retain(|id, part| stays(id, part));
+        }
+    }
+
+    /// Tells meters what has come to them until `now`, in milliseconds.
+    pub(super) fn flush(&mut self, now: u64) {
+        self.parts.values_mut().for_each(|part| part.tell(now));
+    }
+
+    /// What the meter of this number does to a burst, at a time in clock cycles; nothing if there is
+    /// none.
+    pub(super) fn charge(&mut self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
+        if let Some(part) = self.parts.get_mut(&id) {
+            return part.charge(frames, now);
+        }
+        match self.all.0.get(&id) {
+            Some(shared) => {
+                self.parts.entry(id).or_insert_with(|| Part::new(shared)).charge(frames, now)
+            }
+            None => Verdict::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,539 @@
+//! What a path says is done.
+//!
+//! Frames that are changed have heads of their own, which are changed step by step and sent in
+//! between; bodies stay where they lie.
+
+use arrayvec::ArrayVec;
+use conntrack::{Fragment, Tracked, Translation};
+use ethdev::DropReason;
+use flow::{Edit, Lost, Op, TunnelWords};
+use packet::{BURST, EditRoom, Editing, Frame, Open};
+
+use super::changes::Changes;
+use super::enter::{Entry, Manner, Onward, mark, reason};
+use super::meter::Verdict;
+use super::track::Tracking;
+use super::{Flows, RunRoom};
+use crate::bridge::Bridge;
+use crate::datapath::Source;
+use crate::mirror::Taps;
+use crate::outputs::Outputs;
+
+/// Clones within each other, at most.
+const MAX_SAVED: usize = 64;
+
+/// Ports that frames are marked at before they are sent, at most.
+const MAX_MARKED: usize = 64;
+
+/// A port that is none.
+pub const NOWHERE: u16 = u16::MAX;
+
+/// The operations of a path, and where they are done.
+pub(super) struct Steps<'s> {
+    pub(super) bridge: &'s Bridge,
+    pub(super) flows: &'s Flows,
+    /// The operation of this number; `None` past the last one.
+    pub(super) next: &'s dyn Fn(usize) -> Option<Op>,
+    /// Why they go nowhere in the end, if they do.
+    pub(super) lost: Option<Lost>,
+    pub(super) manner: Manner,
+}
+
+/// Frames on their way along a path.
+pub(super) struct Run<'s, 'f> {
+    pub(super) steps: Steps<'s>,
+    /// As they came.
+    frames: ArrayVec<Frame<'f>, BURST>,
+    /// The next operation.
+    pub(super) at: usize,
+    /// Which of them go on, a bit for each.
+    pub(super) alive: u32,
+    /// What was changed.
+    pub(super) changes: Changes,
+    /// How many bytes of them go on, where not all do.
+    cut: Option<usize>,
+    /// What of that was so when they were to be remembered.
+    pub(super) saved: ArrayVec<Saved, MAX_SAVED>,
+    /// Where they are marked.
+    marked: ArrayVec<u16, MAX_MARKED>,
+    /// Until they are tracked: where they are fragments of one packet, what that is, and how they are
+    /// translated.
+    whole: Option<(Tracked, Option<Translation>)>,
+}
+
+/// Which frames go on, how often they were changed, how many bytes of them go on, into which tunnel, and what they
+/// begin with.
+type Saved = (u32, usize, Option<usize>, TunnelWords, u32);
+
+/// How a stretch of the way ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Path,
+    /// The frames are as they were before.
+    Restore,
+}
+
+impl<'s, 'f> Run<'s, 'f> {
+    pub(super) fn new(steps: Steps<'s>, frames: &[Frame<'f>], mask: u32) -> Self {
+        let frames = crate::output::pick(frames, mask);
+        let alive = all_of(frames.len());
+        Self {
+            steps,
+            frames,
+            at: 0,
+            alive,
+            changes: Changes::default(),
+            cut: None,
+            saved: ArrayVec::new(),
+            marked: ArrayVec::new(),
+            whole: None,
+        }
+    }
+
+    /// The same of fragments of one packet, which go on where they have waited to be tracked.
+    pub(super) fn of_whole(
+        steps: Steps<'s>,
+        frames: &[Frame<'f>],
+        (at, whole): (usize, (Tracked, Option<Translation>)),
+    ) -> Self {
+        let all = all_of(frames.len());
+        Self { at, whole: Some(whole), ..Self::new(steps, frames, all) }
+    }
+
+    /// Goes all of the way.
+    pub(super) fn go<'r>(
+        mut self,
+        source: &Source<'_>,
+        room: &'r mut RunRoom,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) where
+        'f: 'r,
+    {
+        let RunRoom { edit, cut, translations } = room;
+        let (tunnel, packet_type) = (outputs.tunnel(), outputs.packet_type());
+        self.changes = Changes::new(std::mem::take(translations));
+        while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
+        if let Some(lost) = self.steps.lost {
+            source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
+        }
+        outputs.set_tunnel(tunnel);
+        outputs.set_packet_type(packet_type);
+        *translations = self.changes.into_memory();
+    }
+
+    /// Goes until what was changed is undone.
+    fn stretch<'r>(
+        &mut self,
+        source: &Source<'_>,
+        (editing, cut): (&mut Editing<'r>, &mut EditRoom),
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) -> End
+    where
+        'f: 'r,
+    {
+        let mut open = None;
+        if !self.changes.is_empty() {
+            open = Some(self.open(editing, source));
+        }
+        while let Some(op) = (self.steps.next)(self.at) {
+            self.at += 1;
+            match op {
+                Op::Edit(edit) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    self.edit((u32::MAX, edit), &mut open, editing, source);
+                }
+                Op::Meter(id) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    self.meter(id, &mut open, (editing, cut), source);
+                }
+                Op::Cut(len) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let len = len as usize;
+                    self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
+                }
+                Op::Tunnel(tunnel) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    outputs.set_tunnel(*tunnel);
+                }
+                Op::Begins(packet_type) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    outputs.set_packet_type(packet_type);
+                }
+                Op::Save => {
+                    let beside = (outputs.tunnel(), outputs.packet_type());
+                    let now = (self.alive, self.changes.len(), self.cut, beside.0, beside.1);
+                    if self.saved.try_push(now).is_err() {
+                        return End::Path;
+                    }
+                }
+                Op::Restore => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let Some((alive, edits, len, tunnel, packet_type)) = self.saved.pop() else {
+                        return End::Path;
+                    };
+                    self.cut = len;
+                    outputs.set_tunnel(tunnel);
+                    outputs.set_packet_type(packet_type);
+                    if edits < self.changes.len() || alive != self.alive {
+                        self.changes.truncate(edits);
+                        self.alive = alive;
+                        return End::Restore;
+                    }
+                }
+                Op::Track(track, round) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let is_translated = track.request.nat.is_some();
+                    if is_translated && open.is_some() && !self.changes.is_deep {
+                        // What errors are about may be behind the heads that they have.
+                        self.changes.is_deep = true;
+                        self.at -= 1;
+                        return End::Restore;
+                    }
+                    let whole = self.whole.take();
+                    let tracking = Tracking { track: &track, round, whole: whole.as_ref() };
+                    let rooms = (&mut *editing, &mut *cut);
+                    let fragments = match is_translated {
+                        true => self.translate(tracking, &mut open, rooms, source, outputs, onward),
+                        false => self.track(tracking, &mut open, cut, source, outputs, onward),
+                    };
+                    if !fragments.is_empty() {
+                        self.gather(fragments, &track, source, outputs, onward);
+                    }
+                }
+                Op::Again(next, round) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    if open.is_some() && !self.changes.is_deep {
+                        // What is looked at then may be behind the heads that they have.
+                        self.changes.is_deep = true;
+                        self.at -= 1;
+                        return End::Restore;
+                    }
+                    self.again((&next, round), open.as_deref(), cut, source, outputs, onward);
+                }
+                other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
+            }
+        }
+        self.send(open.as_deref(), cut, source, outputs, onward);
+        End::Path
+    }
+
+    /// The frames that go on with heads of their own, changed so far.
+    fn open<'r>(
+        &mut self,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) -> ArrayVec<Open<'r>, BURST>
+    where
+        'f: 'r,
+    {
+        let mut open = ArrayVec::new();
+        for (bit, frame) in bits(self.alive).zip(self.alive()) {
+            let opened = match self.changes.is_deep {
+                true => editing.open_deep(&frame),
+                false => editing.open(&frame),
+            };
+            match opened {
+                Some(frame) => open.push(frame),
+                None => self.drop_all(bit, DropReason::TooLong, source),
+            }
+        }
+        let Self { changes, alive, .. } = self;
+        changes.apply(0, &mut open, alive, source);
+        open
+    }
+
+    /// Changes frames.
+    fn edit<'r>(
+        &mut self,
+        edit: (u32, Edit),
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        let first = self.changes.len();
+        if !self.changes.edit(edit) {
+            let all = edit.0 & self.alive;
+            self.drop_open(all, DropReason::FlowTooDeep, open.as_mut(), source);
+            return;
+        }
+        self.change(first, open, editing, source);
+    }
+
+    /// Does changes from number `first` on, which were not done yet.
+    pub(super) fn change<'r>(
+        &mut self,
+        first: usize,
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        match open {
+            None => *open = Some(self.open(editing, source)),
+            Some(open) => self.changes.apply(first, open, &mut self.alive, source),
+        }
+    }
+
+    /// Sends frames through a meter.
+    fn meter<'r>(
+        &mut self,
+        id: u32,
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        (editing, cut): (&mut Editing<'r>, &mut EditRoom),
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        if self.steps.manner != Manner::Real || self.alive == 0 {
+            return;
+        }
+        let mut verdict = Verdict::default();
+        let charge = |frames: &[Frame<'_>], _| {
+            verdict = self.steps.flows.charge(id, frames, source.now);
+        };
+        self.with(open.as_deref(), cut, charge);
+        // The verdict is on those that were alive then.
+        let before = self.alive;
+        let dropped = deposit(verdict.dropped, before);
+        self.drop_open(dropped, DropReason::RateLimited, open.as_mut(), source);
+        for (mask, level) in verdict.remarked {
+            self.edit((deposit(mask, before), Edit::RaiseDrop(level)), open, editing, source);
+        }
+    }
+
+    /// Finds out which connections frames are of; copies go on. Returns the fragments that wait for others.
+    fn track(
+        &mut self,
+        tracking: Tracking<'_>,
+        open: &mut Option<ArrayVec<Open<'_>, BURST>>,
+        cut: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) -> Vec<Fragment> {
+        let Steps { bridge, flows, manner, .. } = self.steps;
+        let entry = Entry { bridge, flows, manner };
+        let mut fragments = 0;
+        self.with(open.as_deref(), cut, |frames, _| {
+            fragments = entry.track(frames, tracking, source, outputs, onward);
+        });
+        self.set_apart(fragments, tracking.track, open.as_mut(), cut, source)
+    }
+
+    /// Drops some of the frames that go on.
+    fn drop_all(&mut self, which: u32, why: DropReason, source: &Source<'_>) {
+        self.alive &= !which;
+        source.stats.count_drops(why, which.count_ones() as usize);
+    }
+
+    /// The same, where they may have heads of their own.
+    pub(super) fn drop_open(
+        &mut self,
+        which: u32,
+        why: DropReason,
+        open: Option<&mut ArrayVec<Open<'_>, BURST>>,
+        source: &Source<'_>,
+    ) {
+        self.let_go(which, open);
+        source.stats.count_drops(why, which.count_ones() as usize);
+    }
+
+    /// Some of the frames do not go on.
+    pub(super) fn let_go(&mut self, which: u32, open: Option<&mut ArrayVec<Open<'_>, BURST>>) {
+        if let Some(open) = open {
+            let mut bits = bits(self.alive);
+            open.retain(|_| bits.next().is_some_and(|bit| which & bit == 0));
+        }
+        self.alive &= !which;
+    }
+
+    /// The frames that go on, as they came.
+    pub(super) fn alive(&self) -> ArrayVec<Frame<'f>, BURST> {
+        let alive = |(at, _): &(usize, &Frame<'f>)| self.alive & 1_u32 << at != 0;
+        self.frames.iter().enumerate().take(BURST).filter(alive).map(|(_, frame)| *frame).collect()
+    }
+
+    /// Hands frames, as they are by now, to `take`.
+    pub(super) fn with(
+        &self,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        take: impl FnOnce(&[Frame<'_>], usize),
+    ) {
+        let mut changed = ArrayVec::<Frame<'_>, BURST>::new();
+        let mut frames = self.frames.as_slice();
+        if let Some(open) = open {
+            changed.extend(open.iter().filter_map(Open::frame).take(BURST));
+            frames = &changed;
+        } else if self.alive != all_of(frames.len()) {
+            changed.extend(self.alive());
+            frames = &changed;
+        }
+        let mut shorter = ArrayVec::<Frame<'_>, BURST>::new();
+        if let Some(len) = self.cut {
+            let mut editing = room.begin();
+            shorter.extend(frames.iter().map(|frame| editing.cut(frame, len)).take(BURST));
+            frames = &shorter;
+        }
+        take(frames, frames.iter().map(Frame::len).max().unwrap_or(0));
+    }
+
+    /// Sends what is marked.
+    fn send(
+        &mut self,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        if !self.marked.is_empty() {
+            self.marked.clear();
+            self.with(open, room, |frames, longest| onward(outputs, frames, longest, source));
+        }
+    }
+
+    /// Does an operation that changes nothing.
+    fn output(
+        &mut self,
+        op: &Op,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        match op {
+            Op::Output(port) => self.send_to(*port, open, room, source, outputs, onward),
+            Op::Flood { all, but } => {
+                let pipeline = self.steps.flows.pipeline();
+                let packet_type = outputs.packet_type();
+                let others = pipeline.ports.iter().filter(|(no, port)| {
+                    no.0 != *but && port.floods(*all) && port.takes(packet_type)
+                });
+                for (_, port) in others {
+                    if outputs.is_ready(port.number, source.now) {
+                        self.send_to(port.number, open, room, source, outputs, onward);
+                    }
+                }
+            }
+            Op::Normal(port) => {
+                self.send(open, room, source, outputs, onward);
+                self.with(open, room, |frames, _| {
+                    self.normal(*port, frames, source, outputs, onward);
+                });
+            }
+            Op::Sample(rule) if self.steps.manner == Manner::Real => {
+                let lost = self.steps.lost.is_some();
+                let samplers = self.steps.bridge.taps().map(Taps::samplers);
+                self.with(open, room, |frames, _| {
+                    samplers.into_iter().for_each(|all| all.take(rule, frames, source.inlet, lost));
+                });
+            }
+            Op::Controller(about) if self.steps.manner == Manner::Real => {
+                if about.frozen.is_some() {
+                    // Mirrors are told by then which of it they have.
+                    self.send(open, room, source, outputs, onward);
+                }
+                let mirrors = outputs.mirrored();
+                let punt = |frames: &[Frame<'_>], _| {
+                    self.steps.flows.punt((about, mirrors), frames, source);
+                };
+                self.with(open, room, punt);
+            }
+            _ => {}
+        }
+    }
+
+    fn send_to(
+        &mut self,
+        port: u16,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        // A frame can be marked at a port once.
+        if self.marked.contains(&port) || self.marked.is_full() {
+            self.send(open, room, source, outputs, onward);
+        }
+        let all = all_of(self.alive.count_ones() as usize);
+        if all != 0 && mark(self.steps.bridge, port, all, source, outputs) {
+            let _ = self.marked.try_push(port);
+        }
+    }
+
+    /// Does what a plain bridge does.
+    fn normal(
+        &self,
+        port: Option<u16>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        if frames.is_empty() {
+            return;
+        }
+        let Steps { bridge, manner, .. } = &self.steps;
+        // Rules see the member of a bond, and the bridge the bond.
+        let port_of = |port| outputs.bonds().bond_of(port).unwrap_or(port);
+        let source = Source { port: port.map_or(NOWHERE, port_of), ..*source };
+        let learns = matches!(manner, Manner::Real | Manner::Told { learns: true });
+        if learns && port.is_some() {
+            bridge.decide(frames, &source, outputs);
+        } else {
+            bridge.decide_dry(frames, &source, outputs);
+        }
+        let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
+        onward(outputs, frames, longest, &source);
+    }
+}
+
+/// Each bit that is set, the lowest first.
+pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = mask & mask.wrapping_neg();
+        mask &= !bit;
+        (bit != 0).then_some(bit)
+    })
+}
+
+/// Bits of so many things, of a burst at most.
+fn all_of(count: usize) -> u32 {
+    (0..count.min(BURST)).fold(0_u32, |all, _| all << 1 | 1)
+}
+
+/// The bits that are set in `places`, as many as `mask` has, of which those stay that it says.
+pub(super) fn deposit(mask: u32, places: u32) -> u32 {
+    let bits = bits(places).enumerate().filter(|(at, _)| mask & 1_u32 << at != 0);
+    bits.fold(0, |all, (_, bit)| all | bit)
+}
+
+impl Flows {
+    /// What a meter does to frames.
+    fn charge(&self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
+        let inner = self.0.try_borrow_mut();
+        inner.map(|mut inner| inner.meters.charge(id, frames, now)).unwrap_or_default()
+    }
+
+    /// Puts frames where controllers get them from.
+    fn punt(
+        &self,
+        (about, mirrors): (&std::sync::Arc<flow::PacketIn>, u32),
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+    ) {
+        let Ok(mut inner) = self.0.try_borrow_mut() else { return };
+        let Some(inlet) = &mut inner.inlet else { return };
+        for frame in frames {
+            inlet.put((about, mirrors), frame, source.now);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What rules see of a tunnel, as words of a packet's key, and from there to what an outer header says.
+
+use std::net::IpAddr;
+
+use flow::{Key, OptionField, TunnelWords, slot};
+use tunnel::{Meta, Options, Wish};
+
+/// The words of a packet that has come with this outer header; `None` if it has an option that must not be
+/// passed over and that no field stands for.
+pub fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
+    let mut key = Key::default();
+    key.set(slot::TUN_ID, meta.key.unwrap_or(0).into());
+    for (address, v4, v6) in [
+        (meta.source, slot::TUN_SRC, slot::TUN_IPV6_SRC),
+        (meta.destination, slot::TUN_DST, slot::TUN_IPV6_DST),
+    ] {
+        match address {
+            IpAddr::V4(address) => key.set(v4, u32::from(address).into()),
+            IpAddr::V6(address) => key.set(v6, address.into()),
+        }
+    }
+    key.set(slot::TUN_TOS, meta.tos.into());
+    key.set(slot::TUN_TTL, meta.ttl.into());
+    key.set(slot::TUN_FLAGS, meta.oam.into());
+    key.set(slot::TUN_DONT_FRAGMENT, meta.dont_fragment.into());
+    key.set(slot::TUN_CHECKSUM, meta.checksum.into());
+    key.set(slot::TUN_HAS_KEY, meta.key.is_some().into());
+    for option in meta.options.iter() {
+        let is_it = |field: &&OptionField| {
+            (field.class, field.kind) == (option.class, option.kind)
+                && usize::from(field.len) == option.value.len()
+        };
+        match fields.iter().find(is_it) {
+            Some(field) => {
+                let value =
+                    option.value.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+                key.set(slot::tun_metadata(field.field), value.into());
+            }
+            None if option.is_critical() => return None,
+            None => {}
+        }
+    }
+    Some(key.tunnel())
+}
+
+/// What these words wish of a tunnel, and the options among them.
+pub fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Options, bool) {
+    let key = words.key();
+    let address = |v4, v6| {
+        let (short, long) = (key.get_u32(v4), key.get(v6));
+        match (short, long) {
+            (0, 0) => None,
+            (0, long) => Some(IpAddr::from(long.to_be_bytes())),
+            (short, _) => Some(IpAddr::from(short.to_be_bytes())),
+        }
+    };
+    let wish = Wish {
+        key: key.get_u64(slot::TUN_ID),
+        source: address(slot::TUN_SRC, slot::TUN_IPV6_SRC),
+        destination: address(slot::TUN_DST, slot::TUN_IPV6_DST),
+    };
+    let mut options = Options::NONE;
+    for field in fields {
+        let value = key.get_u64(slot::tun_metadata(field.field)).to_be_bytes();
+        let own = value.len().checked_sub(field.len.into()).and_then(|from| value.get(from..));
+        let own = own.filter(|own| own.iter().any(|byte| *byte != 0));
+        own.map(|own| options.push(field.class, field.kind, own));
+    }
+    (wish, options, key.get(slot::TUN_FLAGS) != 0)
+}
+
+/// As much of the outer header that a packet with these words has come with as tells which port it is for.
+pub fn meta_of(words: &TunnelWords) -> Option<Meta> {
+    let (wish, ..) = wish(words, &[]);
+    let meta = Meta::new(wish.source?, wish.destination?);
+    Some(Meta { key: Some(wish.key), ..meta })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: [OptionField; 2] = [
+        OptionField { field: 0, class: 0x0102, kind: 0x80, len: 4 },
+        OptionField { field: 3, class: 5, kind: 6, len: 8 },
+    ];
+
+    #[test]
+    fn what_was_seen_is_what_is_wished() {
+        for (source, destination) in [
+            (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])),
+            ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
+        ] {
+            let mut meta = Meta::new(source, destination).with_key(7);
+            meta.oam = true;
+            assert!(meta.options.push(0x0102, 0x80, &[0, 1, 2, 3]));
+            assert!(meta.options.push(5, 6, &[9; 8]));
+            let words = words(&meta, &FIELDS).unwrap();
+            let wished = Wish { key: 7, source: Some(source), destination: Some(destination) };
+            assert_eq!(wish(&words, &FIELDS), (wished, meta.options, true));
+            assert_eq!(words.key().get(slot::tun_metadata(0)), 0x1_0203);
+        }
+        assert_eq!(wish(&TunnelWords::default(), &FIELDS), (Wish::default(), Options::NONE, false));
+    }
+
+    #[test]
+    fn options_that_nobody_knows_are_passed_over_if_they_may_be() {
+        let mut meta = Meta::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        assert!(meta.options.push(0x0102, 0x00, &[1; 4]));
+        assert!(words(&meta, &FIELDS).is_some());
+        assert!(meta.options.push(0x0102, 0x80, &[1; 8]), "of another length");
+        assert_eq!(words(&meta, &FIELDS), None);
+    }
+}
