@@ -57,6 +57,16 @@ pub struct FragmentCounts {
     pub purged: u64,
 }
 
+impl FragmentCounts {
+    /// One that is this to those that there are.
+    fn note(&mut self, fit: Fit) {
+        match fit {
+            Fit::Overlaps | Fit::Again => self.overlapped += 1,
+            Fit::Kept | Fit::Complete => self.accepted += 1,
+        }
+    }
+}
+
 /// What is shown of fragments of one version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentVersion {
@@ -342,17 +352,11 @@ impl Store {
         ] {
             *place = (*place + after).saturating_sub(before);
         }
+        counts.note(fit);
         let added = match fit {
-            Fit::Overlaps | Fit::Again => {
-                counts.overlapped += 1;
-                Err(Refused::Overlaps)
-            }
-            Fit::Kept => {
-                counts.accepted += 1;
-                Ok(None)
-            }
+            Fit::Overlaps | Fit::Again => Err(Refused::Overlaps),
+            Fit::Kept => Ok(None),
             Fit::Complete => {
-                counts.accepted += 1;
                 let list = own.take(at);
                 list.iter().for_each(|list| {
                     give_up(list, (count, bytes));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,11 +66,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn run(args: &OvsArgs) -> Result<(), Failure> {
     eal::clock::begin();
-    let log_file = args.log_path();
-    if let Some(path) = &log_file {
-        detach::log_to(path)?;
-    }
-    log::start_lines(args.level().parse().unwrap_or(LevelFilter::INFO));
+    start_log(args)?;
     if detach::is_detached() {
         detach::settle(args.no_chdir)?;
     }
@@ -87,48 +83,64 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let state = base(args, &control_path);
     let cores = cores(args);
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
-    let identity = identity(&control_path);
-    // Controllers and the database may be elsewhere. Sockets of guests are those of their VMM's user, as
-    // libvirt's are, and which ones there will be is not known yet: root has to be able to connect.
-    let needs = Needs::new().tcp().wish(CapabilitySet::DAC_OVERRIDE);
-    let sandbox = Sandbox::enter_and(&state, None, needs)?;
-    let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
-    let dummies = args.dummies();
-    let time = if dummies == Dummies::None { Time::system() } else { Time::adjustable() };
+    let is_test = args.dummies() != Dummies::None;
+    let time = if is_test { Time::adjustable() } else { Time::system() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
-    let options = Options { permit: Some(permit), time: time.clone(), identity };
-    let daemon = Daemon::start(state.clone(), options)?;
-    let (remote, other_remotes) = args.remotes();
-    let settings = Settings {
-        remote,
-        other_remotes,
-        run: OvsArgs::run_dir(),
-        base: state.clone(),
-        dummies,
-        time: time.clone(),
-        cores,
-    };
+    let daemon = confined(&state, &control_path, &time)?;
     tracing::info!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION"));
-    let waits = detach::is_detached().then_some(log_file.is_some());
+    let agent = Agent::new(settings(args, &state, &time, cores));
+    let source = Source::of_state(state);
+    let control = Control::new(daemon, signals, source, notifier, time.clone());
     let served = Vswitchd {
-        control: Control::new(daemon, signals, Source::of_state(state), notifier, time.clone())
-            .with_metrics(metrics),
+        control: control.with_metrics(metrics),
         baseline: Baseline::new(time.now()),
         time,
-        log_file,
-        agent: Agent::new(settings),
-        flows: PathFlows::new(dummies != Dummies::None),
+        log_file: args.log_path(),
+        agent,
+        flows: PathFlows::new(is_test),
         underlay: Underlay::new(args.disable_system_route),
         unixctl,
         ends: false,
         is_ready: false,
-        waits,
+        waits: detach::is_detached().then_some(args.log_path().is_some()),
     };
     let mut server = Server::new(listener, server::Limits::default(), alarm, served);
     let ended = server.run(signals.as_fd(), signals.hung_up().as_fd());
     let mut served = server.into_served();
     served.appctl().0.end_exports();
     shut_down(ended, served.control)
+}
+
+fn start_log(args: &OvsArgs) -> Result<(), Failure> {
+    args.log_path().map_or(Ok(()), |path| detach::log_to(&path))?;
+    log::start_lines(args.level().parse().unwrap_or(LevelFilter::INFO));
+    Ok(())
+}
+
+/// The switch, after what it does not need was given up.
+fn confined(state: &State, control: &Path, time: &Time) -> Result<Daemon, Failure> {
+    let identity = identity(control);
+    // Controllers and the database may be elsewhere. Sockets of guests are those of their VMM's user, as
+    // libvirt's are, and which ones there will be is not known yet: root has to be able to connect.
+    let needs = Needs::new().tcp().wish(CapabilitySet::DAC_OVERRIDE);
+    let sandbox = Sandbox::enter_and(state, None, needs)?;
+    let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
+    let options = Options { permit: Some(permit), time: time.clone(), identity };
+    Ok(Daemon::start(state.clone(), options)?)
+}
+
+/// How the database is followed.
+fn settings(args: &OvsArgs, base: &State, time: &Time, cores: Cores) -> Settings {
+    let (remote, other_remotes) = args.remotes();
+    Settings {
+        remote,
+        other_remotes,
+        run: OvsArgs::run_dir(),
+        base: base.clone(),
+        dummies: args.dummies(),
+        time: time.clone(),
+        cores,
+    }
 }
 
 /// Our own control socket. Two of these processes may be at one database, of which one waits for the
@@ -154,7 +166,7 @@ fn cores(args: &OvsArgs) -> Cores {
 }
 
 /// What the command line says: everything but bridges and ports.
-fn base(args: &OvsArgs, control: &std::path::Path) -> State {
+fn base(args: &OvsArgs, control: &Path) -> State {
     // Any kind of port may come, with its files anywhere, but those that no type of an interface is: a
     // module of the kernel would be looked for, which takes longer than the rest of the start.
     let kinds = open::list().map(|driver| driver.name).filter(|name| *name != "vduse");
