@@ -2,7 +2,7 @@
 //! packets; and what is left of the rate while crafted packets come, and while rules change. One
 //! thread without devices, bursts of 32 frames of 64 bytes.
 //!
-//! Usage: `flow-growth [BURSTS [DIMENSION]]`; prints lines of dimension, value and median cycles per frame,
+//! Usage: `flow-growth [BURSTS [DIMENSION [VALUE]]]`; prints lines of dimension, value and median cycles per frame,
 //! with a tab between; behind `left-..` come shares of the rate in per cent instead.
 #![allow(
     clippy::unwrap_used,
@@ -40,8 +40,11 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let bursts = arguments.first().map_or(5_000, |text| text.parse().unwrap());
     let is_asked = |dimension: &str| arguments.get(1).is_none_or(|asked| asked == dimension);
+    let is_wanted = |value: &str| arguments.get(2).is_none_or(|wanted| wanted == value);
     for (dimension, values, show) in DIMENSIONS {
-        for value in values.iter().filter(|_| is_asked(dimension)) {
+        for value in
+            values.iter().filter(|value| is_asked(dimension) && is_wanted(&value.to_string()))
+        {
             println!("{dimension}\t{value}\t{:.1}", show(*value, bursts));
         }
     }

@@ -100,6 +100,15 @@ impl<R: Ranked> Tuple<R> {
         self.rules.iter()
     }
 
+    /// Adds the bits that they look at.
+    fn add_mask(&self, all: &mut Key) {
+        for (at, bits) in self.mask.words() {
+            if let Some(word) = all.0.get_mut(usize::from(*at)) {
+                *word |= bits;
+            }
+        }
+    }
+
     /// Notes the values of a rule that is added.
     fn note(&mut self, pattern: &Pattern) {
         let key = pattern.to_key();
@@ -153,13 +162,15 @@ pub struct Classifier<R> {
     len: usize,
     /// How many rules are part of conjunctions.
     parts: usize,
+    /// The bits that any rule looks at.
+    mask: Key,
     /// All of them in one list, where there are few, and no conjunctions.
     rows: Option<Rows<R>>,
 }
 
 impl<R> Default for Classifier<R> {
     fn default() -> Self {
-        Self { entries: Vec::new(), len: 0, parts: 0, rows: None }
+        Self { entries: Vec::new(), len: 0, parts: 0, mask: Key::default(), rows: None }
     }
 }
 
@@ -200,16 +211,15 @@ impl<R: Ranked> Classifier<R> {
 
     /// The bits that any rule looks at.
     #[must_use]
-    pub fn mask(&self) -> Key {
+    pub const fn mask(&self) -> &Key {
+        &self.mask
+    }
+
+    /// Finds out anew which bits these are.
+    fn look(&mut self) {
         let mut all = Key::default();
-        for tuple in self.tuples() {
-            for (at, bits) in tuple.mask.words() {
-                if let Some(word) = all.0.get_mut(usize::from(*at)) {
-                    *word |= bits;
-                }
-            }
-        }
-        all
+        self.tuples().for_each(|tuple| tuple.add_mask(&mut all));
+        self.mask = all;
     }
 
     /// The rule for a packet.
@@ -282,7 +292,9 @@ impl<R: Ranked> Classifier<R> {
     pub fn insert(&mut self, rule: R) -> Option<R> {
         let (hash, priority) = (hash_of(rule.pattern()), rule.priority());
         let at = self.position(rule.pattern()).unwrap_or_else(|| {
-            self.entries.push(Entry::new(rule.pattern()));
+            let entry = Entry::new(rule.pattern());
+            entry.tuple.add_mask(&mut self.mask);
+            self.entries.push(entry);
             self.entries.len() - 1
         });
         let entry = self.entries.get_mut(at)?;
@@ -324,6 +336,7 @@ impl<R: Ranked> Classifier<R> {
         self.parts -= usize::from(!removed.clauses().is_empty());
         if is_empty {
             self.entries.remove(at);
+            self.look();
         }
         self.sort();
         self.list();
@@ -482,8 +495,8 @@ mod tests {
         table.insert(Rule(pattern.clone(), 1, 0));
         table.insert(Rule(pattern.clone(), 2, 0));
         table.insert(Rule(Pattern::default(), 0, 0));
-        assert_eq!((table.masks(), table.mask()), (2, mask));
+        assert_eq!((table.masks(), table.mask()), (2, &mask));
         assert!(table.remove(&pattern, 1).is_some() && table.remove(&pattern, 2).is_some());
-        assert_eq!((table.masks(), table.mask()), (1, Key::default()));
+        assert_eq!((table.masks(), table.mask()), (1, &Key::default()));
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use conntrack::Request;
 use openflow::action::SampleDirection;
 use openflow::packet_in::Reason;
@@ -348,6 +349,42 @@ impl Way<'_> {
             && self.trace.is_some() == path.trace.is_some()
     }
 
+    /// What is different of a path that is to be this way.
+    pub(crate) fn renewal_of(self, path: &Path, seed: u64) -> Renewal {
+        let Some(others) = self.others_than(path) else {
+            let hash = self.hash(seed);
+            return Renewal::All(Box::new(self.into_path()), hash);
+        };
+        let hash = (*self.ops != *path.ops).then(|| self.hash(seed));
+        let ops = hash.map(|hash| (self.ops, hash));
+        Renewal::Rules { others, ops, trace: self.trace }
+    }
+
+    /// The rules that are others than those of a path, with their places, if little else is different.
+    fn others_than(&self, path: &Path) -> Option<ArrayVec<(usize, Arc<Rule>), MAX_OTHERS>> {
+        let is_like = self.visits.len() == path.visits.len()
+            && are_same(self.groups.iter().copied(), path.groups.iter())
+            && self.learns.is_empty()
+            && path.learns.is_empty()
+            && Basis { tables: path.basis.tables, ..self.basis } == path.basis
+            && self.lost == path.lost;
+        if !is_like {
+            return None;
+        }
+        let mut others = ArrayVec::new();
+        for (at, (own, before)) in self.visits.iter().zip(&path.visits).enumerate() {
+            if own.is(before) {
+                continue;
+            }
+            let rule = own.rule?;
+            let counts_there = |before: &Arc<Rule>| Arc::ptr_eq(&rule.stats, &before.stats);
+            // What counts in one place is in one table.
+            before.rule.as_ref().filter(|before| counts_there(before))?;
+            others.try_push((at, Arc::clone(rule))).ok()?;
+        }
+        Some(others)
+    }
+
     /// A hash of it.
     pub(crate) fn hash(&self, seed: u64) -> u64 {
         let mut hasher = Mixer(seed);
@@ -359,6 +396,67 @@ impl Way<'_> {
         self.groups.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
         (self.basis, self.lost).hash(&mut hasher);
         hasher.finish()
+    }
+}
+
+/// Rules of a path that may be others in the places where they were.
+const MAX_OTHERS: usize = 4;
+
+/// What is different of a path that has become another way.
+#[derive(Debug)]
+pub(crate) enum Renewal {
+    /// In some places there are other rules that count where those before did, and other operations if any are
+    /// given, with their hash.
+    Rules {
+        others: ArrayVec<(usize, Arc<Rule>), MAX_OTHERS>,
+        ops: Option<(Vec<Op>, u64)>,
+        trace: Option<Trace>,
+    },
+    /// All, and its hash.
+    All(Box<Path>, u64),
+}
+
+/// How much of it there was to renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Rules, and what is done.
+    Rules,
+    /// And what packets are on their way.
+    Values,
+    /// All.
+    All,
+}
+
+impl Renewal {
+    /// Whether its packets are counted elsewhere from now on.
+    pub(crate) const fn has_other_counts(&self) -> bool {
+        matches!(self, Self::All(..))
+    }
+
+    /// Has the path be that way. Returns its hash if that may be another one.
+    pub(crate) fn apply(self, path: &mut Path) -> (Extent, Option<u64>) {
+        match self {
+            Self::Rules { others, ops, trace } => {
+                for (at, rule) in others {
+                    if let Some(visit) = path.visits.get_mut(at) {
+                        visit.rule = Some(rule);
+                    }
+                }
+                let extent = if trace == path.trace { Extent::Rules } else { Extent::Values };
+                if extent == Extent::Values {
+                    path.trace = trace;
+                }
+                let hash = ops.map(|(ops, hash)| {
+                    path.set_ops(ops);
+                    hash
+                });
+                (extent, hash)
+            }
+            Self::All(all, hash) => {
+                *path = *all;
+                (Extent::All, Some(hash))
+            }
+        }
     }
 }
 
@@ -414,15 +512,23 @@ impl Path {
         basis: Basis,
         lost: Option<Lost>,
     ) -> Self {
+        let (ops_of_none, visits, groups, trace) = Default::default();
+        let (learns, is_simple, stops) = (learns.into(), true, false);
+        let mut path =
+            Self { ops: ops_of_none, learns, visits, groups, basis, lost, is_simple, stops, trace };
+        path.set_ops(ops);
+        path
+    }
+
+    /// Has it do this.
+    fn set_ops(&mut self, ops: Vec<Op>) {
         let is_new = |(at, op): (usize, &Op)| {
             matches!(op, Op::Output(_)) && ops.iter().take(at).all(|before| before != op)
         };
-        let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
-        let stops =
+        self.is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
+        self.stops =
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
-        let (ops, learns) = (ops.into(), learns.into());
-        let (visits, groups, trace) = Default::default();
-        Self { ops, learns, visits, groups, basis, lost, is_simple, stops, trace }
+        self.ops = ops.into();
     }
 
     /// The counts of the rules, groups and buckets that it passes.

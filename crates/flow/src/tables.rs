@@ -355,7 +355,7 @@ impl Tables {
     #[must_use]
     pub fn relevant(&self) -> Key {
         let mut key = self.reads;
-        self.all.iter().for_each(|table| key.union(&table.rules.mask()));
+        self.all.iter().for_each(|table| key.union(table.rules.mask()));
         key.union(self.groups.reads());
         self.note_fragments(&mut key);
         key

@@ -7,9 +7,11 @@
 //! asked of any way; else each that is taken is judged by the rules that have changed.
 //!
 //! - `delta`: what has changed in one table
+//! - `finders`: which path found a rule
 //! - `seen`: what packets have been, all in one
 
 mod delta;
+mod finders;
 mod seen;
 
 use std::collections::VecDeque;
@@ -20,6 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::walk::trace::Trace;
 pub(super) use delta::Verdict;
 use delta::{Delta, View};
+pub(super) use seen::Pointed;
 use seen::{Seen, Words};
 
 /// The most versions that are remembered: a way that was not asked for so long is decided anew.
@@ -83,7 +86,7 @@ struct Epoch {
     whole: Basis,
     /// Of tables of which it is known what has changed: all of it.
     all: Changed,
-    /// Of that, what may be about packets of the era.
+    /// Of that, what may be about packets of the era, beside what points at paths.
     own: Changed,
     turns: usize,
 }
@@ -125,6 +128,8 @@ pub(super) struct Changes {
     era: u32,
     /// What packets were in this era, in the first of which that is not noted; there if tables change.
     seen: Option<Box<Seen>>,
+    /// Paths that are pointed at, and were not told yet.
+    pub(super) pointed: Vec<Pointed>,
     /// Words that the next era is to note, too.
     asked: Words,
     /// How many versions have been judged since the era began, and how many are to be before the next.
@@ -145,6 +150,7 @@ impl Changes {
             turns: 0,
             era: 0,
             seen: None,
+            pointed: Vec::new(),
             asked: Words::new_const(),
             judged: 0,
             patience: FIRST_ERA,
@@ -216,11 +222,11 @@ impl Changes {
 
     /// What may be about packets of the era.
     fn sift(&mut self, deltas: &[Delta]) -> Vec<Delta> {
-        let Self { seen, asked, seed, .. } = self;
+        let Self { seen, asked, pointed, seed, .. } = self;
         let seen = seen.get_or_insert_with(|| Box::new(Seen::new(*seed)));
         let mut own = Vec::new();
         for delta in deltas {
-            let sifted = seen.sift(delta);
+            let sifted = seen.sift(delta, pointed);
             let Some(turn) = sifted.turns().next() else { continue };
             seen.ask(delta, turn, asked);
             own.push(sifted);
@@ -258,10 +264,10 @@ impl Changes {
         }
     }
 
-    /// There is another path.
-    pub(super) fn note_path(&mut self, path: &Path) {
-        if let Some(seen) = &mut self.seen {
-            seen.note_path(path);
+    /// There is another path, of this number.
+    pub(super) fn note_path(&mut self, path: &Path, id: u32, is_there: &impl Fn(u32) -> bool) {
+        if let Some(seen) = self.seen.as_mut().filter(|_| self.era > 0) {
+            seen.note_path(path, id, is_there);
         }
     }
 

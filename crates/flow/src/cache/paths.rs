@@ -3,10 +3,14 @@
 //! Tables may change often, and a path is looked at only when it is asked for: what has changed since it
 //! was last known to hold is [judged](Changes::judge), of all packets that take it at once. If it is not
 //! sure of all of them, the path is *left*: each entry that is asked for is judged by its own packet, and
-//! goes on to a *heir*, the same path as of now, or is decided anew.
+//! goes on to a *heir*, the same path as of now, or is decided anew. A path that a single packet takes is judged
+//! by that one, and [mended](self::mend) where it is if it does not hold: a rule that changes costs the flow that
+//! goes by it one walk, and no other flow anything.
 //!
 //! Numbers of paths are given once, so that an entry with one that is gone finds nothing. Memory is
 //! bounded: the paths that nobody takes make room.
+
+mod mend;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use super::changes::{Changes, Since, Verdict};
 use crate::key::Key;
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
+use mend::Lacks;
+pub(super) use mend::Renewed;
 
 /// The most paths; beyond that some make room.
 pub(super) const MAX_PATHS: usize = 1 << 16;
@@ -55,6 +61,8 @@ struct Known {
     path: Path,
     /// The only packet that has taken it, as that came in, as far as that is noted.
     only: Option<Box<Key>>,
+    /// Which of its rules are gone, where no other path of the era found them.
+    lacks: Lacks,
     /// What took it since its rules were told.
     packets: u64,
     bytes: u64,
@@ -123,6 +131,11 @@ impl Paths {
         }
     }
 
+    /// What hashes of paths begin with.
+    pub(super) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.waiting.len()
@@ -156,38 +169,41 @@ impl Paths {
         self.standing.get(place(id)) == Some(&standing(id, self.changes.loud()))
     }
 
-    /// The path that a packet takes by an entry with this number: that one, or its heir.
-    #[inline]
-    pub(super) fn judge(&mut self, id: u32, key: &Key) -> Option<u32> {
-        if self.stands(id) {
-            return Some(id);
+    /// The path that packets take by an entry with this number that does not stand as it is: that one, or its
+    /// heir; `key` is one of them.
+    pub(super) fn renew(&mut self, id: u32, key: impl FnOnce() -> Key) -> Renewed {
+        if self.is_alone(id) {
+            return self.renew_alone(id);
         }
-        self.renew(id, key)
-    }
-
-    /// The same where tables have changed since it was last asked for.
-    #[cold]
-    fn renew(&mut self, id: u32, key: &Key) -> Option<u32> {
         let found = match self.check(id) {
             Some(Verdict::Holds) => Some(id),
-            Some(Verdict::Unsure) => self.heir(id, key),
+            Some(Verdict::Unsure) => self.heir(id, &key()),
             Some(Verdict::Over) | None => None,
         };
         self.renewed += u64::from(found.is_some());
         self.has_failed |= found.is_none();
-        found
+        found.map_or(Renewed::Gone, Renewed::Stands)
     }
 
     /// Finds out what has become of a path.
     fn check(&mut self, id: u32) -> Option<Verdict> {
+        if self.is_alone(id) {
+            let holds = self.check_alone(id) == Some(Verdict::Holds);
+            return Some(if holds { Verdict::Holds } else { Verdict::Unsure });
+        }
         let Self { places, changes, standing: all, .. } = self;
         let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
+        if known.lacks != Lacks::Nothing {
+            // All of its packets found what is gone.
+            self.remove(id);
+            return Some(Verdict::Over);
+        }
         if known.is_left {
             return Some(Verdict::Unsure);
         }
         let now = changes.now();
         let verdict = match known.checked.era == now.era {
-            true => changes.judge(&known.path, known.checked, known.only.as_deref()),
+            true => changes.judge(&known.path, known.checked, None),
             // Of each of its packets it is to be noted what it is.
             false => Verdict::Unsure,
         };
@@ -270,12 +286,13 @@ impl Paths {
     /// Adds a path that holds, which a packet takes that came in as this.
     fn add(&mut self, path: Path, hash: u64, key: &Key) -> Option<u32> {
         let at = self.room()?;
-        self.changes.note_path(&path);
         let (now, loud) = (self.changes.now(), self.changes.loud());
         let only = self.changes.notes().then(|| Box::new(*key));
         let known = self.places.get_mut(at)?;
         known.term += 1;
         let id = known.term << PLACE_BITS | u32::try_from(at).ok()?;
+        self.note_rules(&path, id);
+        let known = self.places.get_mut(at)?;
         let weight = size_of::<Known>() + path.weight() + only.as_deref().map_or(0, size_of_val);
         let term = known.term;
         *known = Known { id, term, weight, hash, path, only, ..Known::new(now) };
@@ -449,6 +466,7 @@ impl Known {
             weight: 0,
             path: Path::new(Default::default(), Default::default(), None),
             only: None,
+            lacks: Lacks::Nothing,
             packets: 0,
             bytes: 0,
         }

@@ -13,6 +13,7 @@
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
+//! - `guide`: a way that was taken before
 //! - `table`: which rules a packet finds
 //! - `tags`: what becomes of a packet's tags
 //! - `trace`: what a packet was when it was looked up
@@ -21,6 +22,7 @@
 
 mod freeze;
 mod group;
+pub(crate) mod guide;
 mod larger;
 pub(crate) mod learn;
 mod links;
@@ -51,6 +53,7 @@ use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
 use freeze::Freezing;
+use guide::Guide;
 use mpls::Labels;
 use table::Next;
 use tags::Tags;
@@ -108,21 +111,22 @@ pub fn walk<'w>(
     start: &Start<'_>,
     watch: Option<&'w mut dyn Watch>,
 ) -> Path {
-    find_way(pipeline, key, start, (watch, false)).into_path()
+    find_way(pipeline, key, start, (watch, false), None).into_path()
 }
 
 /// The same, as it is on the way to a path; `traces` if it is to be noted what the packet is whenever it
-/// is looked up.
+/// is looked up. It may be known which way it took before.
 pub(crate) fn find_way<'w>(
     pipeline: &'w Pipeline,
     key: &mut Key,
     start: &Start<'_>,
     (watch, traces): (Option<&'w mut dyn Watch>, bool),
+    guide: Option<Box<Guide<'w>>>,
 ) -> Way<'w> {
     let tracer = traces.then(|| Box::new(Tracer::new(key)));
     key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
     let mut walk = Walk::new(pipeline, *key, watch);
-    walk.tracer = tracer;
+    (walk.tracer, walk.guide) = (tracer, guide);
     match start {
         Start::Table => {
             let port = walk.in_port();
@@ -217,6 +221,7 @@ struct Walk<'w> {
     trail: u64,
     groups: Vec<&'w Arc<Stats>>,
     tracer: Option<Box<Tracer>>,
+    guide: Option<Box<Guide<'w>>>,
     basis: Basis,
     learns: Vec<Arc<Change>>,
 }
@@ -250,6 +255,7 @@ impl<'w> Walk<'w> {
             trail: 0,
             groups: Vec::new(),
             tracer: None,
+            guide: None,
             basis: Basis::default(),
             learns: Vec::new(),
         }

@@ -103,8 +103,7 @@ impl<'w> Walk<'w> {
     /// packet, and it is looked up as it is.
     #[inline]
     fn may_run(&self) -> bool {
-        let is_alone = self.watch.is_none() && self.tracer.is_none();
-        is_alone && self.state.key.get_u8(slot::IP_FRAG) == 0
+        self.watch.is_none() && self.state.key.get_u8(slot::IP_FRAG) == 0
     }
 
     /// Goes along rules that say no more than to go on, from the one that was found in a table; gives the
@@ -112,6 +111,7 @@ impl<'w> Walk<'w> {
     #[inline]
     fn run(&mut self, (mut table, mut rule): Found<'w>, deeper: &mut u32) -> Option<Found<'w>> {
         let tables = &self.pipeline.tables;
+        let mut is_same = false;
         while let Some(next) = rule.and_then(|rule| rule.goes_to) {
             self.pass(table, rule);
             self.depth += *deeper;
@@ -123,7 +123,15 @@ impl<'w> Walk<'w> {
             self.lookups += 1;
             *deeper = u32::from(next <= table);
             table = next;
-            rule = tables.table(table).and_then(|rules| rules.lookup(&self.state.key));
+            if !is_same {
+                self.trace();
+            }
+            rule = match &mut self.guide {
+                None => tables.table(table).and_then(|rules| rules.lookup(&self.state.key)),
+                Some(_) => self.look_up_guided(table, is_same),
+            };
+            // It stays as it is.
+            is_same = true;
         }
         Some((table, rule))
     }
@@ -131,7 +139,8 @@ impl<'w> Walk<'w> {
     /// Notes that a table was passed, by a rule, or by none.
     #[inline]
     fn pass(&mut self, table: u8, rule: Option<&'w Arc<Rule>>) {
-        let at = rule.map_or(usize::from(table), |rule| Arc::as_ptr(rule).addr());
+        // A rule that is changed counts where it did: the way is found in the same place.
+        let at = rule.map_or(usize::from(table), |rule| Arc::as_ptr(&rule.stats).addr());
         self.trail = mix(self.trail, at as u64);
         self.visits.push(Passed { table, rule });
     }
@@ -222,7 +231,20 @@ impl<'w> Walk<'w> {
         self.trace();
         let rules = self.pipeline.tables.table(table)?;
         self.tell(|watch, key| watch.look_up(key, table, rules));
-        rules.lookup(&self.state.key)
+        match &self.guide {
+            None => rules.lookup(&self.state.key),
+            Some(_) => self.look_up_guided(table, false),
+        }
+    }
+
+    /// The same of a packet that has found its way before. It `is_same` as for the last look-up, or not.
+    #[inline(never)]
+    fn look_up_guided(&mut self, table: u8, is_same: bool) -> Option<&'w Arc<Rule>> {
+        let rules = self.pipeline.tables.table(table)?;
+        let (at, key) = (self.visits.len(), &self.state.key);
+        let guide = self.guide.as_mut();
+        let known = guide.and_then(|guide| guide.find(at, table, rules, (key, is_same)));
+        known.unwrap_or_else(|| rules.lookup(key))
     }
 
     /// Notes what is looked up, if that is wanted.

@@ -29,7 +29,7 @@ pub(crate) enum Known {
 }
 
 /// What packets of one path were at each look-up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     /// In order.
     steps: Box<[Step]>,
@@ -57,6 +57,24 @@ impl Trace {
     /// What a word was on the way, beside what it was when the packet came in.
     pub(crate) fn values_of(&self, word: u8) -> impl Iterator<Item = u64> {
         self.of(word).map(|step| step.value)
+    }
+
+    /// Whether it is known of all words what they were, and they changed so often at most.
+    pub(crate) const fn is_of_one(&self, most: usize) -> bool {
+        self.unknown == 0 && self.steps.len() <= most
+    }
+
+    /// Hands out which words were something else from look-ups on that are not before `from`, nor behind `to`, in
+    /// order for each word. Returns whether there are none.
+    pub(crate) fn steps_of(&self, from: usize, to: usize, mut take: impl FnMut(u8, u64)) -> bool {
+        let mut is_none = true;
+        for step in &self.steps {
+            if (from..=to).contains(&(step.at as usize)) {
+                take(step.word, step.value);
+                is_none = false;
+            }
+        }
+        is_none
     }
 
     /// Other packets take the path, of which this is known.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::key::{Key, slot};
-use crate::rule::{Rule, Stats};
+use crate::rule::Rule;
 use crate::tables::log::{Batch, Fate, Turn};
+use crate::walk::guide::address;
 use crate::walk::trace::{Known, Trace};
 
 /// Words that are asked first.
@@ -189,11 +190,6 @@ impl Delta {
             is_left_open || (value ^ wanted) & bits & known == 0
         })
     }
-}
-
-pub(super) fn address(stats: &Arc<Stats>) -> u64 {
-    // Neighbours in memory are told apart by their higher bits.
-    (Arc::as_ptr(stats).addr() as u64) >> 3
 }
 
 /// What is known of packets where they were looked up.

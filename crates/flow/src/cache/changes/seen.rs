@@ -3,18 +3,21 @@
 //! be judged for such a change.
 //!
 //! Of a few words, each with bits that rules have lately asked for, it is noted which values packets had
-//! there whenever they were looked up; and which rules they found. That is noted in filters (Bloom's):
-//! what they say is not there is not there. What is noted is never taken back; when there is too much of
-//! it, or rules ask for other words, it begins anew with another *era*.
+//! there whenever they were looked up, in filters (Bloom's): what they say is not there is not there. What
+//! is noted is never taken back; when there is too much of it, or rules ask for other words, it begins anew
+//! with another *era*. And it is noted which path found each rule: if that is a single one, it is *pointed
+//! at* when the rule goes, and nothing is to be judged for that either.
 
 use arrayvec::ArrayVec;
 
-use super::delta::{Delta, address};
+use super::delta::Delta;
+use super::finders::{Finder, Finders};
 use crate::key::{Key, slot};
 use crate::path::{Path, TableSet};
 use crate::pattern::{finish, mix};
 use crate::rule::Rule;
 use crate::tables::log::{Fate, Turn};
+use crate::walk::guide::address;
 use crate::walk::trace::Trace;
 
 /// Words that are noted, at most.
@@ -100,11 +103,18 @@ impl Lens {
     }
 }
 
+/// A path that found a rule which is gone, or another one; and what that one counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Pointed {
+    pub(in super::super) path: u32,
+    pub(in super::super) rule: u64,
+}
+
 /// What packets have been since the last era began.
 #[derive(Debug)]
 pub(super) struct Seen {
     lenses: ArrayVec<Lens, MAX_LENSES>,
-    rules: Filter,
+    finders: Finders,
     /// Tables of which it mattered which rules there are at all.
     counted: TableSet,
     /// There was one of which nothing is known.
@@ -117,9 +127,9 @@ pub(super) struct Seen {
 impl Seen {
     /// Nothing is known yet of packets that there may be.
     pub(super) fn new(seed: u64) -> Self {
-        let (lenses, rules) = (ArrayVec::new(), Filter::new(seed));
+        let (lenses, finders) = (ArrayVec::new(), Finders::new(seed));
         let counted = TableSet::default();
-        Self { lenses, rules, counted, is_blind: true, notes: 0, seed }
+        Self { lenses, finders, counted, is_blind: true, notes: 0, seed }
     }
 
     /// Forgets all; from now on these words are noted, too, in the place of those that have told the
@@ -133,7 +143,7 @@ impl Seen {
         });
         let new = words.iter().map(|asked| Lens::new(*asked, self.seed));
         self.lenses.extend(new.take(MAX_LENSES));
-        self.rules.clear();
+        self.finders.restart();
         (self.counted, self.is_blind, self.notes) = (TableSet::default(), false, 0);
     }
 
@@ -161,23 +171,28 @@ impl Seen {
         self.lenses.iter().all(|lens| trace.knows(lens.word))
     }
 
-    /// There is a path, of these rules.
-    pub(super) fn note_path(&mut self, path: &Path) {
+    /// There is a path of this number, of these rules.
+    pub(super) fn note_path(&mut self, path: &Path, id: u32, is_there: &impl Fn(u32) -> bool) {
         self.counted.join(&path.basis.counted);
         let rules = path.visits.iter().filter_map(|visit| visit.rule.as_ref());
-        rules.for_each(|rule| self.rules.add(address(&rule.stats)));
+        rules.for_each(|rule| self.finders.note(address(&rule.stats), id, is_there));
     }
 
-    /// What of the changes of a table may be about packets or paths that were there.
-    pub(super) fn sift(&mut self, delta: &Delta) -> Delta {
+    /// What of the changes of a table may be about packets or paths that were there, beside the paths that are
+    /// pointed at.
+    pub(super) fn sift(&mut self, delta: &Delta, pointed: &mut Vec<Pointed>) -> Delta {
         let all = self.is_blind || self.counted.has(delta.table);
-        delta.pick(|turn| all || self.may_be_about(turn, delta.has_parts))
+        delta.pick(|turn| all || self.may_be_about(turn, delta.has_parts, pointed))
     }
 
-    fn may_be_about(&mut self, turn: &Turn, has_parts: bool) -> bool {
+    fn may_be_about(&mut self, turn: &Turn, has_parts: bool, pointed: &mut Vec<Pointed>) -> bool {
         let is_gone = turn.fate != Fate::Come;
-        if is_gone && self.rules.may_have(address(&turn.rule.stats)) {
-            return true;
+        let rule = address(&turn.rule.stats);
+        match self.finders.of(rule) {
+            _ if !is_gone => {}
+            Finder::Nobody => {}
+            Finder::One(path) if !has_parts => pointed.push(Pointed { path, rule }),
+            Finder::One(_) | Finder::Several => return true,
         }
         (has_parts || !is_gone) && self.may_find(&turn.rule)
     }

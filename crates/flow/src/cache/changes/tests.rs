@@ -18,9 +18,9 @@ use crate::path::{Op, Path};
 use crate::pipeline::{Pipeline, Port};
 use crate::rule::Stats;
 use crate::tables::{Change, Command, Miss, TableSettings};
+use crate::walk::guide::address;
 use crate::walk::{Start, walk};
 
-use super::delta::address;
 use super::*;
 
 const TABLES: u8 = 4;
@@ -416,6 +416,163 @@ proptest! {
         }
         worker.check_counts()?;
     }
+}
+
+/// Flows that each go by a rule of their own, in the first table.
+const OWN: [(u64, u64); 4] = [(0, 0), (0, 1), (1, 0), (2, 2)];
+
+/// Changes where most are about single flows.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// A flow's own rule is another one: these actions, and a table to go on to.
+    Own(usize, Vec<Action>, u8),
+    /// It is gone, or has another priority.
+    Gone(usize),
+    Other(Step),
+    Publish,
+    Packet(usize),
+}
+
+/// Mostly what makes a packet another one for the tables behind.
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let writes = prop_oneof![
+        (0..3_u128).prop_map(|value| set(Field::Metadata, value)),
+        (0..3_u128).prop_map(|value| set(Field::Reg0, value)),
+        (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
+    ];
+    prop::collection::vec(prop_oneof![4 => writes, 1 => action()], 0..3)
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let flow = || 0..OWN.len();
+    let other = step().prop_filter("changes of rules", |step| {
+        matches!(step, Step::Add(1.., ..) | Step::Delete(1.., ..) | Step::Modify(1.., ..))
+    });
+    prop_oneof![
+        6 => (flow(), actions(), 1..TABLES).prop_map(|(flow, actions, to)| Turn::Own(flow, actions, to)),
+        1 => flow().prop_map(Turn::Gone),
+        1 => other.prop_map(Turn::Other),
+        6 => Just(Turn::Publish),
+        8 => flow().prop_map(Turn::Packet),
+    ]
+}
+
+fn change_own(flows: &mut Pipeline, flow: usize, what: Option<(&[Action], u8)>) {
+    let (to, from) = OWN[flow];
+    let matching = Match::new().with(Field::EthDst, to.into()).with(Field::EthSrc, from.into());
+    match what {
+        Some((actions, to)) => {
+            let actions = [actions, &[Action::resubmit_table(to)]].concat();
+            rule(flows, (0, 100), matching, actions);
+        }
+        None => drop(flows.tables.change(&Change::delete(Some(0), matching), 0).unwrap()),
+    }
+}
+
+/// Tables in which each flow has a rule of its own, and a worker that has met them all and notes what they are.
+fn own() -> (Pipeline, Worker) {
+    let mut flows = pipeline();
+    (0..OWN.len()).for_each(|flow| change_own(&mut flows, flow, Some((&[], 1))));
+    rule(
+        &mut flows,
+        (1, 100),
+        Match::new().with(Field::Metadata, 2),
+        vec![Action::resubmit_table(2)],
+    );
+    rule(
+        &mut flows,
+        (1, 90),
+        Match::new().with(Field::Reg0, 1),
+        vec![output(4), Action::resubmit_table(3)],
+    );
+    rule(&mut flows, (1, 1), Match::new(), vec![Action::resubmit_table(2)]);
+    rule(&mut flows, (2, 1), Match::new(), vec![Action::resubmit_table(3)]);
+    rule(&mut flows, (3, 90), Match::new().with(Field::Reg0, 2), vec![output(5)]);
+    rule(&mut flows, (3, 1), Match::new(), vec![output(2)]);
+    let mut worker = Worker::new(&flows);
+    for priority in 5..11 {
+        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+        let some = Match::new().with(Field::EthDst, 1).with(Field::EthSrc, 1);
+        rule(&mut flows, (0, priority), some, vec![output(3)]);
+        let all = Match::new().with(Field::EthSrc, 77);
+        rule(&mut flows, (1, priority), all, vec![output(3)]);
+        worker.update(&flows);
+    }
+    (flows, worker)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_way_that_is_mended_is_the_way(
+        heads in heads(),
+        turns in prop::collection::vec(turn(), 0..240),
+    ) {
+        let heads: Vec<_> = heads.into_iter().zip(101..).collect();
+        let (mut flows, mut worker) = own();
+        let mut late = own().1;
+        late.update(&flows);
+        for (number, turn) in turns.iter().enumerate() {
+            match turn {
+                Turn::Own(flow, actions, to) => change_own(&mut flows, *flow, Some((actions, *to))),
+                Turn::Gone(flow) => change_own(&mut flows, *flow, None),
+                Turn::Other(step) => change(&mut flows, &heads, step),
+                Turn::Publish => {
+                    worker.update(&flows);
+                    if number % 3 == 0 {
+                        late.update(&flows);
+                    }
+                }
+                Turn::Packet(flow) => {
+                    let (to, from) = OWN[*flow];
+                    worker.check(&key(to, from, 1, 0))?;
+                    late.check(&key(to, from, 1, 0))?;
+                }
+            }
+        }
+        // Both count in the same places.
+        late.cache.flush(1);
+        for (address, (stats, count)) in late.counts {
+            worker.counts.entry(address).or_insert((stats, 0)).1 += count;
+        }
+        worker.check_counts()?;
+    }
+}
+
+#[test]
+fn a_rule_of_one_flow_costs_that_flow_a_walk_and_others_nothing() {
+    let (mut flows, mut worker) = own();
+    let pass = |worker: &mut Worker| {
+        let before = worker.cache.stats();
+        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+        let after = worker.cache.stats();
+        (after.misses - before.misses, after.renewed - before.renewed)
+    };
+    pass(&mut worker);
+    let mended = worker.cache.ways.mended;
+    assert_eq!(pass(&mut worker), (0, 0));
+    for value in 0..1000 {
+        let actions = [set(Field::Metadata, value % 3), set(Field::Reg0, value % 2)];
+        change_own(&mut flows, 1, Some((&actions, 1)));
+        worker.update(&flows);
+        assert_eq!(pass(&mut worker), (1, 0), "{value}");
+    }
+    assert_eq!(worker.cache.ways.mended, mended + 1000);
+    // What is not asked for is not decided, and holds all the same.
+    (0..200).for_each(|value| {
+        change_own(&mut flows, 2, Some((&[set(Field::Metadata, value)], 1)));
+        worker.update(&flows);
+    });
+    assert_eq!(pass(&mut worker), (1, 0));
+    // Two that come to be the same are one.
+    change_own(&mut flows, 0, None);
+    change_own(&mut flows, 3, None);
+    rule(&mut flows, (0, 1), Match::new(), vec![output(2)]);
+    worker.update(&flows);
+    pass(&mut worker);
+    let now = [(0, 0), (2, 2)].map(|(to, from)| worker.cache.find(&key(to, from, 1, 0)));
+    assert_eq!(now[0], now[1]);
 }
 
 /// Tables by which packets to some addresses go on: to the next table, with the address in a register.

@@ -1,0 +1,222 @@
+//! Paths that a single packet takes: what becomes of them when rules change.
+//!
+//! Of such a path it is known of which packet it is the way. So it is found out anew without that packet, and put
+//! in the place of what it was: entries that have its number, and what it has counted, stay.
+
+use super::{Known, Paths, Verdict, place, standing};
+use crate::cache::changes::Pointed;
+use crate::key::Key;
+use crate::path::{Extent, Path, Renewal};
+use crate::pipeline::Pipeline;
+
+/// Which rules of a path are gone, or other ones, by what they count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacks {
+    Nothing,
+    One(u64),
+    Several,
+}
+
+/// What has become of a path that was asked for.
+#[derive(Debug)]
+pub(in super::super) enum Renewed {
+    /// Packets take the path of this number.
+    Stands(u32),
+    /// It is to be mended.
+    Breaks,
+    /// There is none.
+    Gone,
+}
+
+/// A path that is being mended: it is not in its place meanwhile.
+#[derive(Debug)]
+pub(in super::super) struct Broken {
+    pub(in super::super) path: Path,
+    /// The packet that takes it, as that came in.
+    pub(in super::super) key: Box<Key>,
+    /// The only rule that is not known to be the one that the packet finds where it found it, as long as it is what
+    /// it was, by what that rule counts in.
+    pub(in super::super) gone: Option<u64>,
+}
+
+impl Paths {
+    /// Another pipeline decides from now on. Returns whether it is known what is different.
+    pub(in super::super) fn update(&mut self, pipeline: &Pipeline, before: &Pipeline) -> bool {
+        let is_known = self.changes.add(pipeline, before);
+        let mut pointed = std::mem::take(&mut self.changes.pointed);
+        pointed.drain(..).for_each(|pointed| self.point(pointed));
+        self.changes.pointed = pointed;
+        is_known
+    }
+
+    /// A path found a rule that is gone.
+    fn point(&mut self, Pointed { path, rule }: Pointed) {
+        let Some(known) = self.known_mut(path) else { return };
+        known.lacks = match known.lacks {
+            Lacks::Nothing => Lacks::One(rule),
+            Lacks::One(other) if other == rule => Lacks::One(rule),
+            Lacks::One(_) | Lacks::Several => Lacks::Several,
+        };
+        if let Some(own) = self.standing.get_mut(place(path)) {
+            *own = 0;
+        }
+    }
+
+    /// Whether a single packet takes a path.
+    pub(super) fn is_alone(&self, id: u32) -> bool {
+        self.known(id).is_some_and(|known| known.only.is_some() && !known.is_left)
+    }
+
+    /// Finds out what has become of a path that a single packet takes.
+    pub(super) fn renew_alone(&mut self, id: u32) -> Renewed {
+        if self.check_alone(id) == Some(Verdict::Holds) {
+            self.renewed += 1;
+            Renewed::Stands(id)
+        } else {
+            Renewed::Breaks
+        }
+    }
+
+    /// Whether the packet takes the same way still. Nothing is changed if not.
+    pub(super) fn check_alone(&mut self, id: u32) -> Option<Verdict> {
+        let known = self.known(id)?;
+        let (only, trace) = (known.only.as_deref()?, known.path.trace.as_ref());
+        let (now, since) = (self.changes.now(), known.checked);
+        let is_told = since.era == now.era || trace.is_some_and(|of| self.changes.is_told_by(of));
+        if known.lacks != Lacks::Nothing || !is_told {
+            return Some(Verdict::Over);
+        }
+        let verdict = self.changes.judge(&known.path, since, Some(only));
+        if verdict == Verdict::Holds {
+            if since.era != now.era {
+                self.note_again(id);
+            }
+            self.stand(id);
+        }
+        Some(verdict)
+    }
+
+    /// In another era, it is noted what the packet of a path is, and what rules that found.
+    fn note_again(&mut self, id: u32) {
+        let Self { places, changes, .. } = self;
+        let Some(known) = places.get(place(id)) else { return };
+        if let Some(only) = &known.only {
+            changes.note(only, known.path.trace.as_ref());
+        }
+        changes.note_path(&known.path, id, &|other| has(places, other));
+    }
+
+    /// It is noted which rules a path has found that is going to have this number.
+    pub(super) fn note_rules(&mut self, path: &Path, id: u32) {
+        let Self { places, changes, .. } = self;
+        changes.note_path(path, id, &|other| other == id || has(places, other));
+    }
+
+    /// A path holds by now.
+    fn stand(&mut self, id: u32) {
+        let (now, loud) = (self.changes.now(), self.changes.loud());
+        let Some(known) = self.known_mut(id) else { return };
+        (known.checked, known.lacks) = (now, Lacks::Nothing);
+        if let Some(own) = self.standing.get_mut(place(id)) {
+            *own = standing(id, loud);
+        }
+    }
+
+    /// Takes a path out of its place that a single packet takes, to mend it.
+    pub(in super::super) fn take_broken(&mut self, id: u32) -> Option<Broken> {
+        let Self { places, changes, .. } = self;
+        let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
+        let key = known.only.take()?;
+        let gone = match known.lacks {
+            Lacks::One(gone) if known.checked.era == changes.now().era => {
+                let verdict = changes.judge(&known.path, known.checked, Some(&key));
+                (verdict == Verdict::Holds).then_some(gone)
+            }
+            _ => None,
+        };
+        let none = Path::new(Default::default(), Default::default(), None);
+        Some(Broken { path: std::mem::replace(&mut known.path, none), key, gone })
+    }
+
+    /// Puts it back as what it is by now. Returns the path that the packet takes: another one if that is the same.
+    pub(in super::super) fn mend(
+        &mut self,
+        id: u32,
+        broken: Broken,
+        renewal: Renewal,
+    ) -> Option<u32> {
+        let Broken { path, key, .. } = broken;
+        let (now, key_of_all) = (self.changes.now(), *key);
+        let known = self.known_mut(id)?;
+        (known.path, known.only) = (path, Some(key));
+        let (weight, is_of_era) = (known.path.weight(), known.checked.era == now.era);
+        if renewal.has_other_counts() {
+            self.tell(id);
+        }
+        let known = self.known_mut(id)?;
+        let (renewed, hash) = renewal.apply(&mut known.path);
+        let more = known.path.weight();
+        known.weight = known.weight.saturating_add(more).saturating_sub(weight);
+        self.weight = self.weight.saturating_add(more).saturating_sub(weight);
+        if let Some(other) = hash.and_then(|hash| self.list_as(id, hash)) {
+            self.join(id, other, &key_of_all);
+            return Some(other);
+        }
+        match renewed {
+            _ if !is_of_era => self.note_again(id),
+            Extent::Rules => {}
+            Extent::Values => self.note_values(id),
+            Extent::All => self.note_again(id),
+        }
+        self.stand(id);
+        Some(id)
+    }
+
+    /// Packets of a path have had other values on their way.
+    fn note_values(&mut self, id: u32) {
+        let Self { places, changes, .. } = self;
+        if let Some(known) = places.get(place(id))
+            && let Some(only) = &known.only
+        {
+            changes.note(only, known.path.trace.as_ref());
+        }
+    }
+
+    /// Has a path be found by another hash; returns another path that is the same, if there is one.
+    fn list_as(&mut self, id: u32, hash: u64) -> Option<u32> {
+        if self.known(id)?.hash == hash {
+            return None;
+        }
+        self.unlist(id);
+        let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
+        let own = self.get(id);
+        let other = same.iter().copied().find(|other| self.get(*other) == own);
+        if let Some(other) = other
+            && self.check(other) == Some(Verdict::Holds)
+        {
+            return Some(other);
+        }
+        self.known_mut(id)?.hash = hash;
+        self.by_hash.entry(hash).or_default().push(id);
+        None
+    }
+
+    /// The packet of a path goes on with another one, which is the same.
+    fn join(&mut self, id: u32, other: u32, key: &Key) {
+        let trace = self.known_mut(id).and_then(|known| known.path.trace.take());
+        self.changes.note(key, trace.as_ref());
+        if let Some(known) = self.known_mut(other) {
+            match (&mut known.path.trace, &trace) {
+                (Some(own), Some(trace)) => own.join(trace),
+                // Nothing is known of all of them.
+                (own, _) => *own = None,
+            }
+        }
+        self.share(other, key);
+        self.remove(id);
+    }
+}
+
+fn has(places: &[Known], id: u32) -> bool {
+    places.get(place(id)).is_some_and(|known| known.id == id)
+}
