@@ -28,7 +28,8 @@ use crate::mirror::{Copies, Taps};
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
-use crate::record::{Recorder, Recording};
+use crate::record::sparing::{Slot, Turns};
+use crate::record::{Record, Recorder, Recording};
 use crate::sample::Draft;
 use crate::trap::{Trap, Traps};
 use crate::tunnel::Tunnels;
@@ -108,7 +109,9 @@ pub struct Datapath {
     guards: Guards,
     traps: Traps,
     /// Counts packets by what they are, while somebody looks.
-    recorder: Option<Box<Recorder>>,
+    recorder: Slot,
+    /// Whether it does.
+    turns: Turns,
     /// Where frames that mirrors cut have their bodies.
     cut: EditRoom,
     /// Where buffers of packets go that are done with.
@@ -119,8 +122,20 @@ impl Datapath {
     /// One without bridges and ports.
     pub fn new(cache: PoolCache) -> Self {
         let (bridges, apart, outputs, patches) = Default::default();
-        let (limits, guards, traps, recorder, cut) = Default::default();
-        Self { bridges, apart, outputs, patches, limits, guards, traps, recorder, cut, cache }
+        let (limits, guards, traps, recorder, turns, cut) = Default::default();
+        Self {
+            bridges,
+            apart,
+            outputs,
+            patches,
+            limits,
+            guards,
+            traps,
+            recorder,
+            turns,
+            cut,
+            cache,
+        }
     }
 
     /// Changes a bridge, if it is there.
@@ -156,11 +171,11 @@ impl Datapath {
             || !self.guards.is_empty()
             || !self.traps.is_empty()
             || self.patches.tunnels().is_some()
-            || self.recorder.is_some()
+            || self.recorder.is_active()
             || !self.outputs.bonds().is_empty()
             || self.outputs.is_watched();
         if let Some(flows) = bridge.as_ref().and_then(Bridge::flows) {
-            flows.record(self.recorder.is_some());
+            flows.record(self.turns.slot());
         }
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
         if let Some(place) = places.get_mut(index) {
@@ -236,17 +251,30 @@ impl Datapath {
         self.sort_bridges();
     }
 
-    /// Records packets from now on, or no more.
-    pub fn set_recording(&mut self, is_on: bool) {
-        if self.recorder.is_some() != is_on {
-            self.recorder = is_on.then(Box::default);
-            self.sort_bridges();
+    /// Records this from `now` on, in clock cycles.
+    pub fn set_recording(&mut self, record: Record, now: u64) {
+        self.turns.set(record, now);
+        self.turn_recording();
+    }
+
+    /// It is about to sleep, at `now`: there is time to record frames.
+    #[inline]
+    pub fn sleeps(&mut self, now: u64) {
+        if self.turns.sleeps(now) {
+            self.turn_recording();
         }
+    }
+
+    /// Has recorders do what it is the turn of.
+    #[cold]
+    fn turn_recording(&mut self) {
+        self.recorder.set(self.turns.slot());
+        self.sort_bridges();
     }
 
     /// Gives away what was recorded: where it came in, and where it has come again in bridges.
     pub(crate) fn take_recording(&mut self) -> (Recording, Vec<(BridgeId, Recording)>) {
-        let came = self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default();
+        let came = self.recorder.any().map(Recorder::take).unwrap_or_default();
         let of = |(at, bridge): (u16, &Option<Bridge>)| {
             Some((BridgeId(at), bridge.as_ref()?.flows()?.take_recording()))
         };
@@ -302,8 +330,8 @@ impl Datapath {
         gives: bool,
     ) -> Option<u16> {
         let Some(Some(bridge)) = self.bridges.get(usize::from(source.bridge.0)) else {
-            if let Some(recorder) = &mut self.recorder {
-                recorder.note(frames, source);
+            if self.recorder.is_active() {
+                return self.forward_recorded(frames, source, gives);
             }
             return self.forward_apart(frames, source, gives);
         };
@@ -316,6 +344,28 @@ impl Datapath {
             self.pass(frames, (source.origin, source.now));
         }
         None
+    }
+
+    /// As `forward_apart`, where frames are recorded.
+    #[cold]
+    fn forward_recorded(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let rests = self.turns.spend(frames.len());
+        if let Some(recorder) = self.recorder.active() {
+            recorder.note(frames, source);
+            if rests {
+                recorder.pass(source.now);
+            }
+        }
+        let taken = self.forward_apart(frames, source, gives);
+        if rests {
+            self.turn_recording();
+        }
+        taken
     }
 
     /// As `forward`, where there are limits, guards, mirrors, bonds, traps or captures, or there is no

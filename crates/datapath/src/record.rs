@@ -1,23 +1,47 @@
 //! Which packets have come in, for somebody who looks at flows.
 //!
-//! A worker counts packets by all that rules could match on, until that is taken away. It does so only
-//! while it is told to: what it costs then, a look-up in a table of keys for each packet, nobody else
-//! pays for.
+//! A worker counts packets by all that rules could match on, until that is taken away. What it costs, a
+//! look-up in a table of keys for each packet, is paid while it is told to record all; otherwise it does
+//! so [sparingly](sparing), or not at all.
+
+pub(crate) mod sparing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use eal::clock;
 use flow::{Depth, Frozen, Key, extract, slot};
 use packet::Frame;
 
 use crate::datapath::Source;
 
-/// The most kinds of packets that a worker counts until they are taken; packets of others are only
-/// counted together.
-const MAX_KINDS: usize = 8_192;
+pub use sparing::Record;
 
-/// The most of them that come in on one port: it leaves room for those of others.
-const MAX_OF_PORT: usize = 6_144;
+/// How many kinds of packets a worker counts until they are taken; packets of others are only counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    kinds: usize,
+    /// The most that come in on one port: it leaves room for those of others.
+    of_port: usize,
+    /// For how long kinds are kept that nobody takes.
+    keeps: Option<Duration>,
+}
+
+impl Room {
+    /// While all is recorded.
+    pub(crate) const ALL: Self = Self { kinds: 8_192, of_port: 6_144, keeps: None };
+
+    /// While little is.
+    pub(crate) const SPARING: Self =
+        Self { kinds: 1_024, of_port: 768, keeps: Some(Duration::from_secs(10)) };
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
 
 /// How many bytes of headers are looked at, as where frames go by rules.
 const HEAD: usize = 192;
@@ -50,8 +74,10 @@ pub struct Recorded {
 pub struct Recording {
     /// Kinds of packets; of each worker in the order in which they came first.
     pub kinds: Vec<Recorded>,
-    /// Packets of further kinds, for which there was no room.
+    /// Packets of further kinds, for which there was no room while all was recorded.
     pub missed: u64,
+    /// When packets came last that were not recorded, as little was; in clock cycles.
+    pub passed: Option<u64>,
 }
 
 /// A worker's part.
@@ -62,9 +88,22 @@ pub(crate) struct Recorder {
     places: HashMap<Key, usize>,
     /// How many kinds there are of each port.
     of_ports: HashMap<u32, usize>,
+    room: Room,
+    /// What was recorded before that, and when this began, in clock cycles.
+    before: Vec<Recorded>,
+    since: u64,
 }
 
 impl Recorder {
+    pub(crate) const fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// Packets are not recorded from `now` on.
+    pub(crate) fn pass(&mut self, now: u64) {
+        self.recording.passed = Some(now);
+    }
+
     /// Counts a burst.
     #[cold]
     pub(crate) fn note(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
@@ -93,7 +132,8 @@ impl Recorder {
         bytes: u64,
         now: u64,
     ) {
-        let Recording { kinds, missed } = &mut self.recording;
+        self.turn(now);
+        let Recording { kinds, missed, passed } = &mut self.recording;
         let known = self.places.get(key).and_then(|place| kinds.get_mut(*place));
         // Numbers of what packets go on with are used again.
         if let Some(known) =
@@ -102,7 +142,9 @@ impl Recorder {
             known.packets = known.packets.wrapping_add(1);
             known.bytes = known.bytes.wrapping_add(bytes);
             known.last = now;
-        } else if kinds.len() < MAX_KINDS && has_room(&mut self.of_ports, key) {
+        } else if kinds.len() < self.room.kinds
+            && has_room(&mut self.of_ports, key, self.room.of_port)
+        {
             self.places.insert(*key, kinds.len());
             kinds.push(Recorded {
                 key: *key,
@@ -114,8 +156,21 @@ impl Recorder {
                 first_bytes: bytes,
                 last: now,
             });
+        } else if self.room.keeps.is_some() {
+            *passed = Some(now);
         } else {
             *missed = missed.wrapping_add(1);
+        }
+    }
+
+    /// Where kinds are kept for a while only, begins anew when that is over; what there is stays as long again.
+    fn turn(&mut self, now: u64) {
+        let Some(keeps) = self.room.keeps else { return };
+        if now.wrapping_sub(self.since) > clock::cycles(keeps) {
+            self.places.clear();
+            self.of_ports.clear();
+            self.before = std::mem::take(&mut self.recording.kinds);
+            self.since = now;
         }
     }
 
@@ -123,14 +178,19 @@ impl Recorder {
     pub(crate) fn take(&mut self) -> Recording {
         self.places.clear();
         self.of_ports.clear();
-        std::mem::take(&mut self.recording)
+        let mut all = std::mem::take(&mut self.recording);
+        if !self.before.is_empty() {
+            let last = std::mem::replace(&mut all.kinds, std::mem::take(&mut self.before));
+            all.kinds.extend(last);
+        }
+        all
     }
 }
 
 /// Whether there may be one kind more of the port where a packet came in, which is counted then.
-fn has_room(of_ports: &mut HashMap<u32, usize>, key: &Key) -> bool {
+fn has_room(of_ports: &mut HashMap<u32, usize>, key: &Key, most: usize) -> bool {
     let count = of_ports.entry(key.get_u32(slot::IN_PORT)).or_insert(0);
-    let has_room = *count < MAX_OF_PORT;
+    let has_room = *count < most;
     *count += usize::from(has_room);
     has_room
 }
@@ -158,7 +218,7 @@ fn key_of(frame: &Frame<'_>, port: u16) -> Option<Key> {
 mod tests {
     use super::*;
 
-    fn key(port: u16) -> Key {
+    pub(super) fn key(port: u16) -> Key {
         let mut key = Key::default();
         key.set(slot::IN_PORT, port.into());
         key
@@ -196,8 +256,8 @@ mod tests {
         }
         recorder.count(&key(0), (None, 7), 60, 2);
         let taken = recorder.take();
-        assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (MAX_KINDS, 2));
-        assert_eq!(taken.missed, (1 << 16) - MAX_KINDS as u64);
+        assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (Room::ALL.kinds, 2));
+        assert_eq!(taken.missed, (1 << 16) - Room::ALL.kinds as u64);
     }
 
     #[test]
@@ -210,9 +270,33 @@ mod tests {
         }
         recorder.count(&key(2), (None, 7), 60, 2);
         let taken = recorder.take();
-        assert_eq!((taken.kinds.len(), taken.missed), (MAX_OF_PORT + 1, 10_000 - 6_144));
+        assert_eq!((taken.kinds.len(), taken.missed), (Room::ALL.of_port + 1, 10_000 - 6_144));
         recorder.count(&key(1), (None, 7), 60, 3);
         assert_eq!(recorder.take().kinds.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_takes_is_kept_for_a_while() {
+        let mut recorder = Recorder::default();
+        recorder.set_room(Room::SPARING);
+        let second = clock::cycles(Duration::from_secs(1));
+        let start = 100 * second;
+        for (port, at) in [(1, 0), (2, 9), (1, 11), (3, 12)] {
+            recorder.count(&key(port), (None, port), 60, start + at * second);
+        }
+        let ports =
+            |taken: &Recording| -> Vec<u16> { taken.kinds.iter().map(|of| of.origin).collect() };
+        assert_eq!(ports(&recorder.take()), [1, 2, 1, 3]);
+        for (port, at) in [(1, 20), (2, 31), (3, 42)] {
+            recorder.count(&key(port), (None, port), 60, start + at * second);
+        }
+        assert_eq!(ports(&recorder.take()), [2, 3]);
+        // What finds no room is not lost, as not all is recorded.
+        (0..2_000)
+            .for_each(|port| recorder.count(&key(port), (None, port), 60, start + 50 * second));
+        let taken = recorder.take();
+        assert_eq!((taken.kinds.len(), taken.missed), (Room::SPARING.kinds, 0));
+        assert_eq!(taken.passed, Some(start + 50 * second));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
 use crate::output::Output;
 use crate::patch::Patch;
-use crate::record::Recording;
+use crate::record::{Record, Recording};
 use crate::trap::Trap;
 use crate::tunnel::Tunnels;
 
@@ -76,8 +76,8 @@ pub enum Message {
     SetTrap(u16, Option<Box<Trap>>, Answer<()>),
     /// Capture this from now on.
     Capture(Option<Box<Captures>>, Answer<()>),
-    /// Record packets from now on, or no more.
-    Record(bool, Answer<()>),
+    /// Record this from now on.
+    Record(Record, Answer<()>),
     /// Give away what was recorded.
     TakeRecording(Answer<(Recording, Vec<(BridgeId, Recording)>)>),
     /// Take frames, [`BURST`] at most, for what has come in on a port, at this one of its queues; the
@@ -142,6 +142,11 @@ impl Asleep {
     /// It has woken up at `now`.
     fn end(&self, now: u64) {
         self.0.set(self.until(now));
+    }
+
+    /// Whether it is asleep.
+    pub fn is_now(&self) -> bool {
+        self.0.get() & Self::SLEEPS != 0
     }
 
     /// Cycles asleep until `now`.
@@ -319,6 +324,7 @@ impl Worker {
     /// Sleeps until a frame or a message comes, or for a limited time: a short one where something
     /// is `pending`. Returns whether to poll for a while before the next sleep.
     fn sleep(&mut self, now: u64, pending: bool) -> bool {
+        self.path.sleeps(now);
         self.counters.asleep.begin(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
@@ -436,8 +442,8 @@ impl Worker {
                 self.path.set_captures(captures);
                 done.give(());
             }
-            Message::Record(is_on, done) => {
-                self.path.set_recording(is_on);
+            Message::Record(record, done) => {
+                self.path.set_recording(record, clock::now());
                 done.give(());
             }
             Message::TakeRecording(recording) => recording.give(self.path.take_recording()),

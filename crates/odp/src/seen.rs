@@ -6,7 +6,7 @@
 use flow::place::place;
 use flow::walk::{Step, holds, labels};
 use flow::{Choice, Key, Slot, TAG_PRESENT, TunnelWords, WORDS, slot};
-use openflow::action::{Algorithm, HashFields, LearnSource};
+use openflow::action::{Algorithm, CtZone, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
 
@@ -179,6 +179,11 @@ impl Seen {
             }
             Action::Push(part) | Action::OutputField { source: part, .. } => {
                 self.part(*part);
+            }
+            Action::Ct(ct) => {
+                if let CtZone::Field(source) = ct.zone {
+                    self.part(source);
+                }
             }
             Action::Learn(learn) => {
                 for spec in &learn.specs {

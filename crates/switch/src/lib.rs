@@ -71,7 +71,7 @@ pub use datapath::flows::{
 };
 pub use datapath::guard::PortGuard;
 pub use datapath::limit::PortLimits;
-pub use datapath::record::{Recorded, Recording};
+pub use datapath::record::{Record, Recorded, Recording};
 pub use datapath::vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};
 pub use datapath::{flows, guard, limit, record, vlan};
 pub use error::Error;

@@ -5,6 +5,7 @@ use datapath::bridge::BridgeId;
 use datapath::guard::PortGuard;
 use datapath::inlet::Pace;
 use datapath::limit::PortLimits;
+use datapath::record::Record;
 use datapath::worker::{Idle, Mailbox, Message};
 use ethdev::OpenPort;
 use std::io;
@@ -109,8 +110,8 @@ pub(crate) struct Control {
     mirrors: Mirrors,
     captures: Wanted,
     samplings: Samplings,
-    /// Whether packets are recorded.
-    records: bool,
+    /// Which packets are recorded.
+    records: Record,
     bridges: Bridges,
     connections: Arc<Conntrack>,
     bonds: Bonds,
@@ -169,6 +170,7 @@ impl Switch {
                         let mut control = lock(&control);
                         let connections = control.connections_at(elapsed);
                         control.flush_flows(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                        control.go_on_recording();
                         (control.look_around(), connections, control.run_protocols())
                     };
                     // Without the lock, since it may take a while.
@@ -350,7 +352,7 @@ impl Control {
             mirrors: Mirrors::default(),
             captures: Wanted::default(),
             samplings: Samplings::default(),
-            records: false,
+            records: Record::Nothing,
             bridges: Bridges::new(&config.bridge())?,
             connections: Arc::default(),
             bonds: Bonds::default(),

@@ -41,7 +41,8 @@ pub(crate) use packet_out::PacketOut;
 pub use packet_out::{FlowBegin, FlowPacketOut};
 pub use run::NOWHERE;
 
-use crate::record::{Recorder, Recording};
+use crate::record::sparing::Slot;
+use crate::record::{Recorder, Recording, Room};
 
 /// What decides about the frames of a bridge, and where it asks.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ struct Inner {
     /// The tables that a frame has passed of which it is only told what becomes of it.
     told: Vec<Visit>,
     /// Counts those that were tracked, for somebody who looks at flows.
-    recorder: Option<Box<Recorder>>,
+    recorder: Slot,
 }
 
 impl Clone for Flows {
@@ -149,7 +150,7 @@ impl Flows {
             depth: 0,
             tracked: 0,
             told: Vec::new(),
-            recorder: None,
+            recorder: Slot::default(),
             rooms: Vec::new(),
         }))
     }
@@ -191,18 +192,15 @@ impl Flows {
         inner.cache.path(id).map_or((None, false), |path| (path.lost, path.stops))
     }
 
-    /// Has frames be counted that were tracked, or no more.
-    pub(crate) fn record(&self, is_on: bool) {
-        let mut inner = self.0.borrow_mut();
-        if inner.recorder.is_some() != is_on {
-            inner.recorder = is_on.then(Box::default);
-        }
+    /// Has frames be counted that were tracked, with this room, or what was counted be kept; or nothing.
+    pub(crate) fn record(&self, how: Option<(bool, Room)>) {
+        self.0.borrow_mut().recorder.set(how);
     }
 
     /// Gives away what was counted of them.
     pub(crate) fn take_recording(&self) -> Recording {
         let mut inner = self.0.borrow_mut();
-        inner.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
+        inner.recorder.any().map(Recorder::take).unwrap_or_default()
     }
 
     /// The tables that a frame has passed of which it was only told what becomes of it.

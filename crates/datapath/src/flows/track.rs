@@ -273,7 +273,7 @@ impl Inner {
     /// Whether frames are counted that were tracked, for somebody who looks at flows.
     #[inline]
     pub(super) fn records(&self, manner: Manner) -> bool {
-        self.recorder.is_some() && manner == Manner::Real
+        self.recorder.is_active() && manner == Manner::Real
     }
 
     /// Counts one.
@@ -299,7 +299,9 @@ impl Inner {
         source: &Source<'_>,
     ) {
         let Self { cache, recorder, .. } = self;
-        let (Some(recorder), Some(onward)) = (recorder, cache.round(round)) else { return };
+        let (Some(recorder), Some(onward)) = (recorder.active(), cache.round(round)) else {
+            return;
+        };
         key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
         key.set_packet_type(onward.key.get_u32(slot::PACKET_TYPE));
         recorder.note_tracked(&key, onward, frame.len() as u64, source);

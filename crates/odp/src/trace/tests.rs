@@ -643,6 +643,16 @@ fn what_comes_again_is_followed_until_it_comes_again_once_more() {
 }
 
 #[test]
+fn a_field_counts_that_says_the_zone_of_a_connection() {
+    let rules = ["ip,actions=ct(commit,zone=NXM_NX_CT_LABEL[0..15]),output:3"];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let mut key = key(TCP);
+    key.set(slot::CT_LABEL, 0xFFFF_0005);
+    let (told, shown) = way_of(&mut bridges, key, true);
+    assert_eq!((shown.as_str(), told.mask.get(slot::CT_LABEL)), ("ct(commit,zone=5),13", 0xFFFF));
+}
+
+#[test]
 fn a_network_that_rules_name_is_told_without_a_tunnel() {
     let text = told(&["actions=set_tunnel:6,output:2"], &[], TCP).text;
     assert!(text.contains("\nFinal flow: tcp,tun_id=0x6,in_port=1,"), "{text}");

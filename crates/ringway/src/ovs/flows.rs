@@ -1,8 +1,9 @@
 //! The flows that a datapath of Open vSwitch would have: kept for `ovs-appctl` alone, of what workers have
 //! recorded of the packets that came in.
 //!
-//! Nothing is recorded until somebody asks for flows, and for a while after that; with `--enable-dummy`,
-//! which is for tests, always.
+//! Packets are recorded sparingly until somebody asks for flows: where little comes in, all of the last
+//! seconds are there then. From then on, and for a while, all are; with `--enable-dummy`, which is for
+//! tests, always.
 
 mod netflow;
 
@@ -17,7 +18,7 @@ use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
 use odp::{Flow, Told};
 use openflow::PortNo;
-use switch::Recorded;
+use switch::{Record, Recorded};
 use tracing::Level;
 
 use self::netflow::Known;
@@ -55,6 +56,8 @@ pub struct PathFlows {
     pub is_paused: bool,
     /// For tests: recorded always.
     is_forced: bool,
+    /// Whether packets are recorded, and whether all are.
+    is_begun: bool,
     is_on: bool,
     /// Not all flows were looked at the last time.
     is_behind: bool,
@@ -102,6 +105,8 @@ pub fn turn(appctl: &mut Appctl<'_>) {
     let is_due = appctl.flows.due(appctl.time).is_some_and(|left| left.is_zero());
     let is_wanted = appctl.flows.is_forced || appctl.agent.exports().counts_flows();
     if is_wanted && !appctl.flows.is_on {
+        // What came before is not for collectors.
+        appctl.daemon.switch().record(Record::Nothing);
         switch_on(appctl);
     } else if is_due {
         let (now, flows) = (appctl.time.now(), &mut *appctl.flows);
@@ -109,9 +114,12 @@ pub fn turn(appctl: &mut Appctl<'_>) {
         if ends && !is_wanted {
             (flows.is_on, flows.due) = (false, None);
             flows.all().for_each(Flows::clear);
-            return appctl.daemon.switch().record(false);
+            return appctl.daemon.switch().record(Record::Sparingly);
         }
         collect(appctl, false);
+    } else if !appctl.flows.is_begun {
+        appctl.flows.is_begun = true;
+        appctl.daemon.switch().record(Record::Sparingly);
     }
 }
 
@@ -122,6 +130,11 @@ pub fn ask(appctl: &mut Appctl<'_>) -> bool {
     appctl.flows.asked = Some(now);
     if !appctl.flows.is_on {
         switch_on(appctl);
+        if begin(appctl) {
+            // All of what has come in lately was recorded.
+            appctl.flows.since = None;
+            return true;
+        }
     }
     let since = appctl.flows.since.map_or(now, |since| later(since, FIRST));
     let is_known = appctl.flows.is_forced || now >= since;
@@ -133,10 +146,35 @@ pub fn ask(appctl: &mut Appctl<'_>) -> bool {
 
 fn switch_on(appctl: &mut Appctl<'_>) {
     let now = appctl.time.now();
+    appctl.flows.is_begun = true;
     appctl.flows.is_on = true;
     appctl.flows.since = Some(now);
     appctl.flows.due = Some(later(now, PERIOD));
-    appctl.daemon.switch().record(true);
+    appctl.daemon.switch().record(Record::All);
+}
+
+/// Takes what was recorded before anybody asked, of flows that have not ended by now. Returns whether no packet of
+/// these was passed over.
+fn begin(appctl: &mut Appctl<'_>) -> bool {
+    let passed = gather(appctl, true, true);
+    passed.is_none_or(|at| age(at, clock::now()) > MAX_IDLE)
+}
+
+/// How long ago that was, in milliseconds.
+fn age(cycles: u64, now: u64) -> u64 {
+    let age = clock::duration(now.saturating_sub(cycles)).as_millis();
+    age.try_into().unwrap_or(u64::MAX)
+}
+
+/// Forgets what was recorded, and all flows of one data path, or of all.
+pub fn forget(appctl: &mut Appctl<'_>, path: Option<usize>) {
+    if appctl.flows.is_on {
+        collect(appctl, false);
+    } else {
+        drop(appctl.daemon.switch().take_recording());
+    }
+    let wanted = |(at, _): &(usize, &mut Flows)| path.is_none_or(|path| path == *at);
+    appctl.flows.all().enumerate().filter(wanted).for_each(|(_, flows)| flows.clear());
 }
 
 /// Takes what was recorded for collectors, before that which it goes by becomes something else, or ends.
@@ -149,9 +187,14 @@ pub fn collect_for_collectors(appctl: &mut Appctl<'_>) {
 /// Takes what was recorded. Flows are looked at whether they are as rules say, if `asks`, or rules are
 /// others.
 pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
-    if !appctl.flows.is_on {
-        return;
+    if appctl.flows.is_on {
+        gather(appctl, asks, false);
     }
+}
+
+/// The same; if it is `old`, packets are left out whose flows have ended. Returns when packets were passed over
+/// last, in clock cycles.
+fn gather(appctl: &mut Appctl<'_>, asks: bool, old: bool) -> Option<u64> {
     appctl.daemon.switch().hear_tunnel_neighbours();
     let mut flows = std::mem::take(appctl.flows);
     flows.due = Some(later(appctl.time.now(), PERIOD));
@@ -175,23 +218,30 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
         is_behind |= !flows.revalidate(now, asks, &mut host);
     }
     flows.is_behind = is_behind;
-    take(&mut host, &mut flows);
+    let keeps = if old { idle } else { u64::MAX };
+    let passed = take(&mut host, &mut flows, keeps);
     if !flows.is_terse && tracing::enabled!(target: "dpif", Level::DEBUG) {
         for (flows, path) in flows.paths.iter().zip(PATHS) {
             dump(flows, path, now);
         }
     }
     *appctl.flows = flows;
+    passed
 }
 
-/// Counts what was recorded.
-fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
+/// Counts what was recorded, but for packets whose last one came longer ago than `keeps`, in milliseconds. Returns when
+/// packets were passed over last, in clock cycles.
+fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u64> {
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
     let is_told = host.appctl.agent.exports().counts_flows();
     let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
     for kind in &recording.kinds {
         let Recorded { key, onward, bridge, origin, packets, bytes, first_bytes, last } = kind;
+        let age = age(*last, cycles);
+        if age > keeps {
+            continue;
+        }
         let from = key.get_u32(slot::IN_PORT);
         let port = match onward {
             // A patch port is none of the data path's.
@@ -205,8 +255,7 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
         if let Some(frozen) = onward {
             key.set(slot::RECIRC_ID, commands::trace::number(bridge, frozen).into());
         }
-        let age = clock::duration(cycles.saturating_sub(*last)).as_millis();
-        let last = host.now.saturating_sub(age.try_into().unwrap_or(u64::MAX));
+        let last = host.now.saturating_sub(age);
         let of = Packets {
             key: &key,
             packets: *packets,
@@ -235,6 +284,7 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     if let Some(flows) = flows.paths.first_mut() {
         flows.lost = flows.lost.saturating_add(recording.missed);
     }
+    recording.passed
 }
 
 /// Where packets go on that were tracked in a bridge.

@@ -43,7 +43,7 @@ impl Control {
     /// Starts a worker that knows all bridges, and no port.
     pub(super) fn start_worker(&mut self, core: Option<usize>) -> Result<(Mailbox, Seat), Error> {
         let mut path = Datapath::new(self.spare.cache());
-        path.set_recording(self.records);
+        path.set_recording(self.records, clock::now());
         for (_, bridge) in self.bridges.iter() {
             path.change_bridge(bridge.id(), BridgeChange::Open(bridge.view()));
         }

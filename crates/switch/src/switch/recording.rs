@@ -1,27 +1,28 @@
 //! Packets that have come in, by what they are.
 
-use datapath::record::{Recorded, Recording};
+use datapath::record::{Record, Recorded, Recording};
 use datapath::worker::Message;
 
 use super::{Control, Switch};
 
 impl Switch {
-    /// Has all packets be recorded that come in from now on, by all that rules can match on, or no more:
-    /// what was recorded is forgotten then. Each packet is looked up in a table of such keys while this
-    /// goes on, and bridges go the long way.
-    pub fn record(&self, is_on: bool) {
-        self.control().record(is_on);
+    /// Has packets be recorded that come in from now on, by all that rules can match on. Each packet is looked
+    /// up in a table of such keys while all are, and bridges go the long way. If it is done sparingly, packets
+    /// of the last ten to twenty seconds are there when somebody asks, all of them where little comes in. If
+    /// nothing is recorded any more, what was is forgotten.
+    pub fn record(&self, record: Record) {
+        self.control().record(record);
     }
 
     /// Takes what was recorded since this was called last. Workers hand it over between two bursts, each
     /// 8,192 kinds of packets at most: how many packets of others there were is told, too.
     ///
     /// ```
-    /// use switch::{PortOptions, Switch, SwitchConfig};
+    /// use switch::{PortOptions, Record, Switch, SwitchConfig};
     ///
     /// let switch = Switch::start(&SwitchConfig::default())?;
     /// switch.open_port("a", "null:", &PortOptions::default())?;
-    /// switch.record(true);
+    /// switch.record(Record::All);
     /// switch.receive("a", &[vec![0; 60], vec![0; 60]])?;
     /// let recording = switch.take_recording();
     /// assert_eq!((recording.kinds.len(), recording.kinds[0].packets), (1, 2));
@@ -31,7 +32,7 @@ impl Switch {
     pub fn take_recording(&self) -> Recording {
         let control = self.control();
         let mut all = Recording::default();
-        if control.records {
+        if control.records != Record::Nothing {
             for worker in &control.mailboxes {
                 let (own, again) = worker.ask(Message::TakeRecording).unwrap_or_default();
                 let name = |id| control.bridges.name_of(id).unwrap_or_default().to_owned();
@@ -40,6 +41,7 @@ impl Switch {
                     let kinds = own.kinds.into_iter();
                     all.kinds.extend(kinds.map(|kind| Recorded { bridge: bridge.clone(), ..kind }));
                     all.missed = all.missed.saturating_add(own.missed);
+                    all.passed = all.passed.max(own.passed);
                 }
             }
         }
@@ -48,10 +50,19 @@ impl Switch {
 }
 
 impl Control {
-    fn record(&mut self, is_on: bool) {
-        self.records = is_on;
+    fn record(&mut self, record: Record) {
+        self.records = record;
         for worker in &self.mailboxes {
-            worker.ask(|done| Message::Record(is_on, done));
+            worker.ask(|done| Message::Record(record, done));
+        }
+    }
+
+    /// A second is over: workers that find no time to sleep record some frames more.
+    pub(super) fn go_on_recording(&self) {
+        if self.records == Record::Sparingly {
+            for worker in self.mailboxes.iter().filter(|worker| !worker.counters.asleep.is_now()) {
+                worker.ask(|done| Message::Record(Record::Sparingly, done));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use openflow::text::{Names, flow_mod};
 use packet::headers::tcp::TcpFlags;
 
 use super::*;
-use crate::record::Recorded;
+use crate::record::{Record, Recorded};
 
 mod fragments;
 mod helpers;
@@ -304,7 +304,7 @@ fn tracked_packets_are_recorded_where_they_go_on_while_somebody_looks() {
     let (mut bench, _) = connected(&FIREWALL);
     bench.send(0, &[udp(1000, false)]);
     bench.send(1, &[udp(1000, true)]);
-    bench.path.set_recording(true);
+    bench.path.set_recording(Record::All, 0);
     bench.send(1, &[udp(1000, true), udp(1000, true), udp(1001, true)]);
     let (came, again) = bench.path.take_recording();
     assert_eq!(came.kinds.len(), 2);
@@ -317,7 +317,29 @@ fn tracked_packets_are_recorded_where_they_go_on_while_somebody_looks() {
     let onward = known.onward.as_ref().unwrap();
     assert_eq!((onward.table, onward.key.get_u32(slot::reg(3))), (Some(1), 9));
     assert_eq!(known.key.get_u32(slot::IN_PORT), 2);
-    bench.path.set_recording(false);
+    bench.path.set_recording(Record::Nothing, 0);
     bench.send(1, &[udp(1000, true)]);
     assert!(bench.path.take_recording().1.iter().all(|(_, own)| own.kinds.is_empty()));
+}
+
+#[test]
+fn packets_are_recorded_sparingly_until_it_is_enough() {
+    let (mut bench, _) = connected(&FIREWALL);
+    let second = eal::clock::cycles(std::time::Duration::from_secs(1));
+    bench.path.set_recording(Record::Sparingly, 0);
+    let packets = |bench: &mut Bench| -> [u64; 2] {
+        let (came, again) = bench.path.take_recording();
+        let count = |of: &[Recorded]| of.iter().map(|kind| kind.packets).sum();
+        [count(&came.kinds), again.iter().map(|(_, own)| count(&own.kinds)).sum()]
+    };
+    let burst = vec![udp(1000, true); 16];
+    (0..20).for_each(|_| _ = bench.send(1, &burst));
+    // What was recorded stays while it rests.
+    assert_eq!(packets(&mut bench), [256, 256]);
+    bench.path.sleeps(second / 100);
+    bench.send(1, &burst);
+    assert_eq!(packets(&mut bench), [0, 0]);
+    bench.path.sleeps(second);
+    bench.send(1, &burst);
+    assert_eq!(packets(&mut bench), [16, 16]);
 }

@@ -5,6 +5,7 @@ use openflow::action::{Controller, Encap};
 
 use super::*;
 use crate::flows::{FlowBegin, FlowPacketOut};
+use crate::record::Record;
 
 const ETHERNET: u32 = 0;
 const MPLS: u32 = 0x1_8847;
@@ -108,7 +109,7 @@ fn what_goes_round_behind_patch_ports_is_recorded_by_the_port_where_it_came_in()
     let rules = [(0, Match::new(), [cover(&[7]), uncover(1)].concat())];
     let flows = BridgeFlows::new(Arc::new(pipeline(6, &rules)));
     bench.change(1, BridgeChange::Flows(Some(Box::new(flows)), 0));
-    bench.path.set_recording(true);
+    bench.path.set_recording(Record::All, 0);
     bench.send(0, &[plain]);
     let (came, again) = bench.path.take_recording();
     assert_eq!((came.kinds.len(), came.kinds[0].origin), (1, 0));

@@ -10,7 +10,7 @@ use ordered::Order as _;
 use ovs::content::Content;
 use ovs::unixctl::Answer;
 
-use super::super::flows::{ask, collect, line};
+use super::super::flows::{ask, collect, forget, line};
 use super::Appctl;
 use super::dpif::{PATHS, path_of};
 
@@ -247,17 +247,13 @@ pub fn get(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 pub fn remove(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let options = Options::read(arguments)?;
     let at = path(appctl, options.words.first().copied())?;
-    collect(appctl, false);
-    if let Some(flows) = appctl.flows.all().nth(at) {
-        flows.clear();
-    }
+    forget(appctl, Some(at));
     Ok(String::new())
 }
 
 /// Forgets all flows.
 pub fn purge(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
-    collect(appctl, false);
-    appctl.flows.all().for_each(Flows::clear);
+    forget(appctl, None);
     Ok(String::new())
 }
 
