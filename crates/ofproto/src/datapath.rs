@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flow::{Frozen, Key, OptionField, PacketIn, Tables};
 use openflow::action::Action;
 use openflow::message::ct_flush::CtFlush;
+use openflow::message::stats::ipfix::IpfixStats;
 use openflow::{ErrorCode, PortNo};
 
 use crate::port::Port;
@@ -95,6 +96,12 @@ pub trait Datapath {
 
     /// Ends connections, which all bridges have in common.
     fn flush_connections(&mut self, which: &CtFlush);
+
+    /// What has come of telling collectors by IPFIX: of the bridge's packets, and of those that rules sample for a
+    /// set of collectors, by its number.
+    fn ipfix(&self) -> Vec<(Option<u32>, IpfixStats)> {
+        Vec::new()
+    }
 }
 
 /// None: nothing is forwarded, and no time passes. For tests.

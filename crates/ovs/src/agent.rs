@@ -132,6 +132,7 @@ impl Agent {
         let client = Client::new(settings.remote.clone(), wanted(), CLOCK.now());
         let client = client.or_at(settings.other_remotes.iter().cloned());
         let pmd = Pmd::new(settings.cores.clone());
+        let exports = Exports::default();
         Self {
             client,
             settings,
@@ -143,8 +144,8 @@ impl Agent {
             path_numbers: PathNumbers::default(),
             mirrors: LiteMap::new(),
             trees: Trees::default(),
-            controllers: Link::default(),
-            exports: Exports::default(),
+            controllers: Link::new(exports.counts()),
+            exports,
             is_awaited: false,
             under_way: None,
             refused: Refused::default(),
@@ -343,6 +344,11 @@ impl Agent {
             }
             self.report(daemon, counts);
         }
+    }
+
+    /// Tells collectors what there is to tell, whether or not it is time for that: for tests.
+    pub fn export_now(&mut self, daemon: &Daemon) {
+        self.export(daemon, self.settings.time.now(), Exports::run_now);
     }
 
     /// Tells collectors what they were not told yet, since the switch ends.

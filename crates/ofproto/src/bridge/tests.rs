@@ -9,6 +9,7 @@ use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
 use openflow::message::packet_in::PacketIn;
 use openflow::message::port::{PortDesc, PortMod, config, state};
 use openflow::message::role::{Role, RoleRequest};
+use openflow::message::stats::ipfix::IpfixStats;
 use openflow::message::stats::port::PortStats;
 use openflow::message::{Form, Message};
 use openflow::wire::{Reader, Writer as _};
@@ -21,6 +22,7 @@ use openflow::message::stats::port::FIGURES;
 
 mod connections;
 mod groups;
+mod ipfix;
 mod meters;
 mod monitor;
 mod ports;
@@ -279,6 +281,7 @@ struct Recorder {
     sent: Vec<PacketOut>,
     resumed: Vec<Resumed>,
     flushed: Vec<CtFlush>,
+    ipfix: Vec<(Option<u32>, IpfixStats)>,
 }
 
 impl Datapath for Recorder {
@@ -308,6 +311,10 @@ impl Datapath for Recorder {
 
     fn flush_connections(&mut self, which: &CtFlush) {
         self.flushed.push(*which);
+    }
+
+    fn ipfix(&self) -> Vec<(Option<u32>, IpfixStats)> {
+        self.ipfix.clone()
     }
 }
 

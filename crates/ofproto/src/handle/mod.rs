@@ -5,6 +5,7 @@
 //! - `flow`: rules
 //! - `forward`: changes of groups and meters that others have asked for
 //! - `group`: groups
+//! - `ipfix`: counts of what is told by IPFIX
 //! - `meter`: meters
 //! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
@@ -20,6 +21,7 @@ mod connections;
 pub(crate) mod flow;
 pub(crate) mod forward;
 mod group;
+mod ipfix;
 mod meter;
 mod monitor;
 mod packet;
@@ -149,6 +151,7 @@ impl Request<'_> {
             | Kind::GroupDescRequest
             | Kind::GroupFeaturesRequest => self.group_answer(),
             Kind::FlowMonitorRequest | Kind::FlowMonitorCancel => self.monitor_answer(),
+            Kind::IpfixBridgeStatsRequest | Kind::IpfixFlowStatsRequest => self.ipfix_stats(),
             Kind::PacketOut => self.packet_out(),
             Kind::Resume => self.resume(),
             Kind::CtFlushZone => self.flush_zone(),

@@ -8,10 +8,12 @@ use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
 use openflow::message::ct_flush::CtFlush;
 use openflow::message::port::{config, state};
+use openflow::message::stats::ipfix::IpfixStats;
 use ordered::Gather as _;
 use switch::{BridgeFlows, FlowBegin, FlowInlet, FlowPacketOut, Sight};
 
 use crate::connections;
+use crate::export::IpfixCounts;
 
 /// One bridge of the switch.
 #[derive(Debug)]
@@ -23,18 +25,20 @@ pub struct Forwarding {
     vlans: VlanLimit,
     /// Which options of tunnels fields stand for.
     options: Vec<OptionField>,
+    ipfix: IpfixCounts,
 }
 
 impl Forwarding {
     /// The bridge of this name; `inlet` takes packets for its controllers.
     #[must_use]
-    pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet) -> Self {
+    pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet, ipfix: IpfixCounts) -> Self {
         Self {
             sight,
             bridge: bridge.to_owned(),
             inlet,
             vlans: VlanLimit::default(),
             options: Vec::new(),
+            ipfix,
         }
     }
 
@@ -149,5 +153,9 @@ impl Datapath for Forwarding {
         if let Some(connections) = self.sight.connections() {
             connections::flush(&connections, which);
         }
+    }
+
+    fn ipfix(&self) -> Vec<(Option<u32>, IpfixStats)> {
+        self.ipfix.of(&self.bridge)
     }
 }

@@ -20,6 +20,7 @@ use super::target::Target;
 use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Service, flow_table};
 use crate::agent::Settings as AgentSettings;
 use crate::content::{Bridge, Content, Controller};
+use crate::export::IpfixCounts;
 use crate::numbers::Numbers;
 use crate::report::{Column, datapath_id};
 
@@ -38,9 +39,16 @@ pub struct Link {
     configs: LiteMap<String, u32>,
     /// Controllers that cannot be had, which the log was told of.
     bad: LiteMap<Uuid, String>,
+    /// What they are told about collectors.
+    ipfix: IpfixCounts,
 }
 
 impl Link {
+    /// None yet; they are told these counts.
+    pub fn new(ipfix: IpfixCounts) -> Self {
+        Self { ipfix, ..Self::default() }
+    }
+
     /// Readable when controllers want something, or have come or gone.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.service.as_ref().map(Service::fd)
@@ -121,7 +129,8 @@ impl Link {
             .gather();
         if self.service.is_none() && !self.bridges.is_empty() {
             let sight = daemon.switch().sight();
-            match Service::start(&settings.run, sight, settings.time.clone()) {
+            let (ipfix, time) = (self.ipfix.clone(), settings.time.clone());
+            match Service::start(&settings.run, sight, ipfix, time) {
                 Ok(service) => self.service = Some(service),
                 Err(error) => tracing::error!("no OpenFlow: {error}"),
             }

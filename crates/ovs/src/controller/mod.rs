@@ -53,6 +53,7 @@ use switch::Sight;
 
 use self::server::Server;
 use self::target::Target;
+use crate::export::IpfixCounts;
 
 /// How long a controller may be silent, where nothing is said.
 const PROBE: Duration = Duration::from_secs(5);
@@ -184,11 +185,16 @@ impl Service {
     ///
     /// # Errors
     /// No thread or file descriptor is left.
-    pub fn start(run: &Path, sight: Sight, time: Time) -> std::io::Result<Self> {
+    pub fn start(
+        run: &Path,
+        sight: Sight,
+        ipfix: IpfixCounts,
+        time: Time,
+    ) -> std::io::Result<Self> {
         let (inward, outward) = (EventFd::new()?, EventFd::new()?);
         let shared = Arc::new(Shared { exchange: Mutex::default(), inward, outward });
         let theirs = Arc::clone(&shared);
-        let server = Server::new(theirs, sight, time);
+        let server = Server::new(theirs, sight, ipfix, time);
         let thread = std::thread::Builder::new().name("openflow".to_owned());
         let thread = eal::thread::spawn(thread, move || server.run())?;
         let (sockets, last) = Default::default();

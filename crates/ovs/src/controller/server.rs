@@ -14,6 +14,7 @@ use switch::{Sight, flow_queue};
 use super::bridge::{Served, Spot};
 use super::datapath::Forwarding;
 use super::{Shared, Wish};
+use crate::export::IpfixCounts;
 
 /// How often links are looked at as long as somebody is connected that may want to know.
 const LOOK: Duration = Duration::from_millis(500);
@@ -34,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Server {
     shared: Arc<Shared>,
     sight: Sight,
+    ipfix: IpfixCounts,
     time: Time,
     /// Tells when the clock was moved.
     alarm: Option<Alarm>,
@@ -49,11 +51,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
+    pub fn new(shared: Arc<Shared>, sight: Sight, ipfix: IpfixCounts, time: Time) -> Self {
         let (alarm, expired) = (time.alarm().ok(), time.now());
         let (bridges, settles) = (LiteMap::new(), Vec::new());
         let (paused, owes_look) = (None, false);
-        Self { shared, sight, time, alarm, expired, bridges, paused, owes_look, settles }
+        Self { shared, sight, ipfix, time, alarm, expired, bridges, paused, owes_look, settles }
     }
 
     /// Serves until it is told to end.
@@ -157,7 +159,8 @@ impl Server {
                         let shared = Arc::clone(&self.shared);
                         let notify = move || _ = shared.inward.signal();
                         let (inlet, packets) = flow_queue(PACKETS, notify);
-                        let forwarding = Forwarding::new(self.sight.clone(), &name, inlet);
+                        let forwarding =
+                            Forwarding::new(self.sight.clone(), &name, inlet, self.ipfix.clone());
                         let served = Served::new(spec, sockets, forwarding, packets);
                         self.bridges.insert(name, served);
                     }
@@ -224,7 +227,12 @@ mod tests {
         let switch = Switch::start(&SwitchConfig::default()).unwrap();
         let (inward, outward) = (EventFd::new().unwrap(), EventFd::new().unwrap());
         let shared = Arc::new(Shared { exchange: Default::default(), inward, outward });
-        let mut server = Server::new(Arc::clone(&shared), switch.sight(), Time::system());
+        let mut server = Server::new(
+            Arc::clone(&shared),
+            switch.sight(),
+            IpfixCounts::default(),
+            Time::system(),
+        );
         let (run, sockets, last) = Default::default();
         let mut service = Service { shared, thread: None, run, sockets, last };
         server.look();

@@ -5,11 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use export::Tally;
 use export::ipfix::{
-    Addresses, Direction, Exporter, Interface, Ip, Moment, Sample, Settings, Tag, Transport,
+    Addresses, Direction, Exporter, Interface, Ip, Moment, Sample, Settings, Stats, Tag, Transport,
 };
 use flow::{Depth, Key, extract, slot};
 use litemap::LiteMap;
 use openflow::action::SampleDirection;
+use openflow::message::stats::ipfix::IpfixStats;
 use switch::{MAX_SAMPLE, SampleLoss, SampleReader, Sampled, Sampling};
 
 use super::View;
@@ -108,6 +109,26 @@ impl Ipfix {
     /// What has become of it.
     pub(super) const fn tally(&self) -> &Tally {
         self.collectors.tally()
+    }
+
+    /// What has come of it, which is for the set of collectors of this number.
+    pub(super) fn counts(&self, set: Option<u32>) -> IpfixStats {
+        let Stats { flows, current, packets, ok: [ipv4, ipv6], errors } = self.exporter.stats();
+        let ([ipv4_errors, ipv6_errors], [sent, send_errors]) =
+            (errors, self.collectors.datagrams());
+        IpfixStats {
+            flows,
+            current_flows: current,
+            packets,
+            ipv4,
+            ipv6,
+            packet_errors: ipv4_errors.wrapping_add(ipv6_errors),
+            ipv4_errors,
+            ipv6_errors,
+            sent,
+            send_errors,
+            set: set.unwrap_or(0),
+        }
     }
 
     /// Sends what is to be told by `now`, in milliseconds since the switch was started.

@@ -5,6 +5,7 @@
 //!
 //! - `agent`: by which address collectors know the switch
 //! - `collectors`: the sockets
+//! - `counts`: of what is told by IPFIX, for controllers
 //! - `index`: numbers of interfaces
 //! - `ipfix`: one bridge by IPFIX, or what its rules sample
 //! - `netflow`: one bridge by NetFlow
@@ -13,6 +14,7 @@
 
 mod agent;
 mod collectors;
+mod counts;
 mod index;
 mod ipfix;
 mod netflow;
@@ -30,6 +32,7 @@ use export::{Tally, Told};
 use litemap::LiteMap;
 use ordered::Gather as _;
 
+pub use self::counts::IpfixCounts;
 use self::ipfix::Ipfix;
 use self::netflow::Netflow;
 use self::settings::IpfixSettings;
@@ -49,6 +52,7 @@ pub struct Exports {
     netflow: LiteMap<String, Netflow>,
     /// And by the number of the set of collectors, where it is what rules sample.
     ipfix: LiteMap<Place, Ipfix>,
+    counts: IpfixCounts,
     /// How many were started of these.
     processes: u32,
     /// What is wrong with rows, by bridges: told once.
@@ -76,6 +80,12 @@ pub struct View<'v> {
 }
 
 impl Exports {
+    /// What has come of IPFIX, for controllers.
+    #[must_use]
+    pub fn counts(&self) -> IpfixCounts {
+        self.counts.clone()
+    }
+
     /// When there is something to do; `None`: never.
     #[must_use]
     pub const fn due(&self) -> Option<Instant> {
@@ -180,6 +190,12 @@ impl Exports {
             let ipfix = Ipfix::start((&bridge, set), settings, by, view);
             self.ipfix.insert((bridge, set), ipfix);
         }
+        self.tell_counts();
+    }
+
+    fn tell_counts(&self) {
+        let counts = |(place, one): (&Place, &Ipfix)| (place.clone(), one.counts(place.1));
+        self.counts.set(self.ipfix.iter().map(counts).collect());
     }
 
     /// Whether any collector is told of a bridge by IPFIX.
@@ -264,6 +280,15 @@ impl Exports {
         for (_, ipfix) in &mut self.ipfix {
             ipfix.run(view, now);
         }
+        if !self.ipfix.is_empty() {
+            self.tell_counts();
+        }
+    }
+
+    /// The same, whether or not it is time for that: for tests.
+    pub fn run_now(&mut self, view: &View<'_>) {
+        self.due = self.due.map(|_| view.now);
+        self.run(view);
     }
 
     /// Sends all that was not told yet, since the switch ends.

@@ -108,8 +108,9 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     collect(appctl, false);
     // Rules have counted them when they came, and not when somebody asks.
     appctl.daemon.switch().flush_flows();
-    // And so have controllers.
+    // And so have controllers, and collectors.
     appctl.agent.settle_controllers();
+    appctl.agent.export_now(appctl.daemon);
     Ok(String::new())
 }
 
