@@ -57,6 +57,8 @@ pub struct Recorded {
     pub onward: Option<Arc<Frozen>>,
     /// And in which bridge.
     pub bridge: String,
+    /// The place of the worker that took them.
+    pub worker: u16,
     /// The switch's number of the port where they came in, before they went through patch ports.
     pub origin: u16,
     /// How many they were.
@@ -150,6 +152,7 @@ impl Recorder {
                 key: *key,
                 onward: onward.cloned(),
                 bridge: String::new(),
+                worker: 0,
                 origin,
                 packets: 1,
                 bytes,
@@ -235,6 +238,7 @@ mod tests {
             key: key(2),
             onward: None,
             bridge: String::new(),
+            worker: 0,
             origin: 7,
             packets: 2,
             bytes: 130,

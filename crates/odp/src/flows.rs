@@ -61,6 +61,8 @@ pub struct Packets<'p> {
     pub first_bytes: u64,
     /// When the last one came, in milliseconds.
     pub last: u64,
+    /// The number of the thread that took them: each has flows of its own.
+    pub thread: u16,
 }
 
 /// A flow.
@@ -68,6 +70,8 @@ pub struct Packets<'p> {
 pub struct Flow {
     /// By what it is known.
     pub id: u128,
+    /// The number of the thread that has it.
+    pub thread: u16,
     /// Its first packet.
     pub key: Key,
     /// Where its packets go on, if they have come again for a group.
@@ -202,14 +206,17 @@ impl Flow {
     }
 }
 
+/// Places of flows, by their threads and their bits that count.
+type Places = HashMap<(u16, Key), u64>;
+
 /// All flows of a datapath.
 #[derive(Debug)]
 pub struct Flows {
     /// In the order in which they came.
     flows: BTreeMap<u64, Flow>,
     next: u64,
-    /// Flows by their bits that count, for each mask.
-    tuples: Vec<(Key, HashMap<Key, u64>)>,
+    /// Those of each mask.
+    tuples: Vec<(Key, Places)>,
     /// The first one that is to be looked at next.
     left: u64,
     /// How many times packets may still be looked for by a mask.
@@ -319,7 +326,7 @@ impl Flows {
             return Vec::new();
         };
         self.looks = looks;
-        if let Some(flow) = self.find(of.key) {
+        if let Some(flow) = self.find(of.key, of.thread) {
             flow.count(of.packets, of.bytes, of);
             let again = Action::balances(&flow.way.actions);
             self.hits = self.hits.saturating_add(of.packets);
@@ -334,6 +341,7 @@ impl Flows {
         let id = self.name(of.key);
         let mut flow = Flow {
             id,
+            thread: of.thread,
             key: *of.key,
             onward,
             way,
@@ -408,19 +416,19 @@ impl Flows {
     }
 
     /// What becomes of packets that were counted, by the flow that they are of.
-    pub fn way_of(&mut self, key: &Key) -> Option<&Way> {
+    pub fn way_of(&mut self, key: &Key, thread: u16) -> Option<&Way> {
         self.looks = self.looks.checked_sub(self.tuples.len())?;
-        self.find(key).map(|flow| &flow.way)
+        self.find(key, thread).map(|flow| &flow.way)
     }
 
-    fn find(&mut self, key: &Key) -> Option<&mut Flow> {
+    fn find(&mut self, key: &Key, thread: u16) -> Option<&mut Flow> {
         let mut all = self.tuples.iter();
-        let at = all.find_map(|(mask, flows)| flows.get(&and(key, mask)))?;
+        let at = all.find_map(|(mask, flows)| flows.get(&(thread, and(key, mask))))?;
         self.flows.get_mut(at)
     }
 
     fn put(&mut self, flow: Flow) {
-        let (mask, key) = (flow.way.mask, and(&flow.key, &flow.way.mask));
+        let (mask, key) = (flow.way.mask, (flow.thread, and(&flow.key, &flow.way.mask)));
         match self.tuples.iter_mut().find(|(known, _)| *known == mask) {
             Some((_, flows)) => _ = flows.insert(key, self.next),
             None => self.tuples.push((mask, HashMap::from([(key, self.next)]))),
@@ -434,7 +442,7 @@ impl Flows {
         let flow = self.flows.remove(&at)?;
         for (mask, flows) in &mut self.tuples {
             if *mask == flow.way.mask {
-                flows.remove(&and(&flow.key, mask));
+                flows.remove(&(flow.thread, and(&flow.key, mask)));
             }
         }
         self.tuples.retain(|(_, flows)| !flows.is_empty());

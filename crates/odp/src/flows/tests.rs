@@ -73,7 +73,7 @@ fn key(text: &str) -> Key {
 }
 
 fn packets(key: &Key, count: u64, last: u64) -> Packets<'_> {
-    Packets { key, packets: count, bytes: count * 100, first_bytes: 100, last }
+    Packets { key, packets: count, bytes: count * 100, first_bytes: 100, last, thread: 0 }
 }
 
 fn dump(flows: &Flows, is_full: bool, now: u64) -> Vec<String> {
@@ -89,9 +89,9 @@ fn flows_are_told_as_open_vswitch_tells_them() {
     let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
     flows.take(&packets(&key(ICMP), 1, 1_000), &mut rules);
     let short = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(frag=no), ";
-    let way = flows.way_of(&key(ICMP)).unwrap();
+    let way = flows.way_of(&key(ICMP), 0).unwrap();
     assert_eq!(way.actions, [Action::Output(2)]);
-    assert_eq!(flows.way_of(&Key::default()), None);
+    assert_eq!(flows.way_of(&Key::default(), 0), None);
     assert_eq!(
         dump(&flows, false, 2_000),
         [format!("{short}packets:0, bytes:0, used:never, actions:2")]
@@ -332,4 +332,16 @@ fn packets_go_round_as_often_as_it_takes_but_not_for_ever() {
     let (mut flows, mut host) = (Flows::default(), Rounds { has_end: false });
     flows.take(&packets(&key(ICMP), 3, 0), &mut host);
     assert_eq!((flows.len(), flows.hits), (2, 4 + 3 * 63));
+}
+
+#[test]
+fn each_thread_has_flows_of_its_own() {
+    let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
+    let key = key(ICMP);
+    for (thread, count) in [(0, 3), (1, 2), (0, 1)] {
+        flows.take(&Packets { thread, ..packets(&key, count, 5) }, &mut rules);
+    }
+    let told: Vec<_> = flows.iter().map(|flow| (flow.thread, flow.packets)).collect();
+    assert_eq!((told, flows.misses), (vec![(0, 3), (1, 1)], 2));
+    assert!(flows.way_of(&key, 1).is_some() && flows.way_of(&key, 2).is_none());
 }

@@ -235,9 +235,10 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
     let is_told = host.appctl.agent.exports().counts_flows();
-    let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
+    let mut ports: HashMap<u32, Option<Inlet>> = HashMap::new();
     for kind in &recording.kinds {
-        let Recorded { key, onward, bridge, origin, packets, bytes, first_bytes, last } = kind;
+        let Recorded { key, onward, bridge, worker, origin, packets, bytes, first_bytes, last } =
+            kind;
         let age = age(*last, cycles);
         if age > keeps {
             continue;
@@ -249,7 +250,8 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
                 .or_else(|| port(host.appctl, u32::from(*origin))),
             None => *ports.entry(from).or_insert_with(|| port(host.appctl, from)),
         };
-        let Some((path, number, vlans)) = port else { continue };
+        let Some(Inlet { path, number, vlans, is_main }) = port else { continue };
+        let thread = if is_main { MAIN } else { *worker };
         let mut key = key.with_tags(vlans);
         key.set(slot::IN_PORT, number.into());
         if let Some(frozen) = onward {
@@ -262,6 +264,7 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
             bytes: *bytes,
             first_bytes: *first_bytes,
             last,
+            thread,
         };
         let changed = flows.changed;
         if let (Some(flows), Some(name)) = (flows.paths.get_mut(path), PATHS.get(path)) {
@@ -275,7 +278,7 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
             if is_told {
                 let is_new = flows.misses != misses;
                 let inlet = onward.as_ref().and(Some(bridge.as_str()).zip(PortNo(from).v10()));
-                let known = Known { inlet, way: flows.way_of(&key), is_new, changed };
+                let known = Known { inlet, way: flows.way_of(&key, thread), is_new, changed };
                 netflow::count(host, &of, onward.as_deref(), &known);
             }
         }
@@ -293,26 +296,51 @@ fn tracked(bridge: &str, frozen: &Arc<Frozen>) -> Arc<Onward> {
     Arc::new(Onward { bridge, frozen, hash: None, copied: BTreeSet::new() })
 }
 
-/// As [`port`], of a bridge's port by its number of OpenFlow.
-fn port_again(appctl: &Appctl<'_>, bridge: &str, number: u32) -> Option<(usize, u32, VlanLimit)> {
-    let local = (number == PortNo::LOCAL.0).then_some(bridge);
-    let named = u16::try_from(number).ok().and_then(|number| appctl.agent.port(bridge, number));
-    let number = appctl.agent.path_numbers().of(local.or(named)?)?;
-    let row = appctl.agent.content()?.bridges.get(bridge)?;
-    let path = path_of(&row.datapath_type);
-    Some((PATHS.iter().position(|known| *known == path)?, number, appctl.vlan_limit(bridge)))
+/// The thread that has flows of ports that Open vSwitch polls by none of its own.
+pub const MAIN: u16 = u16::MAX;
+
+/// A port where packets come in.
+#[derive(Clone, Copy, Debug)]
+struct Inlet {
+    /// The place of its data path in [`PATHS`], and its number there.
+    path: usize,
+    number: u32,
+    /// How many tags rules of its bridge can match on.
+    vlans: VlanLimit,
+    /// Whether it is a dummy port, which Open vSwitch polls by its main thread.
+    is_main: bool,
 }
 
-/// The data path and the number there of a port, by the switch's number, and how many tags rules of its
-/// bridge can match on.
-fn port(appctl: &Appctl<'_>, number: u32) -> Option<(usize, u32, VlanLimit)> {
+impl Inlet {
+    /// The port of this name, which a bridge has.
+    fn of(appctl: &Appctl<'_>, bridge: &str, name: &str) -> Option<Self> {
+        let number = appctl.agent.path_numbers().of(name)?;
+        let content = appctl.agent.content()?;
+        let row = content.bridges.get(bridge)?;
+        let of = path_of(&row.datapath_type);
+        let kind = content.interfaces().find(|(_, _, known, _)| *known == name).map(|of| of.3);
+        let dummies = appctl.agent.dummies();
+        let is_main = kind.is_some_and(|interface| {
+            interface.kind != "dummy-pmd" && dummies.has(&interface.kind, &row.datapath_type)
+        });
+        let path = PATHS.iter().position(|known| *known == of)?;
+        Some(Self { path, number, vlans: appctl.vlan_limit(bridge), is_main })
+    }
+}
+
+/// As [`port`], of a bridge's port by its number of OpenFlow.
+fn port_again(appctl: &Appctl<'_>, bridge: &str, number: u32) -> Option<Inlet> {
+    let local = (number == PortNo::LOCAL.0).then_some(bridge);
+    let named = u16::try_from(number).ok().and_then(|number| appctl.agent.port(bridge, number));
+    Inlet::of(appctl, bridge, local.or(named)?)
+}
+
+/// The port of the switch's number.
+fn port(appctl: &Appctl<'_>, number: u32) -> Option<Inlet> {
     let name = appctl.daemon.switch().port_named(number.try_into().ok()?)?;
-    let number = appctl.agent.path_numbers().of(&name)?;
     let content = appctl.agent.content()?;
-    let (bridge, _) = content.interface(&name)?;
-    let path = path_of(&content.bridges.get(bridge)?.datapath_type);
-    let vlans = appctl.vlan_limit(bridge);
-    Some((PATHS.iter().position(|known| *known == path)?, number, vlans))
+    let (bridge, ..) = content.interfaces().find(|(_, _, known, _)| *known == name)?;
+    Inlet::of(appctl, bridge, &name)
 }
 
 /// Whether something else decides by now about packets than when this was asked last.

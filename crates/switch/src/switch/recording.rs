@@ -33,13 +33,18 @@ impl Switch {
         let control = self.control();
         let mut all = Recording::default();
         if control.records != Record::Nothing {
-            for worker in &control.mailboxes {
-                let (own, again) = worker.ask(Message::TakeRecording).unwrap_or_default();
+            for (worker, mailbox) in (0..).zip(&control.mailboxes) {
+                let (own, again) = mailbox.ask(Message::TakeRecording).unwrap_or_default();
                 let name = |id| control.bridges.name_of(id).unwrap_or_default().to_owned();
                 let again = again.into_iter().map(|(id, own)| (name(id), own));
                 for (bridge, own) in [(String::new(), own)].into_iter().chain(again) {
                     let kinds = own.kinds.into_iter();
-                    all.kinds.extend(kinds.map(|kind| Recorded { bridge: bridge.clone(), ..kind }));
+                    let bridge = &bridge;
+                    all.kinds.extend(kinds.map(|kind| Recorded {
+                        bridge: bridge.clone(),
+                        worker,
+                        ..kind
+                    }));
                     all.missed = all.missed.saturating_add(own.missed);
                     all.passed = all.passed.max(own.passed);
                 }

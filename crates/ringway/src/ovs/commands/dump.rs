@@ -7,10 +7,10 @@ use odp::flows::{Flows, Look};
 use odp::{Flow, action};
 use openflow::text::{Names, matching};
 use ordered::Order as _;
-use ovs::content::Content;
 use ovs::unixctl::Answer;
+use switch::WorkerReport;
 
-use super::super::flows::{ask, collect, forget, line};
+use super::super::flows::{self, ask, collect, forget, line};
 use super::Appctl;
 use super::dpif::{PATHS, path_of};
 
@@ -125,7 +125,7 @@ pub fn dump_path(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let is_wanted =
         |flow: &&Flow| wanted && filter.as_ref().is_none_or(|(key, bits)| flow.may_be(key, bits));
     let mut all: Vec<(String, &Flow)> =
-        flows.filter(is_wanted).map(|flow| (threads.of(appctl, flow), flow)).collect();
+        flows.filter(is_wanted).map(|flow| (threads.of(flow), flow)).collect();
     all.order_by(|(a, _), (b, _)| a.cmp(b));
     let (mut text, mut last) = (String::new(), None);
     for (thread, flow) in &all {
@@ -155,40 +155,27 @@ fn thread_of(worker: &str) -> String {
 /// Who has flows of dummy ports in Open vSwitch.
 const MAIN: &str = "the main thread";
 
-/// Which thread polls which port.
-struct Threads(Vec<(String, usize)>);
+/// The cores of workers, by their places.
+struct Threads(Vec<(usize, usize)>);
 
 impl Threads {
     fn new(appctl: &Appctl<'_>) -> Self {
-        let workers = appctl.daemon.switch().workers();
-        let ports = workers.into_iter().flat_map(|worker| {
+        let workers = appctl.daemon.switch().workers().into_iter();
+        let core = |worker: WorkerReport| {
             let bound = appctl.agent.pmd().core(worker.index).map(|core| core.number);
-            let core = bound.or(worker.core).unwrap_or(worker.index);
-            worker.queues.into_iter().map(move |(port, _)| (port, core))
-        });
-        Self(ports.collect())
+            (worker.index, bound.or(worker.core).unwrap_or(worker.index))
+        };
+        Self(workers.map(core).collect())
     }
 
     /// The thread of a flow, as it is called.
-    fn of(&self, appctl: &Appctl<'_>, flow: &Flow) -> String {
-        let number = flow.key.get_u32(flow::slot::IN_PORT);
-        let Some(port) = appctl.agent.path_numbers().name(number) else { return MAIN.to_owned() };
-        let content = appctl.agent.content().into_iter();
-        let mut interfaces = content.flat_map(Content::interfaces);
-        let row = interfaces
-            .find(|(_, _, name, _)| *name == port)
-            .map(|(bridge, _, _, row)| (bridge, row));
-        let dummies = appctl.agent.dummies();
-        let is_dummy = row.is_some_and(|(bridge, row)| {
-            let content = appctl.agent.content();
-            let kind = content.and_then(|content| content.bridges.get(bridge));
-            let kind = kind.map_or("", |bridge| bridge.datapath_type.as_str());
-            row.kind != "dummy-pmd" && dummies.has(&row.kind, kind)
-        });
-        if is_dummy {
+    fn of(&self, flow: &Flow) -> String {
+        if flow.thread == flows::MAIN {
             return MAIN.to_owned();
         }
-        let core = self.0.iter().find(|(name, _)| name == port).map_or(0, |(_, core)| *core);
+        let place = usize::from(flow.thread);
+        let core =
+            self.0.iter().find(|(known, _)| *known == place).map_or(place, |(_, core)| *core);
         format!("pmd on cpu core: {core}")
     }
 }
