@@ -28,9 +28,13 @@ const TAGGED: usize = ADDRESSES + TAG_LEN;
 /// Lengths of heads that are copied without a call; so is what they have behind a tag.
 const NEAR: RangeInclusive<usize> = 32..=HEAD_LEN;
 
-/// Room for the longest head that is edited as a whole, with the outer header of a tunnel and a few more
-/// tags.
-const ROOM: usize = HEAD_CAPACITY + 3 * HEAD_LEN;
+/// Room for the longest head that is edited as a whole, with the outer header of a tunnel, or the longest network
+/// service header, and a few more tags.
+const ROOM: usize = HEAD_CAPACITY + 6 * HEAD_LEN;
+
+/// As much of a frame as there are headers in at most, where one of them is a network service header, with room
+/// for as much as those of tunnels have.
+pub const DEEPEST_HEAD: usize = HEAD_CAPACITY + 4 * HEAD_LEN;
 
 /// Segments in all the bodies of a burst that are not taken over as they are: those of frames whose
 /// private part is longer than [`HEAD_CAPACITY`]. It is enough for jumbo frames in buffers of

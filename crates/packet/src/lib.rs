@@ -50,7 +50,7 @@ pub mod segmentation;
 pub mod slots;
 
 pub use announce::announcement;
-pub use edit::{Edit, EditRoom, Editing, Open, Tag};
+pub use edit::{DEEPEST_HEAD, Edit, EditRoom, Editing, Open, Tag};
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
 };

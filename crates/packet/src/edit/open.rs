@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Editing, Head, ROOM};
+use super::{DEEPEST_HEAD, Editing, Head, ROOM};
 use crate::frame::{Frame, HEAD_CAPACITY, Segment};
 use crate::offload::Offload;
 
@@ -31,9 +31,14 @@ impl<'e> Editing<'e> {
     /// for.
     #[must_use]
     pub fn open(&mut self, frame: &Frame<'e>) -> Option<Open<'e>> {
+        self.open_at(frame, HEAD_CAPACITY)
+    }
+
+    /// The frame with a copy of its head, or of so many bytes of that.
+    fn open_at(&mut self, frame: &Frame<'e>, most: usize) -> Option<Open<'e>> {
         let (Head(head), free) = std::mem::take(&mut self.heads).split_first_mut()?;
         self.heads = free;
-        let (near, far) = frame.head().split_at(HEAD_CAPACITY.min(frame.head().len()));
+        let (near, far) = frame.head().split_at(most.min(frame.head().len()));
         head.get_mut(..near.len())?.copy_from_slice(near);
         let body = match far {
             [] => frame.body(),
@@ -46,13 +51,19 @@ impl<'e> Editing<'e> {
     /// bytes.
     #[must_use]
     pub fn open_deep(&mut self, frame: &Frame<'e>) -> Option<Open<'e>> {
-        let had = frame.head().len();
-        if had >= HEAD_CAPACITY || frame.body().is_empty() {
-            return self.open(frame);
+        self.open_to(frame, HEAD_CAPACITY)
+    }
+
+    /// The same up to `depth` bytes, [`DEEPEST_HEAD`] at most.
+    #[must_use]
+    pub fn open_to(&mut self, frame: &Frame<'e>, depth: usize) -> Option<Open<'e>> {
+        let (had, depth) = (frame.head().len(), depth.min(DEEPEST_HEAD));
+        if had >= depth || frame.body().is_empty() {
+            return self.open_at(frame, depth);
         }
         let (Head(head), free) = std::mem::take(&mut self.heads).split_first_mut()?;
         self.heads = free;
-        let len = frame.copy_to(head.get_mut(..HEAD_CAPACITY)?);
+        let len = frame.copy_to(head.get_mut(..depth)?);
         let body = self.end_of(frame.body(), len.checked_sub(had)?)?;
         Some(Open { head, len, body, offload: frame.offload() })
     }
@@ -221,7 +232,7 @@ mod tests {
         #[test]
         fn an_open_frame_is_what_was_done_to_its_bytes(
             head in 0..400_usize,
-            is_deep: bool,
+            depth in prop::option::of(0..=2 * DEEPEST_HEAD),
             segments in prop::collection::vec(0..3_000_usize, 0..4),
             steps in prop::collection::vec((any::<bool>(), 0..200_usize), 0..40),
         ) {
@@ -237,12 +248,12 @@ mod tests {
             let frame = Frame::from_parts(&whole[..head], &body).unwrap();
             let mut room = EditRoom::default();
             let mut editing = room.begin();
-            let mut open = match is_deep {
-                true => editing.open_deep(&frame).unwrap(),
-                false => editing.open(&frame).unwrap(),
+            let mut open = match depth {
+                Some(depth) => editing.open_to(&frame, depth).unwrap(),
+                None => editing.open(&frame).unwrap(),
             };
-            if is_deep {
-                prop_assert_eq!(open.head().len(), total.min(HEAD_CAPACITY));
+            if let Some(depth) = depth {
+                prop_assert_eq!(open.head().len(), total.min(depth).min(DEEPEST_HEAD));
             }
             for (inserts, at) in steps {
                 if inserts {

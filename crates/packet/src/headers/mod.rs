@@ -10,6 +10,7 @@
 //! - [`icmp`]: ICMP and ICMPv6
 //! - [`ipv4`]: the IPv4 header
 //! - [`ipv6`]: IPv6 and its extension headers
+//! - [`nsh`]: the network service header
 //! - [`tcp`]: the TCP header
 //! - [`udp`]: the UDP header
 
@@ -18,6 +19,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod nsh;
 pub mod tcp;
 pub mod udp;
 
@@ -26,6 +28,7 @@ pub use ethernet::{EtherType, Ethernet, EthernetMut, VlanTag};
 pub use icmp::Icmp;
 pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
+pub use nsh::Nsh;
 pub use tcp::{Tcp, TcpFlags};
 pub use udp::Udp;
 
