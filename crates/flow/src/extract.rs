@@ -4,6 +4,9 @@
 //! a number of steps that does not depend on them. What is cut short, or contradicts itself, leaves
 //! the fields of that layer, and of those above, empty, as in OVS.
 
+use packet::headers::Nsh;
+use packet::headers::nsh::MD1;
+
 use crate::key::{FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, Slot, TAG_PRESENT, slot};
 
 pub(crate) const VLAN: u16 = 0x8100;
@@ -14,6 +17,7 @@ const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const MPLS: u16 = 0x8847;
 const MPLS_MULTICAST: u16 = 0x8848;
+pub(crate) const NSH: u16 = 0x894F;
 
 /// Set in the last label of all.
 pub(crate) const LAST_LABEL: u32 = 0x100;
@@ -138,6 +142,7 @@ impl Reader<'_> {
             IPV6 => self.ipv6(),
             ARP | RARP => self.arp(),
             MPLS | MPLS_MULTICAST => self.mpls(),
+            NSH => self.nsh(),
             _ => None,
         }
     }
@@ -398,6 +403,29 @@ impl Reader<'_> {
             }
             _ => None,
         }
+    }
+
+    /// A network service header. What is behind it is for those to look at who take it off.
+    #[inline(never)]
+    fn nsh(&mut self) -> Option<()> {
+        let first = self.peek(0)?;
+        let there = self.len.checked_sub(self.at)?;
+        let (Nsh { flags, ttl, md_type, next, path }, _) = Nsh::read(first, there)?;
+        if md_type == MD1 {
+            let (high, low) = split::<16, 8, 8>(self.peek(8)?);
+            self.put(slot::NSH_C1_C2, u64::from_be_bytes(high));
+            self.put(slot::NSH_C3_C4, u64::from_be_bytes(low));
+        }
+        for (place, value) in [
+            (slot::NSH_FLAGS, flags),
+            (slot::NSH_TTL, ttl),
+            (slot::NSH_MDTYPE, md_type),
+            (slot::NSH_NP, next),
+        ] {
+            self.put(place, value);
+        }
+        self.put(slot::NSH_PATH, path);
+        Some(())
     }
 }
 

@@ -6,21 +6,24 @@
 use crate::pipeline::VlanLimit;
 
 /// Words of a key.
-pub const WORDS: usize = 49;
+pub const WORDS: usize = 52;
 
 /// The first so many words are made of the packet itself, and are what a path depends on; the
 /// others are empty when a packet comes in.
-pub const PACKET_WORDS: usize = 28;
+pub const PACKET_WORDS: usize = 31;
 
 /// The first so many words are what the path of a packet that was tracked depends on, with what it goes
 /// on with: those of the packet itself, and of its connection.
-pub const TRACKED_WORDS: usize = 37;
+pub const TRACKED_WORDS: usize = 40;
 
 /// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
 pub const TAG_PRESENT: u16 = 0x1000;
 
+/// Words with what is in the headers of the packet.
+const OF_HEADERS: usize = TUNNEL.start - slot::ETH_DST.word();
+
 /// The words that say which tunnel a packet has come by, or is to go into.
-const TUNNEL: std::ops::Range<usize> = 17..PACKET_WORDS;
+const TUNNEL: std::ops::Range<usize> = 20..PACKET_WORDS;
 
 /// EtherType of frames that have none (IEEE 802.3 with LLC, but no SNAP header of Ethernet).
 pub const NO_ETHER_TYPE: u16 = 0x05FF;
@@ -177,73 +180,101 @@ pub mod slot {
     pub const MPLS_TTL: Slot = Slot::new(15, 32, 8);
     /// Kind of the outermost header: 0 is Ethernet.
     pub const PACKET_TYPE: Slot = Slot::new(16, 0, 32);
-    /// The tunnel's key.
-    pub const TUN_ID: Slot = Slot::new(17, 0, 64);
-    /// The tunnel's source, of IPv4.
-    pub const TUN_SRC: Slot = Slot::new(18, 32, 32);
-    /// Its destination.
-    pub const TUN_DST: Slot = Slot::new(18, 0, 32);
-    /// The tunnel's source, of IPv6.
-    pub const TUN_IPV6_SRC: Slot = Slot::new(19, 0, 128);
-    /// Its destination.
-    pub const TUN_IPV6_DST: Slot = Slot::new(21, 0, 128);
-    /// The flag of the tunnel's header that rules can see: the packet is for the end of the tunnel itself.
-    pub const TUN_FLAGS: Slot = Slot::new(23, 0, 1);
-    /// Flags beside it: the outer packet must not be fragmented, has a checksum, has a key.
-    pub const TUN_HEADER: Slot = Slot::new(23, 1, 3);
-    /// See [`TUN_HEADER`].
-    pub const TUN_DONT_FRAGMENT: Slot = Slot::new(23, 1, 1);
-    /// See [`TUN_HEADER`].
-    pub const TUN_CHECKSUM: Slot = Slot::new(23, 2, 1);
-    /// See [`TUN_HEADER`].
-    pub const TUN_HAS_KEY: Slot = Slot::new(23, 3, 1);
-    /// Type of service of the tunnel's header.
-    pub const TUN_TOS: Slot = Slot::new(23, 16, 8);
+    /// All of a network service header but its metadata.
+    pub const NSH_FIRST: Slot = Slot::new(17, 0, 64);
+    /// The place on a service path that a network service header says.
+    pub const NSH_SI: Slot = Slot::new(17, 0, 8);
+    /// The same, and the path: all of the service path header.
+    pub const NSH_PATH: Slot = Slot::new(17, 0, 32);
+    /// The service path.
+    pub const NSH_SPI: Slot = Slot::new(17, 8, 24);
+    /// What is behind that header.
+    pub const NSH_NP: Slot = Slot::new(17, 32, 8);
+    /// Kind of its metadata.
+    pub const NSH_MDTYPE: Slot = Slot::new(17, 40, 8);
     /// Its time to live.
-    pub const TUN_TTL: Slot = Slot::new(23, 24, 8);
-    /// Group of VXLAN's extension for policies.
-    pub const TUN_GBP_ID: Slot = Slot::new(23, 32, 16);
+    pub const NSH_TTL: Slot = Slot::new(17, 48, 8);
     /// Its flags.
-    pub const TUN_GBP_FLAGS: Slot = Slot::new(23, 48, 8);
+    pub const NSH_FLAGS: Slot = Slot::new(17, 56, 8);
+    /// Its metadata of the first type, the first two of four words.
+    pub const NSH_C1_C2: Slot = Slot::new(18, 0, 64);
+    /// The other two.
+    pub const NSH_C3_C4: Slot = Slot::new(19, 0, 64);
+    /// The first of these words.
+    pub const NSH_C1: Slot = Slot::new(18, 32, 32);
+    /// The second.
+    pub const NSH_C2: Slot = Slot::new(18, 0, 32);
+    /// The third.
+    pub const NSH_C3: Slot = Slot::new(19, 32, 32);
+    /// The fourth.
+    pub const NSH_C4: Slot = Slot::new(19, 0, 32);
+    /// The tunnel's key.
+    pub const TUN_ID: Slot = Slot::new(20, 0, 64);
+    /// The tunnel's source, of IPv4.
+    pub const TUN_SRC: Slot = Slot::new(21, 32, 32);
+    /// Its destination.
+    pub const TUN_DST: Slot = Slot::new(21, 0, 32);
+    /// The tunnel's source, of IPv6.
+    pub const TUN_IPV6_SRC: Slot = Slot::new(22, 0, 128);
+    /// Its destination.
+    pub const TUN_IPV6_DST: Slot = Slot::new(24, 0, 128);
+    /// The flag of the tunnel's header that rules can see: the packet is for the end of the tunnel itself.
+    pub const TUN_FLAGS: Slot = Slot::new(26, 0, 1);
+    /// Flags beside it: the outer packet must not be fragmented, has a checksum, has a key.
+    pub const TUN_HEADER: Slot = Slot::new(26, 1, 3);
+    /// See [`TUN_HEADER`].
+    pub const TUN_DONT_FRAGMENT: Slot = Slot::new(26, 1, 1);
+    /// See [`TUN_HEADER`].
+    pub const TUN_CHECKSUM: Slot = Slot::new(26, 2, 1);
+    /// See [`TUN_HEADER`].
+    pub const TUN_HAS_KEY: Slot = Slot::new(26, 3, 1);
+    /// Type of service of the tunnel's header.
+    pub const TUN_TOS: Slot = Slot::new(26, 16, 8);
+    /// Its time to live.
+    pub const TUN_TTL: Slot = Slot::new(26, 24, 8);
+    /// Group of VXLAN's extension for policies.
+    pub const TUN_GBP_ID: Slot = Slot::new(26, 32, 16);
+    /// Its flags.
+    pub const TUN_GBP_FLAGS: Slot = Slot::new(26, 48, 8);
     /// What is known of the packet's connection.
-    pub const CT_STATE: Slot = Slot::new(28, 32, 32);
+    pub const CT_STATE: Slot = Slot::new(31, 32, 32);
     /// The connection's mark.
-    pub const CT_MARK: Slot = Slot::new(28, 0, 32);
+    pub const CT_MARK: Slot = Slot::new(31, 0, 32);
     /// Its zone.
-    pub const CT_ZONE: Slot = Slot::new(29, 0, 16);
+    pub const CT_ZONE: Slot = Slot::new(32, 0, 16);
     /// Its protocol.
-    pub const CT_NW_PROTO: Slot = Slot::new(29, 16, 8);
+    pub const CT_NW_PROTO: Slot = Slot::new(32, 16, 8);
     /// Source port of its first packet.
-    pub const CT_TP_SRC: Slot = Slot::new(29, 32, 16);
+    pub const CT_TP_SRC: Slot = Slot::new(32, 32, 16);
     /// Destination port of its first packet.
-    pub const CT_TP_DST: Slot = Slot::new(29, 48, 16);
+    pub const CT_TP_DST: Slot = Slot::new(32, 48, 16);
     /// Its label.
-    pub const CT_LABEL: Slot = Slot::new(30, 0, 128);
+    pub const CT_LABEL: Slot = Slot::new(33, 0, 128);
     /// Source of its first packet, of IPv4.
-    pub const CT_NW_SRC: Slot = Slot::new(32, 32, 32);
+    pub const CT_NW_SRC: Slot = Slot::new(35, 32, 32);
     /// Destination of that.
-    pub const CT_NW_DST: Slot = Slot::new(32, 0, 32);
+    pub const CT_NW_DST: Slot = Slot::new(35, 0, 32);
     /// Source of its first packet, of IPv6.
-    pub const CT_IPV6_SRC: Slot = Slot::new(33, 0, 128);
+    pub const CT_IPV6_SRC: Slot = Slot::new(36, 0, 128);
     /// Destination of that.
-    pub const CT_IPV6_DST: Slot = Slot::new(35, 0, 128);
+    pub const CT_IPV6_DST: Slot = Slot::new(38, 0, 128);
     /// The packet's mark.
-    pub const PKT_MARK: Slot = Slot::new(37, 32, 32);
+    pub const PKT_MARK: Slot = Slot::new(40, 32, 32);
     /// Its priority in queues.
-    pub const SKB_PRIORITY: Slot = Slot::new(37, 0, 32);
+    pub const SKB_PRIORITY: Slot = Slot::new(40, 0, 32);
     /// What rules note for later tables.
-    pub const METADATA: Slot = Slot::new(38, 0, 64);
+    pub const METADATA: Slot = Slot::new(41, 0, 64);
     /// Where the action set sends the packet.
-    pub const ACTSET_OUTPUT: Slot = Slot::new(47, 32, 32);
+    pub const ACTSET_OUTPUT: Slot = Slot::new(50, 32, 32);
     /// What groups choose by.
-    pub const DP_HASH: Slot = Slot::new(47, 0, 32);
+    pub const DP_HASH: Slot = Slot::new(50, 0, 32);
     /// The conjunction that has been found.
-    pub const CONJ_ID: Slot = Slot::new(48, 0, 32);
+    pub const CONJ_ID: Slot = Slot::new(51, 0, 32);
 
     /// Number of registers of 32 bits.
     pub const REGS: u8 = 16;
-    const FIRST_REG: u8 = 39;
-    const FIRST_TUN_METADATA: u8 = 24;
+    const FIRST_REG: u8 = 42;
+    const FIRST_TUN_METADATA: u8 = 27;
 
     /// Register `index` of 32 bits, modulo their number. `xreg0` is `reg0` and `reg1`, and so on.
     #[must_use]
@@ -464,8 +495,8 @@ impl Key {
     #[inline]
     pub fn clear_packet(&mut self) {
         let (_, packet) = self.0.split_at_mut(slot::ETH_DST.word());
-        if let Some((packet, _)) = packet.split_first_chunk_mut::<16>() {
-            *packet = [0; 16];
+        if let Some((packet, _)) = packet.split_first_chunk_mut::<OF_HEADERS>() {
+            *packet = [0; OF_HEADERS];
         }
     }
 

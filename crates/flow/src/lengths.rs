@@ -23,8 +23,9 @@ struct Steps {
 /// Tags, two of them, and labels of MPLS, three.
 const INSIDE: Steps = Steps { most: 5, len: 4 };
 
-/// The same where headers of Ethernet are put on in front of all, or taken off, and labels between them.
-const OUTSIDE: Steps = Steps { most: 32, len: 2 };
+/// The same where headers of Ethernet are put on in front of all, or taken off, and labels between them, or the longest
+/// network service header.
+const OUTSIDE: Steps = Steps { most: 160, len: 2 };
 
 /// All lengths that actions compare with; it may have some of rules that are not there any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,7 +160,8 @@ mod tests {
         assert_eq!(told(&lengths), [false, false, false, true, true]);
         lengths.add_outer();
         assert_eq!(told(&lengths), [true; 5]);
-        assert!(!lengths.tell(66) && !lengths.tell(-66) && !lengths.tell(1));
+        assert!(lengths.tell(252 + 14 + 4) && !lengths.tell(322));
+        assert!(!lengths.tell(-322) && !lengths.tell(1));
     }
 
     #[test]

@@ -69,8 +69,22 @@ pub enum Edit {
     /// Leave nothing of a header of Ethernet without tags but what it says that the frame carries: no addresses, and no
     /// LLC and SNAP behind it.
     EmptyEthernet,
+    /// Take the network service header off that a frame without Ethernet begins with.
+    PopNsh {
+        /// What is behind it, as an EtherType; `None`: a frame of Ethernet.
+        ether_type: Option<u16>,
+    },
     /// Raise the drop precedence of the packet's class (RFC 2597, section 6) by so much: what a meter does.
     RaiseDrop(u8),
+}
+
+/// A network service header that is put in front of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NshPush {
+    /// The header, with its metadata.
+    pub header: Box<[u8]>,
+    /// Whether the packet begins with a header of Ethernet, which is behind it then.
+    pub before_ethernet: bool,
 }
 
 /// What controllers get of a packet, and are told about it.
@@ -130,6 +144,8 @@ pub struct Track {
 pub enum Op {
     /// Change the packet.
     Edit(Edit),
+    /// Put a network service header in front of all.
+    PushNsh(Arc<NshPush>),
     /// Leave its first so many bytes.
     Cut(u32),
     /// Send it through the meter of this number, which may drop or remark it.
@@ -546,7 +562,7 @@ impl Path {
             }
             Op::Track(track, _) => track.next.as_ref().map_or(0, |of| of.weight()).max(SHARED),
             Op::Again(frozen, _) => frozen.weight().max(SHARED),
-            Op::Tunnel(_) | Op::Sample(_) => SHARED,
+            Op::Tunnel(_) | Op::Sample(_) | Op::PushNsh(_) => SHARED,
             _ => 0,
         };
         size_of::<Self>()

@@ -30,6 +30,16 @@ pub fn place(field: Field) -> Option<Slot> {
         Field::MplsTc => slot::MPLS_TC,
         Field::MplsBos => slot::MPLS_BOS,
         Field::MplsTtl => slot::MPLS_TTL,
+        Field::NshFlags => slot::NSH_FLAGS,
+        Field::NshTtl => slot::NSH_TTL,
+        Field::NshMdtype => slot::NSH_MDTYPE,
+        Field::NshNp => slot::NSH_NP,
+        Field::NshSpi => slot::NSH_SPI,
+        Field::NshSi => slot::NSH_SI,
+        Field::NshC1 => slot::NSH_C1,
+        Field::NshC2 => slot::NSH_C2,
+        Field::NshC3 => slot::NSH_C3,
+        Field::NshC4 => slot::NSH_C4,
         _ => return ip_place(field).or_else(|| tunnel_place(field)).or_else(|| register(field)),
     })
 }
@@ -148,7 +158,7 @@ mod tests {
         let missing = Field::all().iter().filter(|field| place(**field).is_none());
         let names: Vec<&str> = missing.map(|field| field.name()).collect();
         let is_known = |name: &&str| {
-            ["nsh", "tun_metadata", "tun_erspan", "tun_gtpu"].iter().any(|of| name.starts_with(of))
+            ["tun_metadata", "tun_erspan", "tun_gtpu"].iter().any(|of| name.starts_with(of))
         };
         assert!(names.iter().all(is_known), "{names:?}");
     }

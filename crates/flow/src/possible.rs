@@ -7,7 +7,7 @@ use openflow::{Action, Field, Instructions};
 use crate::place::place;
 use crate::tables::Refusal;
 use crate::walk::learn::fields;
-use crate::walk::{MAX_NESTING, helper, is_put_on};
+use crate::walk::{MAX_NESTING, helper};
 
 /// Checks all actions of a rule.
 pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
@@ -45,10 +45,8 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
         Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_field(to.field)),
         Action::Multipath(multipath) => check_field(multipath.target.field),
         Action::Ct(ct) => check_ct(ct),
-        other => match missing(other) {
-            Some(name) => Err(Refusal::Action(name)),
-            None => Ok(()),
-        },
+        Action::Nat(_) => Err(Refusal::Action("nat")),
+        _ => Ok(()),
     }
 }
 
@@ -70,14 +68,4 @@ fn check_ct(ct: &Ct) -> Result<(), Refusal> {
 
 fn check_field(field: Field) -> Result<(), Refusal> {
     if place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
-}
-
-/// The name of an action that there is not.
-const fn missing(action: &Action) -> Option<&'static str> {
-    Some(match action {
-        Action::Nat(_) => "nat",
-        Action::Encap(encap) if !is_put_on(encap.packet_type) => "encap(nsh)",
-        Action::DecNshTtl => "dec_nsh_ttl",
-        _ => return None,
-    })
 }

@@ -122,9 +122,11 @@ fn read(action: &Action, key: &mut Key) {
             let others = [slot::INSIDE, slot::IP_TOS, slot::IP_TTL];
             others.into_iter().for_each(|slot| key.set(slot, slot.ones()));
         }
+        Action::DecNshTtl => whole(Field::NshTtl, key),
         Action::Encap(_) | Action::Decap { .. } => {
             LABELS.into_iter().for_each(|slot| key.set(slot, slot.ones()));
             key.set(slot::PACKET_TYPE, slot::PACKET_TYPE.ones());
+            whole(Field::NshNp, key);
             whole(Field::VlanTci, key);
         }
         _ => {}

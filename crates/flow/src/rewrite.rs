@@ -1,16 +1,18 @@
 //! Changes of frames as paths tell them: of their bytes, and of the checksums over these.
 
 mod adjust;
+mod nsh;
 mod translate;
 
 pub use adjust::adjust;
+pub use nsh::push_nsh;
 pub use translate::translate;
 
 use packet::Open;
 use packet::checksum::update;
 use packet::crc32c;
 
-use crate::extract::{Depth, Layers, extract};
+use crate::extract::{Depth, Layers, NSH, extract};
 use crate::key::{Key, slot};
 use crate::path::Edit;
 
@@ -55,6 +57,7 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
         Edit::PushEthernet { ether_type } => push_ethernet(ether_type, frame),
         Edit::PopEthernet => frame.remove(0, ETHERNET_LEN),
         Edit::EmptyEthernet => empty_ethernet(frame),
+        Edit::PopNsh { ether_type } => nsh::pop_nsh(ether_type, frame),
         Edit::RaiseDrop(level) => {
             raise_drop(level, frame);
             true
@@ -194,6 +197,7 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) {
         11 | 12 => layered.write_target(word, mask, value),
         13 | 14 => layered.write_hardware(word, mask, value),
         15 => layered.write_label(mask, value),
+        17..=19 => layered.write_nsh(word, mask, value),
         _ => {}
     }
 }

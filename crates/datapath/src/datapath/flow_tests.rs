@@ -16,6 +16,7 @@ use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 mod bonds;
 mod connections;
 mod meters;
+mod nsh;
 mod outer;
 mod stops;
 

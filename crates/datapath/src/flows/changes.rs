@@ -1,10 +1,12 @@
 //! What was changed of frames on their way along a path, so that it can be done again with others of their
 //! heads.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use conntrack::{Adjustment, Translation};
 use ethdev::DropReason;
-use flow::{Edit, adjust, rewrite, translate};
+use flow::{Edit, NshPush, adjust, push_nsh, rewrite, translate};
 use packet::{BURST, Open};
 
 use super::run::bits;
@@ -17,10 +19,24 @@ const MAX_CHANGES: usize = 64;
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Edit(u32, Edit),
+    /// All get the header of this number in front.
+    Nsh(usize),
     /// Each frame of these translations has one of its own.
     Translate(usize, usize),
     /// The same of these adjustments.
     Adjust(usize, usize),
+}
+
+/// How much of frames is in heads of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Depth {
+    /// What is in their heads as they come.
+    #[default]
+    Head,
+    /// More, where headers of errors and of tunnels end.
+    Deep,
+    /// As much as there is room for: a network service header is taken off.
+    Deepest,
 }
 
 /// Changes, one after the other.
@@ -30,8 +46,9 @@ pub(super) struct Changes {
     translations: Vec<(u32, Translation)>,
     /// Those of frames that a helper has looked at.
     adjustments: Vec<(u32, Adjustment)>,
-    /// More of frames is changed than their heads need have.
-    pub(super) is_deep: bool,
+    headers: Vec<Arc<NshPush>>,
+    /// How much of frames is changed, or looked at then.
+    pub(super) depth: Depth,
 }
 
 impl Changes {
@@ -67,18 +84,39 @@ impl Changes {
         });
         self.translations.truncate(translated.unwrap_or(0));
         self.adjustments.truncate(adjusted.unwrap_or(0));
+        let put = last(|change| match change {
+            Change::Nsh(at) => Some(*at + 1),
+            _ => None,
+        });
+        self.headers.truncate(put.unwrap_or(0));
     }
 
     /// Adds a change of the frames of these bits; returns whether there is room for it.
     pub(super) fn edit(&mut self, (which, edit): (u32, Edit)) -> bool {
+        if let Edit::PopNsh { .. } = edit {
+            self.deepen(Depth::Deepest);
+        }
         self.list.try_push(Change::Edit(which, edit)).is_ok()
+    }
+
+    /// Adds a network service header in front of all frames; returns whether there is room for that.
+    pub(super) fn push_nsh(&mut self, header: Arc<NshPush>) -> bool {
+        self.headers.push(header);
+        self.list.try_push(Change::Nsh(self.headers.len() - 1)).is_ok()
+    }
+
+    /// Has at least so much of frames be in heads of their own.
+    pub(super) fn deepen(&mut self, depth: Depth) {
+        self.depth = self.depth.max(depth);
     }
 
     /// Adds translations of some frames, in order of their bits; returns whether there is room for them.
     pub(super) fn translate(&mut self, each: impl Iterator<Item = (u32, Translation)>) -> bool {
         let start = self.translations.len();
         self.translations.extend(each.take(BURST));
-        self.is_deep |= self.last_from(start).iter().any(|(_, translation)| translation.is_error);
+        if self.last_from(start).iter().any(|(_, translation)| translation.is_error) {
+            self.deepen(Depth::Deep);
+        }
         let end = self.translations.len();
         start == end || self.list.try_push(Change::Translate(start, end)).is_ok()
     }
@@ -89,7 +127,9 @@ impl Changes {
         self.adjustments.extend(each.take(BURST));
         let end = self.adjustments.len();
         // What packets carry is changed.
-        self.is_deep |= start < end;
+        if start < end {
+            self.deepen(Depth::Deep);
+        }
         start == end || self.list.try_push(Change::Adjust(start, end)).is_ok()
     }
 
@@ -111,6 +151,12 @@ impl Changes {
             let reason = match *change {
                 Change::Edit(which, edit) => {
                     retain(open, alive, |bit, frame| which & bit == 0 || rewrite(&edit, frame));
+                    DropReason::TooLong
+                }
+                Change::Nsh(at) => {
+                    let header = self.headers.get(at);
+                    let put = |frame: &mut Open<'_>| header.is_some_and(|of| push_nsh(of, frame));
+                    retain(open, alive, |_, frame| put(frame));
                     DropReason::TooLong
                 }
                 Change::Translate(start, end) => {

@@ -7,9 +7,9 @@ use arrayvec::ArrayVec;
 use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
 use flow::{Edit, Lost, Op, TunnelWords};
-use packet::{BURST, EditRoom, Editing, Frame, Open};
+use packet::{BURST, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
-use super::changes::Changes;
+use super::changes::{Changes, Depth};
 use super::enter::{Entry, Manner, Onward, mark, reason};
 use super::meter::Verdict;
 use super::track::Tracking;
@@ -142,7 +142,27 @@ impl<'s, 'f> Run<'s, 'f> {
             match op {
                 Op::Edit(edit) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
+                    let is_nsh = matches!(edit, Edit::PopNsh { .. });
+                    if is_nsh && open.is_some() && self.changes.depth < Depth::Deepest {
+                        // The header may end behind the heads that they have.
+                        self.changes.depth = Depth::Deepest;
+                        self.at -= 1;
+                        return End::Restore;
+                    }
                     self.edit((u32::MAX, edit), &mut open, editing, source);
+                }
+                Op::PushNsh(header) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let first = self.changes.len();
+                    match self.changes.push_nsh(header) {
+                        true => self.change(first, &mut open, editing, source),
+                        false => self.drop_open(
+                            self.alive,
+                            DropReason::FlowTooDeep,
+                            open.as_mut(),
+                            source,
+                        ),
+                    }
                 }
                 Op::Meter(id) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
@@ -185,9 +205,9 @@ impl<'s, 'f> Run<'s, 'f> {
                 Op::Track(track, round) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
                     let is_translated = track.request.nat.is_some();
-                    if is_translated && open.is_some() && !self.changes.is_deep {
+                    if is_translated && open.is_some() && self.changes.depth < Depth::Deep {
                         // What errors are about may be behind the heads that they have.
-                        self.changes.is_deep = true;
+                        self.changes.depth = Depth::Deep;
                         self.at -= 1;
                         return End::Restore;
                     }
@@ -204,9 +224,9 @@ impl<'s, 'f> Run<'s, 'f> {
                 }
                 Op::Again(next, round) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    if open.is_some() && !self.changes.is_deep {
+                    if open.is_some() && self.changes.depth < Depth::Deep {
                         // What is looked at then may be behind the heads that they have.
-                        self.changes.is_deep = true;
+                        self.changes.depth = Depth::Deep;
                         self.at -= 1;
                         return End::Restore;
                     }
@@ -230,9 +250,10 @@ impl<'s, 'f> Run<'s, 'f> {
     {
         let mut open = ArrayVec::new();
         for (bit, frame) in bits(self.alive).zip(self.alive()) {
-            let opened = match self.changes.is_deep {
-                true => editing.open_deep(&frame),
-                false => editing.open(&frame),
+            let opened = match self.changes.depth {
+                Depth::Head => editing.open(&frame),
+                Depth::Deep => editing.open_deep(&frame),
+                Depth::Deepest => editing.open_to(&frame, DEEPEST_HEAD),
             };
             match opened {
                 Some(frame) => open.push(frame),

@@ -243,3 +243,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn network_service_headers() {
+    let header = Nsh { flags: 2, ttl: 63, md_type: MD1, next: 3, path: 0x1234_56FE };
+    let context: Vec<u8> = (1..=16).collect();
+    let bytes = header.to_bytes(&context).unwrap();
+    let key = key_of(&ethernet(&[(VLAN, 7)], NSH, &bytes));
+    let fields = [
+        (slot::NSH_FLAGS, 2),
+        (slot::NSH_TTL, 63),
+        (slot::NSH_MDTYPE, 1),
+        (slot::NSH_NP, 3),
+        (slot::NSH_SPI, 0x12_3456),
+        (slot::NSH_SI, 0xFE),
+        (slot::NSH_C1, 0x0102_0304),
+        (slot::NSH_C2, 0x0506_0708),
+        (slot::NSH_C3, 0x090A_0B0C),
+        (slot::NSH_C4, 0x0D0E_0F10),
+    ];
+    assert!(fields.into_iter().all(|(slot, value)| key.get(slot) == value), "{key:?}");
+    // Values of other metadata are not looked at.
+    let header = Nsh { md_type: 2, ..header };
+    let key = key_of(&ethernet(&[], NSH, &header.to_bytes(&context).unwrap()));
+    assert_eq!((key.get(slot::NSH_MDTYPE), key.get(slot::NSH_C1_C2)), (2, 0));
+    // One that is cut short is none, as one is that contradicts itself.
+    let cut = ethernet(&[], NSH, &bytes[..23]);
+    let none = [slot::NSH_FIRST, slot::NSH_C1_C2, slot::NSH_C3_C4];
+    let key = key_of(&cut);
+    assert!(none.into_iter().all(|slot| key.get(slot) == 0), "{key:?}");
+    assert_eq!(key.get_u16(slot::ETH_TYPE), NSH);
+    let mut key = Key::default();
+    let layers = extract(&mut key, &cut, cut.len() + 1, 2, Depth::All);
+    assert!(layers.is_cut && none.into_iter().all(|slot| key.get(slot) == 0));
+}

@@ -94,8 +94,15 @@ fn what_cannot_be_is_refused_as_by_open_vswitch() {
     assert_eq!(refused(add(3, many), all), Some(GroupRefusal::TooManyBuckets));
     let large = vec![bucket(0, 0, vec![Action::Note(vec![0; 61_000])])];
     assert_eq!(refused(add(3, large), all), Some(GroupRefusal::TooManyBuckets));
-    let impossible = vec![bucket(0, 0, vec![Action::DecNshTtl])];
-    let why = Some(GroupRefusal::Action(Refusal::Action("dec_nsh_ttl")));
+    let nat = openflow::action::Nat {
+        kind: openflow::action::NatKind::Existing,
+        flags: 0,
+        addresses: None,
+        ports: None,
+    };
+    let nat = Box::new(nat);
+    let impossible = vec![bucket(0, 0, vec![Action::Nat(nat)])];
+    let why = Some(GroupRefusal::Action(Refusal::Action("nat")));
     assert_eq!(refused(add(3, impossible), all), why);
 }
 

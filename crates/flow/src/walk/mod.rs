@@ -9,6 +9,7 @@
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `mpls`: labels of MPLS
+//! - `nsh`: network service headers
 //! - `outer`: headers in front of a whole packet
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
@@ -28,6 +29,7 @@ pub(crate) mod learn;
 mod links;
 mod mark;
 mod mpls;
+mod nsh;
 mod outer;
 pub(crate) mod set;
 mod table;
@@ -55,12 +57,13 @@ use crate::tables::Change;
 use freeze::Freezing;
 use guide::Guide;
 use mpls::Labels;
+use nsh::Metadata;
 use table::Next;
 use tags::Tags;
 use trace::Tracer;
 
 pub use mpls::labels;
-pub(crate) use outer::is_put_on;
+pub use nsh::metadata as nsh_metadata;
 pub(crate) use track::helper;
 pub use watch::{Kind, Place, Step, Watch};
 pub use write::holds;
@@ -160,6 +163,8 @@ struct State {
     tags: Tags,
     /// And of its labels.
     labels: Labels,
+    /// A network service header that was put on since then.
+    nsh: Option<Metadata>,
     /// By how many bytes it has grown until then.
     grown: i32,
     /// What is known by now of the tunnel that it goes into; `None` where that is not known.
@@ -172,13 +177,16 @@ impl State {
     fn new(key: Key) -> Self {
         let (tags, labels) = (Tags::new(&key), Labels::new(&key));
         let (grown, begins) = (outer::longer(&key), key.get_u32(slot::PACKET_TYPE));
-        Self { key, dirty: [0; PACKET_WORDS], tags, labels, grown, tunnel: None, begins }
+        let dirty = [0; PACKET_WORDS];
+        Self { key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
     fn changes(&self) -> (u32, u32) {
         let (tags, labels) = (self.tags.growth(&self.key), self.labels.growth(&self.key));
-        (tags.0.saturating_add(labels.0), tags.1.saturating_add(labels.1))
+        let nsh = self.nsh.as_ref().map_or(0, Metadata::header_len);
+        let more = tags.0.saturating_add(labels.0).saturating_add(nsh);
+        (more, tags.1.saturating_add(labels.1))
     }
 
     /// By how many bytes it has grown since.
@@ -312,7 +320,13 @@ impl<'w> Walk<'w> {
         let is_change = |op: &Op| {
             matches!(
                 op,
-                Op::Edit(_) | Op::Cut(_) | Op::Tunnel(_) | Op::Begins(_) | Op::Save | Op::Restore
+                Op::Edit(_)
+                    | Op::PushNsh(_)
+                    | Op::Cut(_)
+                    | Op::Tunnel(_)
+                    | Op::Begins(_)
+                    | Op::Save
+                    | Op::Restore
             )
         };
         let does = |op: &Op| match op {
@@ -486,6 +500,7 @@ impl<'w> Walk<'w> {
             Action::Encap(encap) => self.encap(encap),
             Action::Decap { packet_type } => return self.decap(*packet_type),
             Action::DecMplsTtl => return self.dec_mpls_ttl(),
+            Action::DecNshTtl => return self.dec_nsh_ttl(),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
         }
@@ -682,7 +697,15 @@ impl<'w> Walk<'w> {
     /// A copy that was begun at this operation is done with.
     fn end_copy(&mut self, at: usize) {
         let changes = |op: &Op| {
-            matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_) | Op::Tunnel(_) | Op::Begins(_))
+            matches!(
+                op,
+                Op::Edit(_)
+                    | Op::PushNsh(_)
+                    | Op::Cut(_)
+                    | Op::Meter(_)
+                    | Op::Tunnel(_)
+                    | Op::Begins(_)
+            )
         };
         if self.ops.iter().skip(at + 1).any(changes) {
             self.ops.push(Op::Restore);
@@ -745,19 +768,26 @@ impl<'w> Walk<'w> {
     /// Adds the operations that change the packet as the key was changed.
     fn flush(&mut self) {
         self.state.grown = self.state.grown.saturating_add(self.state.growth());
-        let State { key, dirty, tags, labels, .. } = &mut self.state;
+        let State { key, dirty, tags, labels, nsh, .. } = &mut self.state;
         self.ops.extend(tags.edits(key).map(Op::Edit));
         if let Some(edits) = labels.edits(key) {
             self.ops.extend(edits.into_iter().map(Op::Edit));
             // They are put on as they were written.
             dirty.get_mut(slot::MPLS_LSE.word()).into_iter().for_each(|word| *word = 0);
         }
-        let may_be_written = has_network_header(key);
+        if let Some(metadata) = nsh.take() {
+            self.ops.extend(metadata.push(key, dirty));
+        }
+        let (has_network_header, has_nsh) = (has_network_header(key), nsh::is_nsh(key));
         for (word, mask) in (0_u8..).zip(dirty) {
             let mask = std::mem::take(mask);
-            let is_above = usize::from(word) > slot::VLAN_TCI.word()
-                && usize::from(word) < slot::MPLS_LSE.word();
-            if mask != 0 && (may_be_written || !is_above) {
+            let at = usize::from(word);
+            let may_be_written = match at > slot::VLAN_TCI.word() {
+                true if at < slot::MPLS_LSE.word() => has_network_header,
+                true if at >= slot::NSH_FIRST.word() => has_nsh,
+                _ => true,
+            };
+            if mask != 0 && may_be_written {
                 let value = key.word(usize::from(word)) & mask;
                 self.ops.push(Op::Edit(Edit::Set { word, mask, value }));
             }

@@ -1,5 +1,5 @@
 //! Headers in front of a whole packet, put on and taken off (`encap`, `decap`): of Ethernet, and labels of
-//! MPLS in front of what has no header of Ethernet.
+//! MPLS, or a network service header, in front of what has no header of Ethernet.
 //!
 //! Such a packet keeps the place of one, which says what it carries: so whatever looks at frames finds
 //! their layers as always. The place is nothing of the packet: it has no addresses, does not count in its
@@ -8,6 +8,7 @@
 use openflow::action::Encap;
 
 use super::mpls::{IPV6_EXPLICIT_NULL, Labels, TTL, forget_inside, is_mpls};
+use super::nsh;
 use super::tags::{self, Tags};
 use super::{Kind, State, Walk, labels};
 use crate::extract::LAST_LABEL;
@@ -26,11 +27,6 @@ const MPLS_MULTICAST: u32 = 0x1_8848;
 
 /// Bytes of a header of Ethernet.
 const HEADER: i32 = 14;
-
-/// Whether a header that packets begin with then is one that can be put on.
-pub(crate) const fn is_put_on(packet_type: u32) -> bool {
-    matches!(packet_type, ETHERNET | MPLS | MPLS_MULTICAST)
-}
 
 /// The EtherType of what a packet begins with, if that is said by one.
 fn ether_type(packet_type: u32) -> Option<u16> {
@@ -56,6 +52,7 @@ impl Walk<'_> {
         match (encap.packet_type, ether_type(encap.packet_type)) {
             (ETHERNET, _) => self.encap_ethernet(),
             (MPLS | MPLS_MULTICAST, Some(ether_type)) => self.encap_mpls(ether_type),
+            (nsh::PACKET_TYPE, _) => self.encap_nsh(encap),
             _ => {}
         }
     }
@@ -98,7 +95,7 @@ impl Walk<'_> {
     }
 
     /// Nothing is known of the packet behind its first header any more.
-    fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         let State { key, tags, labels, .. } = &mut self.state;
         forget_inside(key);
         for slot in [slot::VLAN_TPID, slot::VLAN_TCI, slot::INNER_TPID, slot::INNER_TCI] {
@@ -107,7 +104,9 @@ impl Walk<'_> {
         for slot in [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2, slot::INSIDE] {
             key.set(slot, 0);
         }
-        key.set(slot::ETH_TYPE, 0);
+        for slot in [slot::ETH_TYPE, slot::NSH_FIRST, slot::NSH_C1_C2, slot::NSH_C3_C4] {
+            key.set(slot, 0);
+        }
         (*tags, *labels) = (Tags::new(key), Labels::new(key));
     }
 
@@ -132,6 +131,7 @@ impl Walk<'_> {
                 self.state.grown = self.state.grown.saturating_sub(HEADER);
             }
             MPLS | MPLS_MULTICAST => return self.decap_mpls(wanted),
+            nsh::PACKET_TYPE => return self.decap_nsh(),
             other => self.lose(format_args!(
                 "Dropping packet as the decap() does not support packet type ({},{:#x})",
                 other >> 16,

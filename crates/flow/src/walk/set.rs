@@ -8,7 +8,7 @@ use super::{Place, Step, Walk};
 use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
-const ONCE: [fn(&Action) -> bool; 8] = [
+const ONCE: [fn(&Action) -> bool; 9] = [
     |action| matches!(action, Action::StripVlan | Action::PopVlan),
     |action| matches!(action, Action::PopMpls { .. }),
     |action| matches!(action, Action::Decap { .. }),
@@ -17,6 +17,7 @@ const ONCE: [fn(&Action) -> bool; 8] = [
     |action| matches!(action, Action::PushVlan { .. }),
     |action| matches!(action, Action::DecTtl(_)),
     |action| matches!(action, Action::DecMplsTtl),
+    |action| matches!(action, Action::DecNshTtl),
 ];
 
 /// What ends a set, the first of these that there is: what sends the packet, or goes on with it.

@@ -6,6 +6,7 @@ use openflow::{Field, Subfield};
 use packet::MacAddr;
 
 use super::{Kind, State, Walk, is_tagged, tags};
+use crate::extract::NSH;
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
 use crate::place::place;
 
@@ -113,11 +114,13 @@ impl Walk<'_> {
         }
         self.state.key.set_masked(slot, value, mask);
         // What is before is no part of the packet, and what is behind not changed there.
-        let is_in_packet = slot::ETH_DST.word()..=slot::MPLS_LSE.word();
-        if !is_in_packet.contains(&slot.word()) {
+        let headers = slot::ETH_DST.word()..=slot::MPLS_LSE.word();
+        let nsh = slot::NSH_FIRST.word()..=slot::NSH_C4.word();
+        let is_in_packet = |word: &usize| headers.contains(word) || nsh.contains(word);
+        if !is_in_packet(&slot.word()) {
             return;
         }
-        for (word, mask) in slot.spread(mask).filter(|(word, _)| is_in_packet.contains(word)) {
+        for (word, mask) in slot.spread(mask).filter(|(word, _)| is_in_packet(word)) {
             if let Some(dirty) = self.state.dirty.get_mut(word) {
                 *dirty |= mask;
             }
@@ -187,7 +190,7 @@ pub fn holds(needs: Prerequisite, key: &Key) -> bool {
         Prerequisite::Ip => is_v4 || is_v6,
         Prerequisite::Mpls => matches!(ether_type, 0x8847 | 0x8848),
         Prerequisite::Tracked => key.get(slot::CT_STATE) != 0,
-        Prerequisite::Nsh => false,
+        Prerequisite::Nsh => ether_type == NSH,
         Prerequisite::Tcp => (is_v4 || is_v6) && proto(6),
         Prerequisite::Udp => (is_v4 || is_v6) && proto(17),
         Prerequisite::Sctp => (is_v4 || is_v6) && proto(132),

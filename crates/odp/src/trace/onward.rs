@@ -42,7 +42,12 @@ impl Tracer<'_> {
             Op::Track(track, _) => self.track(key, track),
             Op::Again(frozen, _) => self.again(key, frozen),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
-            Op::Edit(_) | Op::Tunnel(_) | Op::Begins(_) | Op::Save | Op::Restore => {}
+            Op::Edit(_)
+            | Op::PushNsh(_)
+            | Op::Tunnel(_)
+            | Op::Begins(_)
+            | Op::Save
+            | Op::Restore => {}
         }
     }
 
