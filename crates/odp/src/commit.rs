@@ -11,19 +11,20 @@ use crate::header::{
     ARP, ETHERNET, Header, ICMP, ICMPV6, IPV4, IPV6, ND, ND_EXTENSIONS, label, transport,
 };
 use crate::kind::{Kind, is_mpls, is_tagged};
+use crate::nsh;
 use crate::value::Fields;
 
 /// Has the packet be `key`, which the datapath has as `base` by now. `mask` is what has been looked at
-/// or written; `is_encap` if a header was put on in front of all since. Returns whether a kernel's datapath
-/// could not do that.
+/// or written; `encap` if a header was put on in front of all since: metadata of its own that it has. Returns whether
+/// a kernel's datapath could not do that.
 pub(crate) fn commit(
     base: &mut Key,
-    (key, is_encap): (&Key, bool),
+    (key, encap): (&Key, Option<&[u8]>),
     mask: &mut Key,
     actions: &mut Vec<Action>,
 ) -> bool {
     let mut commit = Commit { base, key, mask, actions };
-    commit.outer(is_encap);
+    commit.outer(encap);
     if key.get_u32(slot::PACKET_TYPE) == 0 {
         commit.header(&ETHERNET);
     }
@@ -31,6 +32,7 @@ pub(crate) fn commit(
     if was_mpls && !is_mpls(commit.key) {
         commit.mpls();
     }
+    commit.nsh();
     let is_slow = commit.network() | commit.transport();
     commit.mpls();
     commit.vlan();
@@ -38,6 +40,9 @@ pub(crate) fn commit(
     commit.single("skb_mark", slot::PKT_MARK);
     is_slow
 }
+
+/// What a packet begins with that has a network service header in front.
+const NSH: u32 = 0x1_894F;
 
 struct Commit<'c> {
     base: &'c mut Key,
@@ -76,22 +81,20 @@ impl Commit<'_> {
     }
 
     /// Puts a header on in front of all, or takes that of Ethernet off.
-    fn outer(&mut self, is_encap: bool) {
+    fn outer(&mut self, encap: Option<&[u8]>) {
+        let is_encap = encap.is_some();
         let [before, now] = [&*self.base, self.key].map(|key| key.get_u32(slot::PACKET_TYPE));
         if is_encap && now == 0 {
             let mut fields = Fields::default();
             fields.add_lines(ETHERNET.fields, |slot| (self.key.get(slot), slot.ones()));
             self.actions.push(Action::Said(format!("push_eth({})", fields.0)));
+        } else if let Some(metadata) = encap.filter(|_| now == NSH) {
+            self.actions.push(Action::Said(nsh::push(self.key, metadata)));
+            self.take_packet();
         } else if is_encap {
             let (label, kind) = (label(self.key, None), self.key.get_u16(slot::ETH_TYPE));
             self.actions.push(Action::Said(format!("add_mpls({label},eth_type={kind:#x})")));
-            let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
-            let both = self.base.words().iter().zip(self.key.words()).enumerate();
-            let mut words = [0; WORDS];
-            for (to, (at, (own, other))) in words.iter_mut().zip(both) {
-                *to = if packet.contains(&at) { *other } else { *own };
-            }
-            *self.base = Key::from_words(words);
+            self.take_packet();
         } else if before == 0 && now != 0 {
             self.actions.push(Action::said("pop_eth"));
         }
@@ -99,6 +102,26 @@ impl Commit<'_> {
             if is_encap || before == 0 && now != 0 {
                 self.base.set(slot, self.key.get(slot));
             }
+        }
+    }
+
+    /// All headers are there by now.
+    fn take_packet(&mut self) {
+        let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
+        let both = self.base.words().iter().zip(self.key.words()).enumerate();
+        let mut words = [0; WORDS];
+        for (to, (at, (own, other))) in words.iter_mut().zip(both) {
+            *to = if packet.contains(&at) { *other } else { *own };
+        }
+        *self.base = Key::from_words(words);
+    }
+
+    /// Writes to a network service header.
+    fn nsh(&mut self) {
+        let differs = || nsh::slots().any(|slot| self.differs(slot));
+        if Kind::of(self.key) == Kind::Nsh && differs() {
+            self.actions.push(Action::Said(nsh::set(self.key, self.mask)));
+            nsh::slots().for_each(|slot| self.base.set(slot, self.key.get(slot)));
         }
     }
 

@@ -58,7 +58,8 @@ fn frame(key: &Key, payload: Option<usize>) -> Vec<u8> {
 
 fn body(key: &Key, payload: Option<usize>) -> Vec<u8> {
     match Kind::of(key) {
-        Kind::Other => Vec::new(),
+        // Of a network service header Open vSwitch makes nothing either.
+        Kind::Nsh | Kind::Other => Vec::new(),
         Kind::Mpls => key.get_u32(slot::MPLS_LSE).to_be_bytes().to_vec(),
         Kind::Arp => arp(key),
         Kind::Ipv4 => ipv4(key, payload),

@@ -498,6 +498,7 @@ fn whole(key: &Key) -> Key {
             all(&[slot::IPV4_SRC, slot::IPV4_DST, slot::IP_PROTO, slot::ARP_SHA, slot::ARP_THA]);
         }
         Kind::Mpls => all(&[slot::MPLS_LSE]),
+        Kind::Nsh => all(&[slot::NSH_FIRST, slot::NSH_C1_C2, slot::NSH_C3_C4]),
         Kind::Other => {}
     }
     if kind.is_ip() {

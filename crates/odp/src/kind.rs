@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     /// ARP, or RARP.
     Arp,
     Mpls,
+    /// A network service header.
+    Nsh,
     Other,
 }
 
@@ -20,6 +22,7 @@ impl Kind {
             0x86DD => Self::Ipv6,
             0x0806 | 0x8035 => Self::Arp,
             0x8847 | 0x8848 => Self::Mpls,
+            0x894F => Self::Nsh,
             _ => Self::Other,
         }
     }

@@ -25,6 +25,7 @@
 //! - `look`: which bits a look-up depends on
 //! - [`masked`]: a flow's packets in the words of a datapath
 //! - `node`: lines, and what follows from each
+//! - `nsh`: network service headers
 //! - [`mod@parse`]: packets in the words of a datapath
 //! - `seen`: which bits all of a way depends on
 //! - [`told`]: packets in the words of `ofproto/trace`
@@ -43,6 +44,7 @@ mod kind;
 mod look;
 pub mod masked;
 mod node;
+mod nsh;
 pub mod parse;
 mod seen;
 pub mod told;

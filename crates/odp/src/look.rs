@@ -15,9 +15,10 @@ use openflow::Field;
 pub(crate) const MAX_RULES: usize = 500_000;
 
 /// Words of a key with what is beside the packet.
-const BESIDE: [std::ops::Range<usize>; 3] = [
+const BESIDE: [std::ops::Range<usize>; 4] = [
     0..slot::ETH_DST.word(),
-    slot::PACKET_TYPE.word()..slot::CT_ZONE.word(),
+    slot::PACKET_TYPE.word()..slot::NSH_FIRST.word(),
+    slot::TUN_ID.word()..slot::CT_ZONE.word(),
     slot::PKT_MARK.word()..flow::WORDS,
 ];
 
@@ -75,6 +76,9 @@ fn stage_bits(stage: usize) -> Key {
             slot::ARP_SHA,
             slot::ARP_THA,
             slot::TCP_FLAGS,
+            slot::NSH_FIRST,
+            slot::NSH_C1_C2,
+            slot::NSH_C3_C4,
             slot::ND_OPTIONS_TYPE,
             slot::TP_SRC,
             slot::TP_DST,

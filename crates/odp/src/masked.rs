@@ -192,10 +192,18 @@ impl Masked<'_> {
             Kind::Ipv6 => self.header("ipv6", IPV6, self.fragment(), parts),
             Kind::Arp => return self.header("arp", ARP, None, parts),
             Kind::Mpls => return self.mpls(parts),
+            Kind::Nsh => return self.nsh(parts),
             Kind::Other => return,
         }
         if !is_later(self.key) {
             self.transport(parts);
+        }
+    }
+
+    fn nsh(&self, parts: &mut Vec<String>) {
+        let fields = crate::nsh::masked(self.key, |slot| self.bits(slot));
+        if !fields.is_empty() || self.is_full {
+            parts.push(format!("nsh({fields})"));
         }
     }
 

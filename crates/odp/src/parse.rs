@@ -131,6 +131,21 @@ static HEADERS: &[(&str, Lines)] = &[
         ],
     ),
     (
+        "nsh",
+        &[
+            ("flags", slot::NSH_FLAGS, number),
+            ("ttl", slot::NSH_TTL, number),
+            ("mdtype", slot::NSH_MDTYPE, number),
+            ("np", slot::NSH_NP, number),
+            ("spi", slot::NSH_SPI, number),
+            ("si", slot::NSH_SI, number),
+            ("c1", slot::NSH_C1, number),
+            ("c2", slot::NSH_C2, number),
+            ("c3", slot::NSH_C3, number),
+            ("c4", slot::NSH_C4, number),
+        ],
+    ),
+    (
         "ct_tuple4",
         &[
             ("src", slot::CT_NW_SRC, v4),

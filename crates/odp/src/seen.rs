@@ -315,6 +315,10 @@ impl Seen {
             },
             Action::PopMpls { .. } => self.popped_label(key),
             Action::Encap(_) if !is_ethernet(key) => self.labels(0, labels(key).len()),
+            Action::DecNshTtl if kind == Kind::Nsh => self.whole(slot::NSH_TTL),
+            Action::Decap { .. } if kind == Kind::Nsh && !is_ethernet(key) => {
+                self.whole(slot::NSH_NP);
+            }
             Action::Decap { .. } if !is_ethernet(key) => self.popped_label(key),
             Action::SetMplsLabel(_) if kind == Kind::Mpls => self.whole(slot::MPLS_LABEL),
             Action::SetMplsTc(_) if kind == Kind::Mpls => self.whole(slot::MPLS_TC),
@@ -408,6 +412,9 @@ impl Seen {
             for slot in [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2] {
                 self.0.set(slot, 0);
             }
+        }
+        if Kind::of(first) != Kind::Nsh {
+            crate::nsh::slots().for_each(|slot| self.0.set(slot, 0));
         }
         if !is_ethernet(first) {
             self.0.set(slot::ETH_SRC, 0);

@@ -156,6 +156,28 @@ fn of_network(key: &Key) -> Vec<Field> {
         Kind::Mpls => {
             return vec![Field::MplsLabel, Field::MplsTc, Field::MplsTtl, Field::MplsBos];
         }
+        Kind::Nsh => {
+            let mut fields = vec![
+                Field::NshFlags,
+                Field::NshTtl,
+                Field::NshMdtype,
+                Field::NshNp,
+                Field::NshSpi,
+                Field::NshSi,
+            ];
+            if key.get_u8(slot::NSH_MDTYPE) == 1 {
+                fields.extend([Field::NshC1, Field::NshC2, Field::NshC3, Field::NshC4]);
+            }
+            // Open vSwitch tells of IP that there is none.
+            fields.extend([
+                Field::IpFrag,
+                Field::NwTos,
+                Field::IpEcn,
+                Field::NwTtl,
+                Field::IpProto,
+            ]);
+            return fields;
+        }
         Kind::Other => return Vec::new(),
     };
     fields.extend([Field::IpFrag, Field::NwTos, Field::IpEcn, Field::NwTtl, Field::IpProto]);

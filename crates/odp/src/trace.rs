@@ -313,8 +313,9 @@ struct Tracer<'w> {
     is_underflow: bool,
     /// A queue was chosen before the action at hand.
     has_queue: bool,
-    /// A header was put on in front of all, which the datapath was not told yet.
-    is_encap: bool,
+    /// A header was put on in front of all, which the datapath was not told yet; and its metadata, if it has any of its
+    /// own.
+    encap: Option<Vec<u8>>,
     /// A label of MPLS is in front of what the packet began with.
     is_covered: bool,
     /// Whether a kernel's datapath could not do it.
@@ -351,7 +352,7 @@ impl<'w> Tracer<'w> {
             errors: Vec::new(),
             is_underflow: false,
             has_queue: false,
-            is_encap: false,
+            encap: None,
             is_covered: false,
             is_slow: false,
             is_flooded: false,

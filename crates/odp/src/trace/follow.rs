@@ -4,7 +4,7 @@ use std::fmt::{Arguments, Write as _};
 use std::sync::Arc;
 
 use flow::place::place;
-use flow::walk::{Kind, Place, Step, Watch};
+use flow::walk::{Kind, Place, Step, Watch, nsh_metadata};
 use flow::{Change, Choice, Classifier, Frozen, Key, Op, PlaceHash, Rule, slot};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Field, Subfield};
@@ -98,7 +98,10 @@ impl Watch for Tracer<'_> {
         }
         if let Step::Action(Of::Encap(_) | Of::Decap { .. }) = step {
             self.commit(key);
-            self.is_encap = matches!(step, Step::Action(Of::Encap(_)));
+            self.encap = match step {
+                Step::Action(Of::Encap(encap)) => Some(nsh_metadata(encap)),
+                _ => None,
+            };
             self.is_slow |= is_about_labels(key, &step) && !self.world.adds_labels();
         }
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
@@ -272,8 +275,8 @@ fn learned(rule: &Change) -> String {
 /// Whether labels of MPLS are put on in front of a whole packet, or taken off there.
 fn is_about_labels(key: &Key, step: &Step<'_>) -> bool {
     match step {
-        Step::Action(Of::Encap(encap)) => encap.packet_type != 0,
-        Step::Action(Of::Decap { .. }) => key.get(slot::PACKET_TYPE) != 0,
+        Step::Action(Of::Encap(encap)) => matches!(encap.packet_type, 0x1_8847 | 0x1_8848),
+        Step::Action(Of::Decap { .. }) => key.get(slot::PACKET_TYPE) != 0 && is_mpls(key),
         _ => false,
     }
 }
@@ -385,12 +388,12 @@ impl Tracer<'_> {
 
     /// Has the datapath's packet be what rules have made of it.
     pub(super) fn commit(&mut self, key: &Key) {
-        let is_encap = std::mem::take(&mut self.is_encap);
-        if is_encap {
+        let encap = std::mem::take(&mut self.encap);
+        if encap.is_some() {
             self.is_covered = key.get(slot::PACKET_TYPE) != 0;
         }
         if let Some(actions) = self.actions.last_mut() {
-            let key = (key, is_encap);
+            let key = (key, encap.as_deref());
             self.is_slow |= commit(&mut self.base, key, &mut self.seen.0, actions);
         }
     }

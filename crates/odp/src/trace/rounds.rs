@@ -12,6 +12,7 @@ use openflow::field::shown;
 use super::nat;
 use super::{Question, Told, Tracer, World};
 use crate::action::Action;
+use crate::kind::Kind;
 use crate::node::What;
 use crate::value::hex;
 
@@ -96,16 +97,20 @@ impl Tracer<'_> {
         self.tree.add(What::Detail, note);
     }
 
-    /// The packet's last label is off, and it is looked at anew.
+    /// The packet's last label is off, or its network service header, and it is looked at anew.
     pub(super) fn again(&mut self, key: &Key, frozen: &Arc<Frozen>) {
         self.commit(key);
+        let number = self.world.round(&self.bridge.clone(), frozen);
+        if Kind::of(&self.base) == Kind::Nsh {
+            self.push(Action::said("pop_nsh()"));
+            return self.push(Action::Said(format!("recirc({number:#x})")));
+        }
         let kind = match key.get_u32(slot::PACKET_TYPE) {
             // A frame of Ethernet is behind it (`ETH_TYPE_TEB`).
             0 => 0x6558,
             packet_type => packet_type & 0xFFFF,
         };
         self.push(Action::Said(format!("pop_mpls(eth_type={kind:#x})")));
-        let number = self.world.round(&self.bridge.clone(), frozen);
         self.push(Action::Said(format!("recirc({number:#x})")));
     }
 
