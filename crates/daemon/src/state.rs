@@ -86,7 +86,8 @@ pub struct State {
     /// The ports, by name, in the order in which they are opened.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub ports: IndexMap<String, Port>,
-    /// Whether a patch port may be there before its peer is, as where ports come one by one.
+    /// Whether a patch port may be there before its peer is, as where ports come one by one, and have it in its own
+    /// bridge.
     #[serde(skip)]
     pub lone_patches: bool,
     /// The mirrors, by name.

@@ -535,6 +535,13 @@ fn a_patch_port_may_wait_for_its_peer_where_ports_come_one_by_one() {
     };
     daemon.edit(Missing::Refuse, peer).unwrap();
     assert!(is_up(&daemon));
+    // There a bridge may be its own neighbour, too.
+    let own = |state: &mut State| {
+        state.add_port("c", Port::patch("d"))?;
+        state.add_port("d", Port::patch("c"))
+    };
+    daemon.edit(Missing::Refuse, own).unwrap();
+    assert!(["c", "d"].iter().all(|port| daemon.switch().port(port).unwrap().link.up));
 }
 
 #[test]

@@ -89,6 +89,18 @@ impl Net {
     }
 }
 
+/// What leaves by one end comes in at the other, in the same bridge: a loop ends, and goes nowhere else.
+#[test]
+fn a_bridge_may_be_its_own_neighbour() {
+    let mut net = Net::new(2);
+    let place = net.plain(0, 0);
+    let got = net.counts(0, &[frame(BROADCAST, station(1))]);
+    assert!((1..=2 * MAX_HOPS).contains(&got[0]) && got[1] == 0, "{got:?}");
+    assert_eq!(net.loops(), 2);
+    let [out, back] = [net.tx(place).packets, net.rx(place + 1).packets];
+    assert_eq!((out, out > 1), (back, true));
+}
+
 #[test]
 fn frames_go_from_bridge_to_bridge_where_a_patch_leads_and_nowhere_else() {
     let mut net = Net::new(4);
