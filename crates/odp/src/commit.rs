@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::header::{
     ARP, ETHERNET, Header, ICMP, ICMPV6, IPV4, IPV6, ND, ND_EXTENSIONS, label, transport,
 };
-use crate::kind::{Kind, is_mpls, is_tagged};
+use crate::kind::{Kind, begins_with_nsh, is_mpls, is_tagged};
 use crate::nsh;
 use crate::value::Fields;
 
@@ -40,9 +40,6 @@ pub(crate) fn commit(
     commit.single("skb_mark", slot::PKT_MARK);
     is_slow
 }
-
-/// What a packet begins with that has a network service header in front.
-const NSH: u32 = 0x1_894F;
 
 struct Commit<'c> {
     base: &'c mut Key,
@@ -88,7 +85,7 @@ impl Commit<'_> {
             let mut fields = Fields::default();
             fields.add_lines(ETHERNET.fields, |slot| (self.key.get(slot), slot.ones()));
             self.actions.push(Action::Said(format!("push_eth({})", fields.0)));
-        } else if let Some(metadata) = encap.filter(|_| now == NSH) {
+        } else if let Some(metadata) = encap.filter(|_| begins_with_nsh(self.key)) {
             self.actions.push(Action::Said(nsh::push(self.key, metadata)));
             self.take_packet();
         } else if is_encap {

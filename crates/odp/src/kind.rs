@@ -36,6 +36,11 @@ pub(crate) fn is_mpls(key: &Key) -> bool {
     Kind::of(key) == Kind::Mpls
 }
 
+/// Whether a network service header is in front of it.
+pub(crate) fn begins_with_nsh(key: &Key) -> bool {
+    key.get_u32(slot::PACKET_TYPE) == 0x1_894F
+}
+
 /// Whether it begins with a header of Ethernet.
 pub(crate) fn is_ethernet(key: &Key) -> bool {
     key.get_u32(slot::PACKET_TYPE) == 0

@@ -194,6 +194,7 @@ fn of_network(key: &Key) -> Vec<Field> {
 /// A packet, by what has been looked at of it.
 #[must_use]
 pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
+    let key = &with_type(key);
     let mut all = Match::new();
     for field in Field::all().iter().copied().filter(|field| home(*field) == *field) {
         let Some(slot) = place(field) else { continue };
@@ -208,6 +209,15 @@ pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
         Some(names) => named(&text, names),
         None => text,
     }
+}
+
+/// The same packet; what it carries is what it begins with, where that is no header of Ethernet.
+fn with_type(key: &Key) -> Key {
+    let (mut key, packet_type) = (*key, key.get_u32(slot::PACKET_TYPE));
+    if packet_type >> 16 == 1 && key.get(slot::ETH_TYPE) == 0 {
+        key.set(slot::ETH_TYPE, u128::from(packet_type & 0xFFFF));
+    }
+    key
 }
 
 /// Adds the tag behind the outer one, which no match of OpenFlow is about.

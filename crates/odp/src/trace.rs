@@ -3,15 +3,17 @@
 //! - `follow`: what is heard of a walk
 //! - `onward`: where a packet is handed on to
 //! - `rounds`: packets that are tracked, and looked up again
+//! - `thaw`: packets that come again, and what was left of their rules
 //! - `tunnels`: into tunnels, and out of them
 
 mod follow;
 mod nat;
 mod onward;
 mod rounds;
+mod thaw;
 mod tunnels;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flow::walk::{Start, walk};
@@ -300,6 +302,8 @@ struct Tracer<'w> {
     /// Whether nothing follows what is done, and for each place whether nothing follows that.
     is_last: bool,
     lasts: Vec<(bool, usize)>,
+    /// Of each action that was left where the packet has come again, the rule, if that is told.
+    origins: VecDeque<Option<(u8, u64)>>,
     forks: Vec<Fork>,
     by_len: Vec<ByLen>,
     /// The next table is the first one of another bridge.
@@ -344,6 +348,7 @@ impl<'w> Tracer<'w> {
             actions: vec![Vec::new()],
             is_last: true,
             lasts: Vec::new(),
+            origins: VecDeque::new(),
             forks: Vec::new(),
             by_len: Vec::new(),
             is_new_bridge: false,

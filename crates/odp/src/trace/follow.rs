@@ -77,6 +77,7 @@ impl Watch for Tracer<'_> {
     fn step(&mut self, key: &Key, step: Step<'_>, is_last: bool) {
         let outer = self.lasts.last().is_none_or(|(is_last, _)| *is_last);
         self.is_last = is_last && outer;
+        let thawed = self.thawed(&step);
         let text = match step {
             Step::Drop => "drop".to_owned(),
             Step::Action(action) => self.action_text(action),
@@ -88,7 +89,7 @@ impl Watch for Tracer<'_> {
             }
             Step::GoTo(table) => format!("goto_table:{table}"),
         };
-        self.tree.add(What::Action, text);
+        self.tree.add(What::Action, thawed.unwrap_or(text));
         if let Step::Clear(before) = step {
             self.tell_set("was", before);
         }

@@ -12,7 +12,7 @@ use openflow::field::shown;
 use super::nat;
 use super::{Question, Told, Tracer, World};
 use crate::action::Action;
-use crate::kind::Kind;
+use crate::kind::begins_with_nsh;
 use crate::node::What;
 use crate::value::hex;
 
@@ -101,7 +101,7 @@ impl Tracer<'_> {
     pub(super) fn again(&mut self, key: &Key, frozen: &Arc<Frozen>) {
         self.commit(key);
         let number = self.world.round(&self.bridge.clone(), frozen);
-        if Kind::of(&self.base) == Kind::Nsh {
+        if begins_with_nsh(&self.base) {
             self.push(Action::said("pop_nsh()"));
             return self.push(Action::Said(format!("recirc({number:#x})")));
         }
@@ -112,14 +112,6 @@ impl Tracer<'_> {
         };
         self.push(Action::Said(format!("pop_mpls(eth_type={kind:#x})")));
         self.push(Action::Said(format!("recirc({number:#x})")));
-    }
-
-    /// A packet that was tracked, or went round, comes to a bridge again.
-    pub(super) fn thaw(&mut self, frozen: &Frozen) {
-        let first = frozen.rest.first().map(|rest| rest.table);
-        if let Some(table) = frozen.table.or(first) {
-            self.tree.add(What::Action, format!("thaw\n        Resuming from table {table}"));
-        }
     }
 }
 

@@ -609,7 +609,11 @@ fn a_packet_comes_again_since_a_rule_says_so() {
     let again = balance.again(&key, |_| panic!("it is for no bond"));
     let second = resume(&mut bridges, &again, balance.onward.as_ref().unwrap());
     assert_eq!(Actions { actions: &second.actions, names: None }.to_string(), "13,12");
-    assert!(second.text.contains("Resuming from table 1"), "{}", second.text);
+    let told = "thaw\n            Resuming from table 0\n        Restoring actions: unroll_xlate(table=1, cookie=0),\
+                output:3,unroll_xlate(table=0, cookie=0),output:2\n    unroll_xlate(table=1, cookie=0)\n    \
+                restored state: table=1, cookie=0\n    output:3\n    unroll_xlate(table=0, cookie=0)\n    \
+                restored state: table=0, cookie=0\n    output:2\n";
+    assert!(second.text.contains(told), "{}", second.text);
 }
 
 #[test]

@@ -178,7 +178,11 @@ fn where_and_what(appctl: &Appctl<'_>, place: Option<&str>, text: &str) -> Resul
             known.map_err(|_| format!("{bridge}: unknown bridge"))?;
             let key = of_bridge(appctl, bridge, text);
             let key = key.map_err(|error| format!("Bad openflow flow syntax: {text}: {error}"))?;
-            Ok(Place::inlet((bridge.to_owned(), key)))
+            // What has come again goes on in the bridge where it was.
+            let onward = numbers::onward(key.get_u32(slot::RECIRC_ID));
+            let onward = onward.filter(|onward| appctl.check_bridge(&onward.bridge).is_ok());
+            let bridge = onward.as_ref().map_or(bridge, |onward| &onward.bridge).to_owned();
+            Ok(Place { bridge, key, onward })
         }
     }
 }
