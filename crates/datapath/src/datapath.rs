@@ -425,14 +425,14 @@ impl Datapath {
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        if self.traps.has(source.port) {
+        if self.traps.has(source.port) && !self.guards.has_shut(source.port) {
             return self.forward_trapped(frames, source, gives);
         }
         self.forward_limited(frames, source, gives)
     }
 
     /// As `forward_apart`, from a port where somebody listens. What is for him comes in whatever limits
-    /// and guards say; it goes no further, but to mirrors.
+    /// and guards say, unless the port is shut; it goes no further, but to mirrors.
     #[inline(never)]
     fn forward_trapped(
         &mut self,

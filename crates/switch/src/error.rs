@@ -42,8 +42,8 @@ pub enum Error {
         /// The ports that there are.
         known: Vec<String>,
     },
-    /// Nothing comes in on the port: it is disabled, or no device of its own.
-    #[error("port '{name}' receives nothing: it is disabled, a bond or a patch port")]
+    /// Nothing comes in on the port: it is disabled or shut, or no device of its own.
+    #[error("port '{name}' receives nothing: it is disabled, shut, a bond or a patch port")]
     NotPolled {
         /// The name.
         name: String,

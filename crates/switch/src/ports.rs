@@ -128,7 +128,8 @@ impl Entry {
         self.trip = Some(Arc::new(Trip::new(notify)));
     }
 
-    /// Shuts the port, if a worker has found that it is to be; returns whether it has.
+    /// Shuts the port, if a worker has found that it is to be; returns whether it has. Workers go on polling it: its
+    /// guard drops all that comes, so that nothing of it waits for the port to be opened again.
     pub(crate) fn shut(&mut self, workers: &[Mailbox]) -> bool {
         let is_due = self.trip.as_ref().is_some_and(|trip| trip.is_tripped());
         if !is_due || self.is_shut || self.options.guard.bpdu_guard != BpduGuard::Shut {
@@ -136,7 +137,6 @@ impl Entry {
         }
         self.is_shut = true;
         self.detach(workers);
-        self.unpoll(workers);
         true
     }
 
@@ -539,7 +539,7 @@ impl Entry {
     /// disabled.
     pub(crate) fn poll(&mut self, places: Vec<usize>, workers: &[Mailbox]) {
         self.rx_workers = places;
-        if self.is_off() {
+        if self.options.disabled {
             return;
         }
         for mut input in self.parked.inputs.drain(..) {

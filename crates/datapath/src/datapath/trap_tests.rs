@@ -1,10 +1,13 @@
 //! Frames for the switch itself on the data path.
 
-use ethdev::DropReason::{RateLimited, ReservedMulticast};
+use std::sync::Arc;
+
+use ethdev::DropReason::{Bpdu, RateLimited, ReservedMulticast};
 use l2proto::lldp::frame::{CHASSIS_MAC, ETHERTYPE, Id, MAX_LEN, PORT_NAME, Unit};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::guard::{BpduGuard, PortGuard, Trip};
 use crate::inlet::{Heard, Inlet, Pace};
 use crate::limit::PortLimits;
 
@@ -53,6 +56,25 @@ fn what_is_for_the_switch_is_taken_out_and_the_rest_goes_on() {
     assert!(bench.path.bridges[0].is_some());
     bench.send(0, &[lldp()]);
     assert_eq!(bench.dropped(ReservedMulticast), 3);
+}
+
+#[test]
+fn nobody_hears_of_a_port_that_is_shut() {
+    let mut bench = Bench::new(3);
+    let heard = listen(&mut bench, 0);
+    let guard = PortGuard { bpdu_guard: BpduGuard::Shut, ..PortGuard::default() };
+    let trip = Arc::new(Trip::new(|| {}));
+    let guard = Guard::of(&guard, &PortLimits::default(), Some(&trip), 1).remove(0);
+    bench.path.set_guard(0, guard.map(Box::new));
+    bench.send(0, &[lldp(), lldp()]);
+    assert_eq!(heard.try_iter().count(), 2);
+    trip.trip();
+    let got = bench.send(0, &[lldp(), frame(BROADCAST, station(1))]);
+    assert!(got.iter().all(Vec::is_empty));
+    assert_eq!((heard.try_iter().count(), bench.dropped(Bpdu)), (0, 2));
+    trip.reset();
+    bench.send(0, &[lldp()]);
+    assert_eq!(heard.try_iter().count(), 1);
 }
 
 #[test]

@@ -51,6 +51,12 @@ impl Guard {
         storms.into_iter().map(part).collect()
     }
 
+    /// Whether nothing comes in any more, since the port has sent what it is shut for.
+    #[inline]
+    fn is_shut(&self) -> bool {
+        self.trip.as_ref().is_some_and(|trip| trip.is_tripped())
+    }
+
     /// The frames of a burst that may come in; the others are counted. Where not all come in as
     /// they are, they are put into `kept`.
     pub(crate) fn admit<'b, 'f>(
@@ -60,8 +66,8 @@ impl Guard {
         editing: &mut Editing<'f>,
         kept: &'b mut ArrayVec<Frame<'f>, BURST>,
     ) -> &'b [Frame<'f>] {
-        if self.trip.as_ref().is_some_and(|trip| trip.is_tripped()) {
-            // Until its queues are taken away.
+        if self.is_shut() {
+            // Nothing waits for the port to be opened again: switches drop at a port that is out of service.
             source.stats.count_drops(DropReason::Bpdu, frames.len());
             return &[];
         }
@@ -187,6 +193,13 @@ impl Guards {
     #[inline]
     pub(crate) fn of(&mut self, port: u16) -> Option<&mut Guard> {
         self.ports.get_mut(usize::from(port))?.as_deref_mut()
+    }
+
+    /// Whether nothing comes in on `port` any more, since it has sent what it is shut for.
+    #[inline]
+    pub(crate) fn has_shut(&self, port: u16) -> bool {
+        let guard = self.ports.get(usize::from(port)).and_then(Option::as_ref);
+        guard.is_some_and(|guard| guard.is_shut())
     }
 
     /// Takes from the verdicts on a burst what the guard of the port where it came in does not

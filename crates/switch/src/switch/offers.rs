@@ -45,7 +45,11 @@ impl Switch {
     /// As for [`receive`](Self::receive).
     pub fn trace(&self, port: &str, frame: &[u8], learns: bool) -> Result<Traced, Error> {
         let control = self.control();
-        let number = control.ports.get(port)?.number();
+        let entry = control.ports.get(port)?;
+        if entry.is_shut() {
+            return Err(not_polled(port));
+        }
+        let number = entry.number();
         let traced = control.mailboxes.iter().find_map(|worker| {
             worker.ask(|done| Message::Trace(number, frame.to_vec(), learns, done)).flatten()
         });

@@ -163,16 +163,22 @@ fn a_port_that_sends_a_bridges_messages_is_shut_until_it_is_set() {
             wait_until("nobody is there", || {
                 switch.port("b").unwrap().stats.rx_total().dropped_for(LinkDown) > 0
             });
-            a.send(0, [frame(BROADCAST, mac(1), 4)]);
+            // What it sends meanwhile is dropped by all workers, also by those that come then.
+            let before = dropped(&switch, Bpdu);
+            a.send(0, [frame(BROADCAST, mac(1), 4), bpdu()]);
+            wait_until("both are dropped", || dropped(&switch, Bpdu) == before + 2);
             switch.set_workers(&[], 3 - workers).unwrap();
+            a.send(1, [bpdu(), frame(BROADCAST, mac(1), 5)]);
+            wait_until("both are dropped", || dropped(&switch, Bpdu) == before + 4);
             assert_eq!((a.arrived(), b.arrived()), (0, 0));
+            assert!(switch.trace("a", &frame(BROADCAST, mac(1), 6), false).is_err());
             if again {
                 set(&switch, guard(BpduGuard::Drop));
             } else {
                 assert!(switch.reopen_port("a").unwrap() && !switch.reopen_port("a").unwrap());
             }
-            // What waited meanwhile comes in.
-            b.receive(1);
+            a.send(0, [frame(BROADCAST, mac(1), 7)]);
+            assert_eq!(number(&b.receive(1)[0]), 7, "nothing has waited");
             assert!(!switch.port("a").unwrap().is_shut && switch.port("a").unwrap().link.up);
         }
         a.send(0, [bpdu(), frame(BROADCAST, mac(1), 5)]);
