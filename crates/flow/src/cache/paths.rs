@@ -52,9 +52,10 @@ struct Known {
     term: u32,
     /// Until when it is known to hold.
     checked: Since,
-    /// It is left, for this one.
+    /// It is left, for this one, as long as that has not been mended.
     heir: Option<u32>,
     is_left: bool,
+    is_mended: bool,
     was_taken: bool,
     hash: u64,
     weight: usize,
@@ -240,6 +241,7 @@ impl Paths {
         }
         let (heir, hash) = (known.heir, known.hash);
         if let Some(heir) = heir
+            && self.known(heir).is_some_and(|heir| !heir.is_mended)
             && self.check(heir) == Some(Verdict::Holds)
         {
             self.share(heir, key);
@@ -461,6 +463,7 @@ impl Known {
             checked,
             heir: None,
             is_left: false,
+            is_mended: false,
             was_taken: true,
             hash: 0,
             weight: 0,

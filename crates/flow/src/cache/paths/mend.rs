@@ -154,6 +154,8 @@ impl Paths {
             self.tell(id);
         }
         let known = self.known_mut(id)?;
+        // It is nobody's heir any more.
+        known.is_mended = true;
         let (renewed, hash) = renewal.apply(&mut known.path);
         let more = known.path.weight();
         known.weight = known.weight.saturating_add(more).saturating_sub(weight);
