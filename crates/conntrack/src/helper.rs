@@ -51,6 +51,16 @@ impl Helper {
             && (original.ports().1 == port || reply.ports().0 == port)
     }
 
+    /// Whether a packet with these ends may announce something, by its ports.
+    pub(crate) fn may_be_for(tuple: &Tuple) -> bool {
+        let (from, to) = tuple.ports();
+        match tuple.protocol() {
+            IpProtocol::TCP => [from, to].contains(&FTP_PORT),
+            IpProtocol::UDP => to == TFTP_PORT,
+            _ => false,
+        }
+    }
+
     /// What a packet announces.
     fn listen(self, conn: &Conn, (seen, is_reply): (&Seen, bool), bytes: &[u8]) -> Heard {
         match self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::conn::{Conn, Outcome};
 use crate::dissect::Seen;
 use crate::expect::Expected;
-use crate::helper::{Overheard, overhear};
+use crate::helper::{Helper, Overheard, overhear};
 use crate::state::{Request, State, Tracked, Translation};
 use crate::table::{Begun, Conntrack};
 
@@ -242,6 +242,9 @@ fn meet(
     if is_reply && request.force {
         return None;
     }
+    if let Some(before) = request.before.filter(|_| !Helper::may_be_for(&seen.tuple)) {
+        return Some(meet_again(conn, before, is_reply, request));
+    }
     let checks = all.checks_sequences();
     let sent = conn.as_sent(seen, request, is_reply);
     let seen = sent.as_ref().unwrap_or(seen);
@@ -254,4 +257,14 @@ fn meet(
     let told = conn.told(state | State::TRACKED, request, is_reply);
     let (state, original, helper) = (told.state, Some(*told.original), told.listener);
     Some(Tracked { state, zone: request.zone, mark, label, original, helper })
+}
+
+/// The same of one that has met it before: mark and label are the connection's, all else stays.
+#[cold]
+fn meet_again(conn: &Conn, before: State, is_reply: bool, request: &Request) -> Tracked {
+    let is_written = request.mark.is_some() || request.label.is_some();
+    let (mark, label) = if is_written { conn.write_labels(request) } else { conn.labels() };
+    let told = conn.told(before, request, is_reply);
+    let (state, original) = (told.state, Some(*told.original));
+    Tracked { state, zone: request.zone, mark, label, original, helper: None }
 }

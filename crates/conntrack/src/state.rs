@@ -89,6 +89,9 @@ pub struct Request {
     pub helper: Option<Helper>,
     /// The packet was translated in this zone before, and is not again.
     pub is_translated: bool,
+    /// What the packet was to its connection where it was tracked in this zone before; it stays that, and has the
+    /// connection come no further.
+    pub before: Option<State>,
 }
 
 /// How a packet of a connection is translated: its ends, as they came, and what they are then.

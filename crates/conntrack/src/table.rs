@@ -106,10 +106,11 @@ impl Conntrack {
         };
         let is_reply = conn.way(tuple, request.is_translated).unwrap_or(false);
         let reply = if is_reply { State::REPLY } else { State::default() };
-        let state = match (seen.is_related, conn.is_answered()) {
-            (true, _) => State::RELATED | reply,
-            (false, false) if !is_reply => State::NEW,
-            (false, _) => State::ESTABLISHED | reply,
+        let state = match (request.before, seen.is_related, conn.is_answered()) {
+            (Some(before), ..) => before,
+            (None, true, _) => State::RELATED | reply,
+            (None, false, false) if !is_reply => State::NEW,
+            (None, false, _) => State::ESTABLISHED | reply,
         };
         let (mark, label) = conn.labels();
         let told = conn.told(state | State::TRACKED, request, is_reply);

@@ -27,6 +27,7 @@ const COMMIT: Request = Request {
     nat: None,
     helper: None,
     is_translated: false,
+    before: None,
 };
 const LOOK: Request = Request { commit: false, ..COMMIT };
 
@@ -50,6 +51,30 @@ fn tcp(from: (u8, u16), to: (u8, u16), flags: TcpFlags, numbers: (u32, u32), len
 fn lane() -> (Arc<Conntrack>, Lane) {
     let all = Arc::new(Conntrack::default());
     (Arc::clone(&all), Lane::new(all))
+}
+
+/// One of TCP that is taken up in mid-stream is open with its second packet, not where its first one is tracked twice.
+#[test]
+fn packets_that_are_tracked_again_stay_what_they_were() {
+    let (_, mut lane) = lane();
+    let first = tcp((1, 5), (2, 80), TcpFlags::ACK, (7, 9), 3);
+    assert_eq!(lane.track(Some(&first), &LOOK, 0).state, NEW);
+    // There is no connection that it is of.
+    let again = Request { before: Some(NEW), ..LOOK };
+    assert_eq!(lane.track(Some(&first), &again, 0).state, NEW);
+    assert_eq!(lane.track(Some(&first), &COMMIT, 0).state, NEW);
+    let marked = Request { before: Some(NEW), mark: Some((5, u32::MAX)), ..COMMIT };
+    for request in [again, marked] {
+        let tracked = lane.track(Some(&first), &request, 0);
+        assert_eq!((tracked.state, tracked.mark), (NEW, request.mark.map_or(0, |(mark, _)| mark)));
+    }
+    let second = tcp((1, 5), (2, 80), TcpFlags::ACK, (10, 9), 3);
+    assert_eq!(lane.track(Some(&second), &LOOK, 0).state, State::ESTABLISHED | State::TRACKED);
+    // What may announce something is looked at each time.
+    let control = tcp((1, 5), (2, 21), TcpFlags::ACK, (7, 9), 3);
+    assert_eq!(lane.track(Some(&control), &COMMIT, 0).state, NEW);
+    let open = State::ESTABLISHED | State::TRACKED;
+    assert_eq!(lane.track(Some(&control), &again, 0).state, open);
 }
 
 #[test]

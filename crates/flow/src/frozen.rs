@@ -22,9 +22,19 @@ pub struct Frozen {
     pub table: Option<u8>,
     /// What is still to be done of the rules that it was at, the innermost first.
     pub rest: Vec<Rest>,
-    /// The zone in which it was tracked, so that ways of packets from one are not those from another:
-    /// whether a packet was translated in a zone decides about its next round.
-    pub zone: Option<u16>,
+    /// Where it was tracked, so that ways of packets from one zone are not those from another: whether a packet was
+    /// tracked and translated in a zone decides about its next round.
+    pub zone: Option<Zone>,
+}
+
+/// A zone in which a packet was tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Zone {
+    /// Its number.
+    pub number: u16,
+    /// Whether its connection is at hand where it is tracked there once more: it stays then what it is to that. As in
+    /// Open vSwitch it is not where addresses were to be translated.
+    pub keeps: bool,
 }
 
 impl Frozen {

@@ -83,7 +83,7 @@ pub mod walk;
 pub use cache::{CacheStats, PathCache, PathId, Run};
 pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
-pub use frozen::{Frozen, Rest};
+pub use frozen::{Frozen, Rest, Zone};
 pub use groups::{Bucket, Choice, Group, GroupRefusal, Groups, HashKind, MAX_GROUP, PlaceHash};
 pub use key::{
     FRAG_ANY, FRAG_LATER, INSIDE, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT,

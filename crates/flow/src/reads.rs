@@ -29,6 +29,9 @@ const LABELS: [Slot; 3] = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
 /// What says of a packet that its addresses were translated when it was tracked.
 pub(crate) const TRANSLATED: u128 = 0xC0;
 
+/// All that is said of a packet that was tracked.
+const KNOWN: u128 = 0xFF;
+
 /// The bits that instructions read.
 pub(crate) fn reads(instructions: &Instructions) -> Key {
     let mut key = Key::default();
@@ -108,7 +111,8 @@ fn read(action: &Action, key: &mut Key) {
                 subfield(source, key);
             }
             of_actions(&ct.actions, key);
-            key.set_masked(slot::CT_STATE, TRANSLATED, TRANSLATED);
+            // Where it was tracked before it may stay what it is.
+            key.set_masked(slot::CT_STATE, KNOWN, KNOWN);
             // All that says which connection it is of has to be looked at before it is tracked.
             key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
         }

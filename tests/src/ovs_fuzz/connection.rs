@@ -103,7 +103,9 @@ fn track(random: &mut Random, table: u8, translates: bool) -> String {
     match random.below(4) {
         0 => {}
         1 => parts.push("zone=reg0[0..15]".to_owned()),
-        _ => parts.push(format!("zone={}", random.below(3))),
+        // Most in one zone, so that packets are tracked there once more.
+        2 => parts.push(format!("zone={}", random.below(3))),
+        _ => parts.push("zone=1".to_owned()),
     }
     if !commits || random.once_in(2) {
         parts.push(format!("table={}", u64::from(table) + 1 + random.below(3)));
@@ -167,12 +169,14 @@ fn connection(random: &mut Random, id: u64) -> Connection {
         End { address: random.one(all).unwrap_or_default(), port, next }
     };
     let (port, service) = (1000 + u16::try_from(id).unwrap_or(0), random_port(random));
+    // Some are taken up in mid-stream.
+    let step = if random.once_in(4) { 3 } else { 0 };
     Connection {
         protocol: random.one(&[6, 6, 17, 1]).unwrap_or(6),
         client: end(random, &CLIENTS, port),
         server: end(random, &SERVERS, service),
         translated: (random.once_in(2), random.one(&TRANSLATED).unwrap_or_default()),
-        step: 0,
+        step,
     }
 }
 

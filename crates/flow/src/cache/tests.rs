@@ -352,6 +352,34 @@ fn rounds_are_forgotten_by_what_they_hold() {
     assert!((100..=MAX_BYTES / each + 2).contains(&most), "{most}");
 }
 
+/// As in Open vSwitch: not in another zone, where addresses were to be translated, or where it is forced.
+#[test]
+fn packets_stay_what_they_are_where_they_are_tracked_again() {
+    let before = |first: &str, again: &str| {
+        let text = [
+            format!("ip,actions=ct({first},zone=3,table=1)"),
+            format!("table=1,ip,ct_state=+trk,actions=ct({again},table=2)"),
+        ];
+        let mut cache = PathCache::new(rules(&text.each_ref().map(String::as_str)));
+        let (request, one) = round(&mut cache, 1);
+        assert_eq!(request.before, None);
+        let mut key = key(7, 1);
+        key.set(slot::ETH_TYPE, 0x800);
+        key.set_connection(&tracked(0x21, 0));
+        let id = cache.find_tracked(one, &mut key).unwrap();
+        let found = cache.path(id).unwrap().ops.iter().find_map(|op| match op {
+            Op::Track(track, _) => Some(track.request.before),
+            _ => None,
+        });
+        found.unwrap().map(|state| state.0)
+    };
+    assert_eq!(before("", "zone=3"), Some(0x21));
+    assert_eq!(before("commit", "zone=3,nat"), Some(0x21));
+    assert_eq!(before("", "zone=4"), None);
+    assert_eq!(before("nat", "zone=3"), None);
+    assert_eq!(before("", "commit,force,zone=3"), None);
+}
+
 #[test]
 fn tracked_packets_go_on_with_what_they_had() {
     let text = [

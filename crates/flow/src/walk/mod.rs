@@ -46,7 +46,7 @@ use openflow::action::Sample as SampleAction;
 use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, Zone};
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, TunnelWords, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
@@ -217,6 +217,8 @@ struct Walk<'w> {
     buckets: u32,
     asked: u32,
     is_packet_out: bool,
+    /// Where it was tracked when it went on.
+    zone: Option<Zone>,
     /// Nothing was looked up yet.
     is_first: bool,
     has_exited: bool,
@@ -254,6 +256,7 @@ impl<'w> Walk<'w> {
             buckets: 0,
             asked: 0,
             is_packet_out: false,
+            zone: None,
             is_first: false,
             has_exited: false,
             freezing: None,

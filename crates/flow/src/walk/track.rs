@@ -8,7 +8,7 @@ use openflow::action::{Ct, CtZone, NatKind};
 use openflow::{Action, Field, Subfield};
 
 use super::{Kind, Step, Walk};
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, Zone};
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::path::{Op, Track};
 use crate::reads::{ORIGINAL, TRANSLATED};
@@ -44,10 +44,14 @@ impl<'w> Walk<'w> {
         let (commit, force) = (ct.commit, ct.force);
         let nat = ct.actions.iter().find_map(nat);
         let is_translated = self.state.key.is_translated_in(zone);
+        let before = self.zone.filter(|own| own.keeps && own.number == zone && !force);
+        let before = before.and_then(|_| self.state.key.state_in(zone));
         let helper = helper(ct.alg);
-        let request = Request { zone, commit, force, mark, label, nat, helper, is_translated };
+        let request =
+            Request { zone, commit, force, mark, label, nat, helper, is_translated, before };
         self.state.key.clear_connection();
-        let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));
+        let own = Zone { number: zone, keeps: nat.is_none() };
+        let next = ct.table.map(|table| Arc::new(self.freeze(table, own)));
         let metadata = self.state.key.get_u64(slot::METADATA);
         let packet_type = self.state.key.get_u32(slot::PACKET_TYPE);
         self.emit(Op::Track(Arc::new(Track { request, next, metadata, packet_type }), 0));
@@ -92,7 +96,7 @@ impl<'w> Walk<'w> {
     }
 
     /// What the packet goes on with, in a table.
-    fn freeze(&self, table: u8, zone: u16) -> Frozen {
+    fn freeze(&self, table: u8, zone: Zone) -> Frozen {
         let key = self.beside();
         let (stack, set) = (self.stack.clone(), self.set.clone());
         Frozen { key, stack, set, table: Some(table), rest: Vec::new(), zone: Some(zone) }
@@ -211,10 +215,16 @@ impl Key {
         }
     }
 
+    /// What the packet is to its connection, if it was tracked in this zone.
+    fn state_in(&self, zone: u16) -> Option<State> {
+        let state = State(self.get_u8(slot::CT_STATE));
+        let is_in = self.get(slot::CT_ZONE) == u128::from(zone);
+        (is_in && state.contains(State::TRACKED)).then_some(state)
+    }
+
     /// Whether the packet's addresses were translated when it was tracked in this zone.
     fn is_translated_in(&self, zone: u16) -> bool {
-        let is_translated = self.get(slot::CT_STATE) & TRANSLATED != 0;
-        is_translated && self.get(slot::CT_ZONE) == u128::from(zone)
+        self.state_in(zone).is_some_and(|state| u128::from(state.0) & TRANSLATED != 0)
     }
 
     /// Empties the words of the packet's connection.

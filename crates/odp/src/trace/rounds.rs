@@ -117,7 +117,8 @@ impl Tracer<'_> {
 
 /// What is done with a connection, in words of a datapath.
 fn said(request: &Request) -> String {
-    let Request { zone, commit, force, mark, label, nat, helper, is_translated: _ } = *request;
+    let Request { zone, commit, force, mark, label, nat, helper, is_translated: _, before: _ } =
+        *request;
     let mut parts = Vec::new();
     match (commit, force) {
         (_, true) => parts.push("force_commit".to_owned()),
