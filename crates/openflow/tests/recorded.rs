@@ -1,14 +1,11 @@
 //! What ovn-controller has sent, as ovs-ofctl showed it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
+mod messages;
+
+use messages::{bytes, messages};
 use openflow::message::{Raw, flow_mod::FlowMod, flow_stats::FlowStats};
-
-/// Bytes of a line of digits.
-fn bytes(hex: &str) -> Vec<u8> {
-    let pair = |at: usize| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap();
-    (0..hex.len()).step_by(2).map(pair).collect()
-}
 
 #[test]
 fn flows_are_shown_as_ovs_shows_them() {
@@ -28,24 +25,6 @@ fn flows_are_shown_as_ovs_shows_them() {
         };
         assert_eq!(flow.dumped(false).to_string(), line);
     }
-}
-
-/// Messages of a real switch, and of tools that spoke to it, each with what Debian's `ovs-ofctl ofp-print` says of it.
-fn messages() -> Vec<(Vec<u8>, String)> {
-    let mut all: Vec<(Vec<u8>, String)> = Vec::new();
-    for line in include_str!("messages.txt").lines() {
-        match (line.split_at_checked(2), all.last_mut()) {
-            (Some(("= ", hex)), _) => all.push((bytes(hex), String::new())),
-            (text, Some((_, said))) => {
-                if !said.is_empty() {
-                    said.push('\n');
-                }
-                *said += text.map_or("", |(_, text)| text);
-            }
-            _ => panic!("{line}"),
-        }
-    }
-    all
 }
 
 /// What Open vSwitch goes on with has a form of its own in each switch, and packets are told by their length here.

@@ -1,7 +1,7 @@
 //! Short messages of Open vSwitch's own, by which a connection is set (nicira-ext.h).
 
 use crate::error::ErrorCode;
-use crate::wire::Reader;
+use crate::wire::{Reader, Writer as _};
 
 /// Which messages about rules a controller of OpenFlow 1.0 wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,14 @@ impl FlowFormat {
             2 => Ok(Self::Nxm),
             _ => Err(ErrorCode::BrcEperm),
         }
+    }
+
+    /// Appends it.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        out.u32(match self {
+            Self::OpenFlow10 => 0,
+            Self::Nxm => 2,
+        });
     }
 }
 
@@ -52,6 +60,15 @@ impl PacketInFormat {
             _ => Err(ErrorCode::BrcEperm),
         }
     }
+
+    /// Appends it.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        out.u32(match self {
+            Self::Standard => 0,
+            Self::Nxt => 1,
+            Self::Nxt2 => 2,
+        });
+    }
 }
 
 /// Reads NXT_FLOW_MOD_TABLE_ID: whether changes of rules have a table's number in the upper half of
@@ -78,6 +95,20 @@ pub fn decode_controller_id(body: &[u8]) -> Result<u16, ErrorCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn formats_are_read_as_they_are_written() {
+        for format in [FlowFormat::OpenFlow10, FlowFormat::Nxm] {
+            let mut bytes = Vec::new();
+            format.encode(&mut bytes);
+            assert_eq!(FlowFormat::decode(&bytes), Ok(format));
+        }
+        for format in [PacketInFormat::Standard, PacketInFormat::Nxt, PacketInFormat::Nxt2] {
+            let mut bytes = Vec::new();
+            format.encode(&mut bytes);
+            assert_eq!(PacketInFormat::decode(&bytes), Ok(format));
+        }
+    }
 
     #[test]
     fn formats_have_numbers() {

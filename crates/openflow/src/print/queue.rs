@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use super::figure;
 use crate::error::ErrorCode;
 use crate::message::flow_text::Seconds;
+use crate::message::port::decode_number;
 use crate::message::stats::ipfix::IpfixStats;
 use crate::message::stats::queue::{ALL, QueueRequest, QueueStats};
 use crate::message::stats::queue_config::{QueueConfig, decode_request};
 use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
+use crate::version::Version;
 use crate::wire::Reader;
 
 /// Tenths of a percent of a port's rate; a rate above is none.
@@ -25,7 +27,15 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
                 let _ = write!(text, " queue={}", request.queue);
             }
         }
-        Kind::QueueGetConfigReply => configs(text, QueueConfig::decode_all(raw)?),
+        Kind::QueueGetConfigReply => {
+            let mut queues = QueueConfig::decode_all(raw)?;
+            if raw.version < Version::V14 {
+                // Open vSwitch names the port that was asked about.
+                let port = decode_number(raw.version, &mut Reader::new(raw.body))?;
+                queues.iter_mut().for_each(|queue| queue.port = port);
+            }
+            configs(text, queues);
+        }
         Kind::QueueStatsRequest => {
             let request = QueueRequest::decode(raw.version, raw.body)?;
             let _ = write!(text, " port={} queue={}", request.port, number(request.queue));

@@ -109,8 +109,11 @@ impl QueueConfig {
         }
         made.queue = entry.u32()?;
         if version < Version::V14 {
-            // From OpenFlow 1.2 on it says its port itself, too.
-            entry.skip(if place == 8 { 12 } else { 4 })?;
+            // Those of all ports say which one they are of.
+            if place == 8 {
+                made.port = decode_number(version, &mut entry)?;
+            }
+            entry.skip(place)?;
             return made.decode_old(entry);
         }
         entry.skip(8)?;
