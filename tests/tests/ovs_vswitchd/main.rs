@@ -314,7 +314,7 @@ fn groups_and_meters_take_frames() {
     assert!(!ofctl("dump-flows br0").contains("icmp"));
     lab.ping();
 
-    // Flows of the data path are told of what comes in since somebody asked.
+    // Flows of the data path are told of what has come in.
     let flows = || lab.appctl("dpctl/dump-flows --names filter=icmp");
     let deadline = Instant::now() + LIMIT;
     while !flows().contains("recirc_id(0),in_port(left),packet_type(ns=0,id=0),") {

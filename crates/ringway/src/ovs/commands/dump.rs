@@ -134,7 +134,8 @@ pub fn dump_path(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
                 continue;
             }
         } else if last != Some(thread) {
-            let _ = writeln!(text, "flow-dump from {thread}:");
+            let end = if thread == MAIN { ":" } else { "" };
+            let _ = writeln!(text, "flow-dump from {thread}{end}");
             last = Some(thread);
         }
         if options.is_full {
