@@ -32,6 +32,7 @@ use packet::Frame;
 use crate::extract::Depth;
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::kinds::KINDS;
 use crate::lengths::class_of;
 use crate::path::Path;
 use crate::pipeline::Pipeline;
@@ -64,6 +65,14 @@ pub struct CacheStats {
     pub entries: usize,
 }
 
+/// What counts of packets: of those of known kinds, of any, and behind how many tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Looks {
+    by_kind: [Key; KINDS.len()],
+    relevant: Key,
+    vlans: u8,
+}
+
 /// The paths of a bridge's packets, as one worker has met them.
 #[derive(Debug)]
 pub struct PathCache {
@@ -71,6 +80,7 @@ pub struct PathCache {
     /// Of frames of ordinary shapes as they come in.
     shaped: ByLine,
     shapes: Shapes,
+    looks: Box<Looks>,
     /// Of others.
     others: ByWords<PACKET_WORDS>,
     /// Of those that were tracked.
@@ -93,6 +103,7 @@ impl PathCache {
             ways: Ways::new(pipeline, seed),
             shaped: ByLine::new(),
             shapes: Shapes::new(Default::default(), Depth::All, 1),
+            looks: Box::default(),
             others: ByWords::new(),
             tracked: ByWords::new(),
             depth: Depth::All,
@@ -132,7 +143,7 @@ impl PathCache {
         let Ways { paths, walks, mended, .. } = &self.ways;
         CacheStats {
             // Not where a packet went through the tables all the same.
-            hits: self.hits - mended,
+            hits: self.hits.saturating_sub(*mended),
             misses: *walks,
             renewed: paths.renewed,
             paths: paths.len(),
@@ -157,6 +168,15 @@ impl PathCache {
     /// Finds out what to look at; returns whether that is something else than before.
     fn look(&mut self) -> bool {
         let relevant = self.ways.pipeline.relevant();
+        let by_kind = self.ways.pipeline.relevant_by_kind();
+        let vlans = self.ways.pipeline.vlans.tags();
+        let lengths = self.ways.pipeline.tables.lengths().classes();
+        let looks = Looks { by_kind, relevant, vlans };
+        // Mostly it is what it was.
+        if *self.looks == looks && self.lengths == lengths {
+            return false;
+        }
+        *self.looks = looks;
         let keyed = self.keyed(relevant);
         let is_other = self.others.look_at(&keyed) | self.tracked.look_at(&keyed);
         let ether_src = slot::ETH_SRC.ones();
@@ -167,14 +187,12 @@ impl PathCache {
         let mut words = (0..).zip(relevant.words().iter().copied()).take(PACKET_WORDS);
         let is_flat = words.all(|(word, bits)| bits == 0 || is_link(&(word, bits)));
         self.depth = if is_flat { Depth::Link } else { Depth::All };
-        let relevant = (self.ways.pipeline.relevant_by_kind(), relevant);
-        let shapes = Shapes::new(relevant, self.depth, self.ways.pipeline.vlans.tags());
+        let shapes = Shapes::new((by_kind, relevant), self.depth, vlans);
         let is_other = !shapes.is_same(&self.shapes) || is_other;
         if is_other {
             self.shapes = shapes;
             self.shaped.begin();
         }
-        let lengths = self.ways.pipeline.tables.lengths().classes();
         let is_other = is_other || lengths != self.lengths;
         self.lengths = lengths;
         is_other

@@ -288,6 +288,9 @@ impl Changes {
         }
         let is_noted = since.era == self.era;
         let mut verdict = Verdict::Holds;
+        if is_noted && since.version >= self.loud {
+            return verdict;
+        }
         // Mostly it is the last one alone.
         let epochs = self.epochs.iter().rev().take_while(|epoch| epoch.version > since.version);
         for epoch in epochs {

@@ -394,6 +394,12 @@ impl Paths {
         for _ in 0..AT_ONCE.min(self.places.len()) {
             self.hand = (self.hand + 1) % self.places.len().max(1);
             let are_many = self.are_many();
+            // Most stand, which is told by less memory.
+            let loud = u64::from(self.changes.loud());
+            let standing = self.standing.get(self.hand).copied().unwrap_or_default();
+            if !are_many && standing & u64::from(u32::MAX) == loud {
+                continue;
+            }
             let Some(known) = self.places.get_mut(self.hand) else { return };
             let id = known.id;
             let is_of_use = self.changes.reach(known.checked);

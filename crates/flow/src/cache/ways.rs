@@ -122,7 +122,8 @@ impl Ways {
         let frozen = rounds.get(broken.key.get_u32(slot::RECIRC_ID)).cloned();
         let start = frozen.as_deref().map_or(Start::Table, Start::Frozen);
         let guide = broken.gone.and_then(|gone| Guide::new(&broken.path, &broken.key, gone));
-        let mut way = find_way(pipeline, &mut broken.key.clone(), &start, (None, true), guide);
+        let mut key = *broken.key;
+        let mut way = find_way(pipeline, &mut key, &start, (None, true), guide);
         rounds.note(&mut way);
         let renewal = way.renewal_of(&broken.path, paths.seed());
         paths.mend(id, broken, renewal)

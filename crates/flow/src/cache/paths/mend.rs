@@ -146,7 +146,7 @@ impl Paths {
         renewal: Renewal,
     ) -> Option<u32> {
         let Broken { path, key, .. } = broken;
-        let (now, key_of_all) = (self.changes.now(), *key);
+        let now = self.changes.now();
         let known = self.known_mut(id)?;
         (known.path, known.only) = (path, Some(key));
         let (weight, is_of_era) = (known.path.weight(), known.checked.era == now.era);
@@ -161,7 +161,7 @@ impl Paths {
         known.weight = known.weight.saturating_add(more).saturating_sub(weight);
         self.weight = self.weight.saturating_add(more).saturating_sub(weight);
         if let Some(other) = hash.and_then(|hash| self.list_as(id, hash)) {
-            self.join(id, other, &key_of_all);
+            self.join(id, other);
             return Some(other);
         }
         match renewed {
@@ -204,9 +204,11 @@ impl Paths {
     }
 
     /// The packet of a path goes on with another one, which is the same.
-    fn join(&mut self, id: u32, other: u32, key: &Key) {
-        let trace = self.known_mut(id).and_then(|known| known.path.trace.take());
-        self.changes.note(key, trace.as_ref());
+    fn join(&mut self, id: u32, other: u32) {
+        let Some(known) = self.known_mut(id) else { return };
+        let (trace, only) = (known.path.trace.take(), known.only.take());
+        let Some(key) = only else { return };
+        self.changes.note(&key, trace.as_ref());
         if let Some(known) = self.known_mut(other) {
             match (&mut known.path.trace, &trace) {
                 (Some(own), Some(trace)) => own.join(trace),
@@ -214,7 +216,7 @@ impl Paths {
                 (own, _) => *own = None,
             }
         }
-        self.share(other, key);
+        self.share(other, &key);
         self.remove(id);
     }
 }
