@@ -130,7 +130,8 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     if asked("openflow") {
         let rows = openflow::rows(&options.bridges, &options.packet_flows);
-        openflow::run(rows, options.rounds, options.seconds, &mut report.openflow)?;
+        let kinds = openflow::kinds(&options.only);
+        openflow::run(rows, &kinds, options.rounds, options.seconds, &mut report.openflow)?;
     }
     if asked("kernel") {
         report.kernel = kernel::run(options.rounds, options.seconds)?;

@@ -34,15 +34,24 @@ pub struct Row {
     pub ringway: Vec<Sample>,
 }
 
-/// Both switches by each bridge once per round, in turn, so that a slow moment of the machine hits both
+/// These switches by each bridge once per round, in turn, so that a slow moment of the machine hits all
 /// alike. What has been measured is in `measured` even when a later one fails.
-pub fn run(rows: Vec<Row>, rounds: usize, seconds: u64, measured: &mut Vec<Row>) -> Result<()> {
+pub fn run(
+    rows: Vec<Row>,
+    kinds: &[Kind],
+    rounds: usize,
+    seconds: u64,
+    measured: &mut Vec<Row>,
+) -> Result<()> {
+    if kinds.is_empty() {
+        return Ok(());
+    }
     let (all, started) = (rows.len() * rounds, Instant::now());
     for (index, mut row) in rows.into_iter().enumerate() {
         for round in 0..rounds {
             let what = format!("{}, flows: {}", row.bridge, row.flows);
             progress(&what, index * rounds + round, all, started);
-            for kind in Kind::ALL {
+            for &kind in kinds {
                 let sample = measure(kind, row.bridge, row.flows, Duration::from_secs(seconds));
                 let sample = sample.with_context(|| format!("{what}: {kind}"))?;
                 match kind {
@@ -65,6 +74,15 @@ pub fn rows(names: &[String], flows: &[u32]) -> Vec<Row> {
     let bridges = Bridge::ALL.into_iter().filter(is_asked);
     let row = |bridge, flows| Row { bridge, flows, ovs: Vec::new(), ringway: Vec::new() };
     bridges.flat_map(|bridge| flows.iter().map(move |flows| row(bridge, *flows))).collect()
+}
+
+/// The switches that one of these names is part of, or both.
+pub fn kinds(names: &[String]) -> Vec<Kind> {
+    let is_asked = |kind: &Kind| {
+        let own = kind.to_string();
+        names.is_empty() || names.iter().any(|name| own.contains(name.as_str()))
+    };
+    Kind::ALL.into_iter().filter(is_asked).collect()
 }
 
 fn measure(kind: Kind, bridge: Bridge, flows: u32, time: Duration) -> Result<Sample> {
@@ -118,5 +136,14 @@ mod tests {
         let wanted = [(Bridge::Pipeline, 1), (Bridge::LogicalSwitch, 1)];
         assert_eq!(chosen(&["OVN", "tables"], &[1]), wanted);
         assert_eq!(chosen(&["none"], &[1]), []);
+    }
+
+    #[test]
+    fn switches_are_chosen_by_parts_of_their_names() {
+        let chosen =
+            |names: &[&str]| kinds(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(chosen(&[]), Kind::ALL);
+        assert_eq!(chosen(&["ringway"]), [Kind::Ringway]);
+        assert_eq!(chosen(&["testpmd"]), []);
     }
 }

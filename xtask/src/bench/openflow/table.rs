@@ -12,10 +12,10 @@ impl Row {
         (cycles(&self.ovs), cycles(&self.ringway))
     }
 
-    /// What share of OVS-DPDK's cycles ours takes.
-    fn ratio(&self) -> f64 {
+    /// What share of OVS-DPDK's cycles ours takes, where both were measured.
+    fn ratio(&self) -> Option<f64> {
         let (ovs, ringway) = self.medians();
-        ringway / ovs
+        (!self.ovs.is_empty() && !self.ringway.is_empty()).then(|| ringway / ovs)
     }
 }
 
@@ -50,13 +50,13 @@ pub fn markdown(rows: &[Row]) -> String {
     );
     for row in rows {
         let (ovs, ringway) = row.medians();
+        let ratio = row.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let goal = row.bridge.goal().map_or_else(|| "-".to_owned(), |goal| goal.to_string());
         let _ = writeln!(
             text,
-            "| {} | {} | {ovs:.0} | {ringway:.0} | {:.2} | {goal} | {:.2} | {:.2} | {}; {} |",
+            "| {} | {} | {ovs:.0} | {ringway:.0} | {ratio} | {goal} | {:.2} | {:.2} | {}; {} |",
             row.bridge,
             row.flows,
-            row.ratio(),
             mpps(&row.ovs),
             mpps(&row.ringway),
             shown(&row.ovs),
@@ -88,12 +88,16 @@ mod tests {
         let samples =
             |all: &[f64]| all.iter().map(|&cycles| Sample { cycles, mpps: 2.0 }).collect();
         let (ovs, ringway) = (samples(&[500.0, 400.0, 900.0]), samples(&[100.0, 300.0, 50.0]));
-        let rows = [Row { bridge: Bridge::Pipeline, flows: 256, ovs, ringway }];
+        let mut rows = [Row { bridge: Bridge::Pipeline, flows: 256, ovs, ringway }];
         let text = markdown(&rows);
         let expected = "| 10 tables of 10 rules | 256 | 500 | 100 | 0.20 | 0.35 | 2.00 | 2.00 | \
                         400 500 900; 50 100 300 |";
         assert!(text.contains(expected), "{text}");
         assert_eq!(json(&rows)[0]["to_ovs"], 0.2);
+        rows[0].ovs.clear();
+        let text = markdown(&rows);
+        assert!(text.contains("| 0 | 100 | - | 0.35 | 0.00 | 2.00 | ; 50 100 300 |"), "{text}");
+        assert_eq!(json(&rows)[0]["to_ovs"], Value::Null);
         assert_eq!(markdown(&[]), "");
     }
 }
