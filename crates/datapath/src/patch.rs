@@ -28,6 +28,8 @@ use crate::tunnel::Tunnels;
 
 mod through;
 
+use through::Rooms;
+
 /// Patch ports that a frame passes in a row at most.
 pub(crate) const MAX_HOPS: usize = 16;
 
@@ -55,6 +57,8 @@ struct Step {
     room: EditRoom,
     /// Where those have them that go into tunnels, or come out of such.
     tunnelled: Option<Box<EditRoom>>,
+    /// Where parts of large segments are that cannot stay large in a tunnel.
+    parts: Vec<u8>,
     /// What is to be done: patch ports and the frames that go there. It grows to what the ports at
     /// hand need, and is used again.
     tasks: Vec<(u16, Marks)>,
@@ -172,7 +176,7 @@ struct Walk<'w, 'b> {
 impl<'b> Walk<'_, 'b> {
     /// Takes what is marked one step further; `steps` are those that are left.
     fn step(&mut self, steps: &mut [Step], outputs: &mut Outputs, frames: &[Frame<'_>]) {
-        let Some((Step { room, tunnelled, tasks }, rest)) = steps.split_first_mut() else {
+        let Some((Step { room, tunnelled, parts, tasks }, rest)) = steps.split_first_mut() else {
             outputs.for_each_patched(|port, marks| {
                 self.drop(port, DropReason::PatchLoop, marks.frames());
                 marks.clear();
@@ -194,7 +198,8 @@ impl<'b> Walk<'_, 'b> {
             match self.tunnels.and_then(|tunnels| tunnels.place(*port)) {
                 None => self.cross(*port, marks, room, rest, outputs, frames),
                 Some(place) => {
-                    let rooms = (&mut *room, &mut **tunnelled.get_or_insert_default());
+                    let tunnelled = &mut **tunnelled.get_or_insert_default();
+                    let rooms = Rooms { edited: &mut *room, tunnelled, parts: &mut *parts };
                     self.tunnel(&place, marks, rooms, rest, outputs, frames);
                 }
             }

@@ -115,6 +115,26 @@ impl Recorder {
         }
     }
 
+    /// Counts a burst that has come by a tunnel, and in at the port that OpenFlow knows by this number. What has no header
+    /// of Ethernet is counted so, whatever rules see of it.
+    #[cold]
+    pub(crate) fn note_arrival(&mut self, frames: &[Frame<'_>], source: &Source<'_>, port: u32) {
+        let tunnel = source.tunnel();
+        if tunnel.is_none() {
+            return;
+        }
+        for frame in frames {
+            let Some(mut key) = key_of(frame, source.port) else { continue };
+            key.set(slot::IN_PORT, port.into());
+            key.set_tunnel(&tunnel);
+            if source.place() != 0 {
+                key.set_packet_type(1 << 16 | key.get_u32(slot::ETH_TYPE));
+            }
+            let bytes = frame.len().saturating_sub(source.place());
+            self.count(&key, (None, source.origin), bytes as u64, source.now);
+        }
+    }
+
     /// Counts a packet that was tracked, and goes on with `onward`.
     #[cold]
     pub(crate) fn note_tracked(

@@ -165,14 +165,10 @@ static HEADERS: &[(&str, Lines)] = &[
             ("tp_dst", slot::CT_TP_DST, number),
         ],
     ),
-    ("packet_type", &[("ns", NAMESPACE, number), ("id", slot::PACKET_TYPE, number)]),
 ];
 
 const PORTS: Lines = &[("src", slot::TP_SRC, number), ("dst", slot::TP_DST, number)];
 const TYPE_AND_CODE: Lines = &[("type", slot::TP_SRC, number), ("code", slot::TP_DST, number)];
-
-/// The namespace of a packet's type, which is Ethernet's; so it may be anywhere as it is zero.
-const NAMESPACE: Slot = slot::PACKET_TYPE;
 
 /// What has a single value.
 static SINGLE: Lines = &[
@@ -211,6 +207,7 @@ impl Parsed {
             "in_port" => self.in_port = Some(text.split('/').next()?.trim().to_owned()),
             "vlan" => return self.tag(text, level),
             "tunnel" => self.tunnel = Some(crate::tunnel::parse(text)?),
+            "packet_type" => self.packet_type(text)?,
             "ufid" => {}
             _ => {
                 if let Some((_, slot, read)) = SINGLE.iter().find(|(known, ..)| *known == name) {
@@ -235,6 +232,20 @@ impl Parsed {
             }
         }
         Some(())
+    }
+
+    /// What the packet begins with: a name space, and a number in it.
+    fn packet_type(&mut self, text: &str) -> Option<()> {
+        let (mut space, mut id) = (0, 0);
+        for pair in pairs(text) {
+            match pair? {
+                ("ns", value) => space = u16::try_from(number(value)?).ok()?,
+                ("id", value) => id = u16::try_from(number(value)?).ok()?,
+                _ => return None,
+            }
+        }
+        let packet_type = u32::from(space) << 16 | u32::from(id);
+        self.put(slot::PACKET_TYPE, packet_type.into())
     }
 
     /// Puts a value where there is room for it.

@@ -142,6 +142,13 @@ pub trait World {
         let _ = (bridge, change);
     }
 
+    /// Whether packets come in on a bridge's port without a header of Ethernet, and rules see them with one that is
+    /// empty.
+    fn puts_ethernet_on(&self, bridge: &str, port: PortNo) -> bool {
+        let _ = (bridge, port);
+        false
+    }
+
     /// The name of a bridge's port.
     fn port_name(&self, bridge: &str, port: PortNo) -> Option<String> {
         let _ = (bridge, port);
@@ -239,6 +246,14 @@ fn pass(world: &mut dyn World, question: &Question<'_>) -> (Told, Vec<Round>) {
         (None, Some(actions)) => Start::Actions(actions),
         (None, None) => Start::Table,
     };
+    let port = PortNo(key.get_u32(slot::IN_PORT));
+    if matches!(start, Start::Table)
+        && key.get(slot::PACKET_TYPE) != 0
+        && tracer.world.puts_ethernet_on(question.bridge, port)
+    {
+        key.set(slot::PACKET_TYPE, 0);
+        tracer.encap = Some(Vec::new());
+    }
     tracer.bridge(question.bridge, &mut key, &start);
     // It is still one that has come again.
     key.set(slot::RECIRC_ID, first.get(slot::RECIRC_ID));

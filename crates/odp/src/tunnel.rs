@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use flow::{Key, OptionField, Slot, slot};
-use tunnel::{Kind, Meta, Options, Outer, Settings, TunnelKey, TunnelOption};
+use tunnel::{Kind, Meta, Options, Outer, Policy, Settings, TunnelKey, TunnelOption};
 
 use crate::masked::signed;
 use crate::value::{Fields, Style, hex, mac};
@@ -83,6 +83,10 @@ pub(crate) fn set(settings: &Settings, meta: &Meta) -> String {
         fields.add("tp_dst", settings.port);
     }
     let mut text = fields.0;
+    if let Some(Policy { group, flags }) = meta.policy.filter(|policy| *policy != Policy::default())
+    {
+        let _ = write!(text, ",vxlan(gbp(id={group},flags={:#x}))", flags);
+    }
     if settings.kind == Kind::Geneve && !meta.options.is_empty() {
         let _ = write!(text, ",geneve({})", options(&meta.options));
     }
@@ -143,6 +147,7 @@ pub(crate) fn masked(
         }
     }
     let mut parts = vec![told.0];
+    parts.extend(masked_policy(key, bits));
     parts.extend(masked_options(key, bits, fields));
     let flags = flags_of(key);
     let counted = bits(slot::TUN_FLAGS) | bits(slot::TUN_HEADER) << 1;
@@ -151,6 +156,15 @@ pub(crate) fn masked(
         None => format!("flags({})", named_flags(flags)),
     });
     format!("tunnel({})", parts.join(","))
+}
+
+/// The group whose policy packets are under, where that counts.
+fn masked_policy(key: &Key, bits: impl Fn(Slot) -> u128) -> Option<String> {
+    let both = [(slot::TUN_GBP_ID, Style::Decimal), (slot::TUN_GBP_FLAGS, Style::Hex)];
+    let is_there = both.iter().any(|(slot, _)| key.get(*slot) != 0 && bits(*slot) != 0);
+    let [group, flags] =
+        both.map(|(slot, style)| style.show(key.get(slot), bits(slot), slot.width()));
+    is_there.then(|| format!("vxlan(gbp(id={group},flags={flags}))"))
 }
 
 /// Options that packets of a flow have come with, or that it counts that they have not.

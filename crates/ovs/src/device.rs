@@ -190,6 +190,7 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
             "csum" => "csum",
             "df_default" => "df",
             "egress_pkt_mark" => "mark",
+            "seq" if matches!(kind, "gre" | "ip6gre") => "seq",
             "packet_type" => {
                 let mode = match value.as_str() {
                     "legacy_l2" => "l2",
@@ -221,7 +222,8 @@ fn extensions(all: &str) -> Result<String, String> {
     let one = |extension: &str| match extension {
         "" => Ok(""),
         "gpe" => Ok(",gpe=on"),
-        other => Err(format!("options:exts={other}: expected gpe")),
+        "gbp" => Ok(",gbp=on"),
+        other => Err(format!("options:exts={other}: expected gpe or gbp")),
     };
     all.split(',').map(one).collect()
 }
@@ -364,8 +366,14 @@ mod tests {
         let gre = [("remote_ip", "fd00::2"), ("packet_type", "legacy_l2"), ("df_default", "false")];
         assert_eq!(of("ip6gre", &gre).unwrap(), "gre:remote=fd00::2,df=false,packets=l2");
         assert!(of("geneve", &[]).unwrap_err().contains("remote_ip"));
-        let error = of("vxlan", &[("remote_ip", "10.0.0.2"), ("exts", "gbp")]).unwrap_err();
-        assert!(error.contains("options:exts=gbp"), "{error}");
+        let gbp = of("vxlan", &[("remote_ip", "10.0.0.2"), ("exts", "gbp")]).unwrap();
+        assert_eq!(gbp, "vxlan:remote=10.0.0.2,gbp=on");
+        let error = of("vxlan", &[("remote_ip", "10.0.0.2"), ("exts", "gbq")]).unwrap_err();
+        assert!(error.contains("options:exts=gbq"), "{error}");
+        let numbered = of("gre", &[("remote_ip", "10.0.0.2"), ("seq", "true")]).unwrap();
+        assert_eq!(numbered, "gre:remote=10.0.0.2,seq=true");
+        let error = of("geneve", &[("remote_ip", "10.0.0.2"), ("seq", "true")]).unwrap_err();
+        assert!(error.contains("options:seq=true: not there"), "{error}");
         let gpe = [("remote_ip", "10.0.0.2"), ("exts", "gpe"), ("packet_type", "legacy_l3")];
         assert_eq!(of("vxlan", &gpe).unwrap(), "vxlan:remote=10.0.0.2,gpe=on,packets=l3");
         let error = of("gre", &[("remote_ip", "10.0.0.2"), ("packet_type", "l4")]).unwrap_err();

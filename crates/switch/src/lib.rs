@@ -96,6 +96,8 @@ pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
-pub use switch::through::{IntoTunnel, NoTunnelWay, TunnelWay, tunnel_meta, tunnel_words};
+pub use switch::through::{
+    IntoTunnel, NoTunnelWay, TunnelWay, tunnel_inner, tunnel_meta, tunnel_words,
+};
 pub use switch::tunnels::TunnelNeighbour;
 pub use tunnel_device::tunnel_settings;

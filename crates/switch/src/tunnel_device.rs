@@ -7,7 +7,7 @@ use tunnel::{Address, Inherited, Kind, Mode, Settings, TunnelKey};
 
 /// All options, for messages.
 const OPTIONS: &str =
-    "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark, packets, gpe";
+    "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark, packets, gpe, gbp, seq";
 
 /// The settings that a device string has, if it is one of a tunnel: `KIND:remote=ADDRESS`, and options.
 ///
@@ -49,6 +49,8 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
         mark: spec.take_number("mark", usual.mark, &(0..=u32::MAX))?,
         mode: mode(&mut spec)?,
         says_inner: kind == Kind::Vxlan && spec.take_switch("gpe", false)?,
+        has_policy: kind == Kind::Vxlan && spec.take_switch("gbp", false)?,
+        is_numbered: kind == Kind::Gre && spec.take_switch("seq", false)?,
         ..usual
     };
     if settings.mode == Mode::Packets && !settings.carries_packets() {
@@ -59,6 +61,10 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
     }
     if settings.ttl == Inherited::Is(0) {
         return Err(spec.error("ttl=0: expected a number from 1 to 255, or inherit"));
+    }
+    if settings.says_inner && settings.has_policy {
+        return Err(spec
+            .error("gpe=on and gbp=on: expected one of them, as both are said in the same bits"));
     }
     if !spec.target().is_empty() {
         return Err(spec.error(format!("expected an option after '{}:'", kind.name())));
@@ -147,6 +153,8 @@ mod tests {
         assert_eq!(all, wanted);
         let gre = Settings { mode: Mode::Packets, ..Settings::new(Kind::Gre, remote) };
         assert_eq!(of("gre:remote=10.0.0.2,packets=l3"), gre);
+        assert!(of("gre:remote=10.0.0.2,seq=on").is_numbered);
+        assert!(of("vxlan:remote=10.0.0.2,gbp=on").has_policy);
         let gpe = of("vxlan:remote=10.0.0.2,packets=any,gpe=on");
         assert_eq!((gpe.mode, gpe.says_inner), (Mode::Any, true));
     }
@@ -166,6 +174,8 @@ mod tests {
             ("geneve:remote=10.0.0.2,tos=256", "tos=256"),
             ("gre:remote=10.0.0.2,packets=l4", "packets=l4: expected l2, l3 or any"),
             ("gre:remote=10.0.0.2,gpe=on", "unknown option 'gpe'"),
+            ("vxlan:remote=10.0.0.2,seq=on", "unknown option 'seq'"),
+            ("vxlan:remote=10.0.0.2,gpe=on,gbp=on", "expected one of them"),
             ("vxlan:remote=10.0.0.2,packets=l3", "gpe=on beside it"),
             ("geneve:remote=10.0.0.2,packets=l3", "as gre:"),
         ] {

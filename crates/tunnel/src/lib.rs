@@ -42,7 +42,7 @@ mod settings;
 
 pub use envelope::Envelope;
 pub use kind::Kind;
-pub use meta::{Inner, MAX_OPTIONS, Meta, Options, TunnelOption};
+pub use meta::{Inner, MAX_OPTIONS, Meta, Options, Policy, TunnelOption};
 pub use neighbours::{MAX_NEIGHBOURS, NEIGHBOUR_AGE, Neighbour, Neighbours, told};
 pub use outer::{Link, MAX_OUTER, Outer};
 pub use parse::{Found, Refused, parse};

@@ -53,6 +53,24 @@ pub struct Meta {
     pub inner: Inner,
     /// Whether VXLAN's header says what that is (VXLAN-GPE).
     pub says_inner: bool,
+    /// Whether GRE's header has a number, of which each packet has another one.
+    pub is_numbered: bool,
+    /// The group whose policy is for it, where VXLAN's header has one.
+    pub policy: Option<Policy>,
+}
+
+/// Whose policy a packet is under (VXLAN Group Policy option, draft-smith-vxlan-group-policy).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// The group that it is from.
+    pub group: u16,
+    /// That its source is not to be learnt (0x40), and that the policy was applied (0x08).
+    pub flags: u8,
+}
+
+impl Policy {
+    /// The flags that there are.
+    pub const FLAGS: u8 = 0x48;
 }
 
 impl Meta {
@@ -71,6 +89,8 @@ impl Meta {
             options: Options::NONE,
             inner: Inner::Ethernet,
             says_inner: false,
+            is_numbered: false,
+            policy: None,
         }
     }
 

@@ -11,11 +11,14 @@ use packet::headers::{EtherType, IpProtocol, ethernet, ipv4, ipv6, udp};
 use crate::envelope::pseudo;
 use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{Inner, MAX_OPTIONS, Meta};
-use crate::parse::ETHERNET;
+use crate::meta::{Inner, MAX_OPTIONS, Meta, Policy};
+use crate::parse::{ETHERNET, POLICY};
 
 /// The longest header: Ethernet, IPv6, UDP, and Geneve with its options.
 pub const MAX_OUTER: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + 16 + MAX_OPTIONS;
+
+/// How long a number of GRE is (RFC 2890, section 2.2).
+const NUMBER_LEN: usize = 4;
 
 /// Between whom an outer frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +41,7 @@ pub struct Outer {
     sum: Checksum,
     has_checksum: bool,
     is_bare: bool,
+    is_numbered: bool,
 }
 
 impl Outer {
@@ -56,6 +60,7 @@ impl Outer {
             has_checksum: meta.checksum
                 || kind.protocol() == IpProtocol::UDP && meta.destination.is_ipv6(),
             is_bare: meta.inner.is_bare(),
+            is_numbered: false,
         };
         outer.put(&link.destination.0)?;
         outer.put(&link.source.0)?;
@@ -119,11 +124,15 @@ impl Outer {
         match self.kind {
             Kind::Vxlan => {
                 self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
-                let (more, next) = match meta.says_inner {
-                    true => (gpe::NEXT, gpe::next(meta.inner)?),
-                    false => (0, 0),
+                let [more, flags, high, low] = match (meta.says_inner, meta.policy) {
+                    (true, _) => [gpe::NEXT, 0, 0, gpe::next(meta.inner)?],
+                    (false, Some(Policy { group, flags })) => {
+                        let [high, low] = group.to_be_bytes();
+                        [POLICY, flags & Policy::FLAGS, high, low]
+                    }
+                    (false, None) => [0; 4],
                 };
-                self.put(&[0x08 | more, 0, 0, next, a, b, c, 0])
+                self.put(&[0x08 | more, flags, high, low, a, b, c, 0])
             }
             Kind::Geneve => {
                 self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
@@ -136,7 +145,10 @@ impl Outer {
                 self.put(options)
             }
             Kind::Gre => {
-                let flags = u8::from(meta.checksum) << 7 | u8::from(meta.key.is_some()) << 5;
+                let flags = u8::from(meta.checksum) << 7
+                    | u8::from(meta.key.is_some()) << 5
+                    | u8::from(meta.is_numbered) << 4;
+                self.is_numbered = meta.is_numbered;
                 self.put(&[flags, 0])?;
                 match meta.inner {
                     Inner::Ethernet => self.put(&ETHERNET),
@@ -148,7 +160,8 @@ impl Outer {
                 if let Some(key) = meta.key {
                     self.put(key.to_be_bytes().get(4..)?)?;
                 }
-                Some(())
+                // The number is the last of it.
+                self.put(if meta.is_numbered { &[0; NUMBER_LEN] } else { &[] })
             }
         }
     }
@@ -205,6 +218,15 @@ impl Outer {
             let datagram = place.get_mut(self.at..).unwrap_or_default();
             put(datagram, 0, entropy);
             put(datagram, 4, transport);
+        }
+    }
+
+    /// Writes the number of the packet, where the header has one.
+    pub fn number(&self, frame: &mut [u8], number: u32) {
+        let end = self.bytes.len();
+        let own = frame.get_mut(end.saturating_sub(NUMBER_LEN)..end);
+        if let Some(own) = own.filter(|_| self.is_numbered) {
+            own.copy_from_slice(&number.to_be_bytes());
         }
     }
 

@@ -5,13 +5,16 @@ use packet::headers::EtherType;
 use crate::envelope::Envelope;
 use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{Inner, Meta, Options};
+use crate::meta::{Inner, Meta, Options, Policy};
 
 /// The least EtherType (IEEE 802.3, section 3.2.6).
 const LEAST_ETHER_TYPE: u16 = 0x600;
 
 /// What carries Ethernet (RFC 8926, section 3.4; RFC 7637 for GRE).
 pub(crate) const ETHERNET: [u8; 2] = [0x65, 0x58];
+
+/// The flag G of VXLAN: there is a group.
+pub(crate) const POLICY: u8 = 0x80;
 
 /// Length of the headers of UDP, VXLAN and Geneve.
 const FIXED: usize = 8;
@@ -114,11 +117,14 @@ impl Reader<'_> {
     /// is inside.
     fn vxlan(&mut self, found: &mut Found) -> Result<(), Refused> {
         self.udp(found)?;
-        let [flags, _, _, next, a, b, c, _] = self.chunk::<FIXED>()?;
+        let [flags, more, high, next, a, b, c, _] = self.chunk::<FIXED>()?;
         found.meta.key = Some(u32::from_be_bytes([0, a, b, c]).into());
         if flags & gpe::NEXT != 0 {
             found.meta.inner = gpe::inner(flags, next).ok_or(Refused::Malformed)?;
             found.meta.says_inner = true;
+        } else if flags & POLICY != 0 {
+            let (group, flags) = (u16::from_be_bytes([high, next]), more & Policy::FLAGS);
+            found.meta.policy = Some(Policy { group, flags });
         }
         if flags & 0x08 == 0 { Err(Refused::Malformed) } else { Ok(()) }
     }
@@ -163,6 +169,7 @@ impl Reader<'_> {
         }
         if flags & NUMBER != 0 {
             self.chunk::<4>()?;
+            found.meta.is_numbered = true;
         }
         Ok(())
     }
@@ -194,7 +201,7 @@ mod tests {
             (tos, ttl) in any::<(u8, u8)>(),
             options in prop::collection::vec((any::<(u16, u8)>(), 0..4_usize), 0..4),
             inner in 14..2_000_usize,
-            (entropy, carried) in any::<(u16, Option<u16>)>(),
+            (entropy, carried, policy) in any::<(u16, Option<u16>, Option<(u16, u8)>)>(),
         ) {
             let mut meta = meta(is_v6);
             // IPv6 has no such flag: routers never fragment.
@@ -209,6 +216,9 @@ mod tests {
             }
             meta.checksum = flags[2];
             meta.says_inner = kind == Kind::Vxlan && flags[0];
+            meta.is_numbered = kind == Kind::Gre && flags[1];
+            meta.policy = policy.filter(|_| kind == Kind::Vxlan && !meta.says_inner)
+                .map(|(group, flags)| Policy { group, flags: flags & Policy::FLAGS });
             meta.inner = match carried {
                 Some(of) if kind == Kind::Gre && of != u16::from_be_bytes(ETHERNET) => {
                     Inner::Bare(EtherType(of.max(LEAST_ETHER_TYPE)))
@@ -222,6 +232,10 @@ mod tests {
             prop_assert_eq!(outer.has_checksum(), meta.checksum);
             let mut frame: Vec<u8> = (0..outer.len() + inner).map(|at| at.to_le_bytes()[0]).collect();
             outer.write(&mut frame, inner, entropy);
+            outer.number(&mut frame, 0x0102_0304);
+            if meta.is_numbered {
+                prop_assert_eq!(&frame[outer.len() - 4..outer.len()], &[1, 2, 3, 4]);
+            }
             let mut sum = packet::checksum::Checksum::new();
             sum.add(&frame[outer.len()..]);
             outer.seal(&mut frame, inner, sum);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::kind::Kind;
-use crate::meta::{Inner, Meta};
+use crate::meta::{Inner, Meta, Policy};
 
 /// An address of a tunnel's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -90,6 +90,10 @@ pub struct Settings {
     pub mode: Mode,
     /// Whether VXLAN's header says what is inside.
     pub says_inner: bool,
+    /// Whether GRE's header has a number.
+    pub is_numbered: bool,
+    /// Whether VXLAN's header says whose policy a packet is under.
+    pub has_policy: bool,
 }
 
 /// What rules, or what a frame came with, say of the tunnel that it goes into.
@@ -101,6 +105,8 @@ pub struct Wish {
     pub source: Option<IpAddr>,
     /// The other end.
     pub destination: Option<IpAddr>,
+    /// Whose policy it is under.
+    pub policy: Policy,
 }
 
 impl Settings {
@@ -121,6 +127,8 @@ impl Settings {
             mark: 0,
             mode: Mode::Frames,
             says_inner: false,
+            is_numbered: false,
+            has_policy: false,
         }
     }
 
@@ -158,6 +166,8 @@ impl Settings {
             dont_fragment: self.dont_fragment,
             checksum: self.checksum,
             says_inner: self.says_inner,
+            is_numbered: self.is_numbered,
+            policy: self.has_policy.then_some(wish.policy),
             ..Meta::new(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), destination)
         })
     }
@@ -325,13 +335,18 @@ mod tests {
             ttl: Inherited::Inner,
             ..Settings::new(Kind::Geneve, Address::Flow)
         };
-        let wish = Wish { key: 0x0100_0007, source: None, destination: Some(address(2)) };
+        let policy = Policy { group: 7, flags: 8 };
+        let destination = Some(address(2));
+        let wish = Wish { key: 0x0100_0007, source: None, destination, policy };
         let meta = settings.meta(&wish, Some((0xB9, 3))).unwrap();
         assert_eq!((meta.key, meta.tos, meta.ttl), (Some(7), 0xB9, 3));
         let meta = settings.meta(&wish, Some((0xBB, 3))).unwrap();
         assert_eq!(meta.tos, 0xBA, "what is congested is only capable outside");
         let meta = settings.meta(&wish, None).unwrap();
         assert_eq!((meta.tos, meta.ttl, meta.destination), (0, 64, address(2)));
+        assert_eq!((meta.policy, meta.is_numbered), (None, false));
+        let vxlan = Settings { has_policy: true, ..Settings::new(Kind::Vxlan, Address::Flow) };
+        assert_eq!(vxlan.meta(&wish, None).unwrap().policy, Some(policy));
         assert_eq!(settings.meta(&Wish::default(), None), None);
         let fixed = Settings::new(Kind::Gre, Address::Is(address(3)));
         let meta = fixed.meta(&wish, Some((0xBA, 3))).unwrap();

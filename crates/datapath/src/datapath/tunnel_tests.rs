@@ -15,7 +15,9 @@ use packet::checksum::Checksum;
 use packet::headers::{Arp, ArpOperation, Ethernet};
 use packet::{Capabilities, Frame, Gso, MacAddr, Offload, OffloadRequest};
 use proptest::prelude::*;
-use tunnel::{Address, Envelope, Kind, Link, Meta, Outer, Prefix, Settings, TunnelKey, parse};
+use tunnel::{
+    Address, Envelope, Kind, Link, Meta, Outer, Policy, Prefix, Settings, TunnelKey, parse,
+};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
@@ -55,6 +57,7 @@ pub(super) struct Net {
     pub(super) bench: Bench,
     /// The bridge that tunnels are ports of.
     pub(super) bridge: BridgeId,
+    numbers: Arc<std::sync::atomic::AtomicU32>,
     pub(super) ports: Vec<(Settings, Arc<QueueStats>, Arc<QueueStats>)>,
     inlet: Inlet<ANSWER_LEN>,
     heard: std::sync::mpsc::Receiver<Heard<ANSWER_LEN>>,
@@ -75,7 +78,8 @@ impl Net {
         for number in (TUNNEL..).take(ports.len()) {
             bench.change(0, BridgeChange::Join(number, None));
         }
-        let mut net = Self { bench, bridge: BridgeId(0), ports, inlet, heard };
+        let mut net =
+            Self { bench, bridge: BridgeId(0), numbers: Arc::default(), ports, inlet, heard };
         net.set_ways(Self::ways(1));
         net
     }
@@ -102,6 +106,7 @@ impl Net {
             port,
             bridge: self.bridge,
             settings: Arc::new(settings.clone()),
+            numbers: Arc::clone(&self.numbers),
             rx: Arc::clone(rx),
             tx: Arc::clone(tx),
         });
@@ -279,6 +284,79 @@ fn large_segments_stay_large_in_a_tunnel() {
     for outer in &got[1] {
         let envelope = Envelope::parse(outer, outer.len()).unwrap();
         assert_eq!((envelope.end, parse(Kind::Vxlan, &envelope, outer).unwrap().at), (1_104, 50));
+    }
+}
+
+/// The numbers that packets of GRE have.
+fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
+    let number = |frame: &Vec<u8>| {
+        let envelope = Envelope::parse(frame, frame.len()).unwrap();
+        let found = parse(Kind::Gre, &envelope, frame).unwrap();
+        assert!(found.meta.is_numbered);
+        if let Some((at, _)) = found.checksum {
+            assert_eq!(packet::checksum::checksum(&frame[at..]), 0);
+        }
+        u32::from_be_bytes(*frame[..found.at].last_chunk().unwrap())
+    };
+    frames.iter().map(number).collect()
+}
+
+#[test]
+fn packets_have_numbers_where_they_are_to() {
+    let remote = Address::Is(peer());
+    let settings =
+        Settings { is_numbered: true, checksum: true, ..Settings::new(Kind::Gre, remote) };
+    let mut net = Net::new(vec![settings]);
+    let got = net.send(STATION, &[datagram(1), datagram(2)]);
+    assert_eq!(numbers(&got[1]), [0, 1]);
+    // Each part of a large segment has its own.
+    let sender = FrameBuilder::new(SENDER, MacAddr::BROADCAST);
+    let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
+    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
+    let bytes = bytes.build().unwrap();
+    let request = OffloadRequest {
+        needs_csum: true,
+        gso: Some(Gso::TcpV4),
+        gso_size: 1_000,
+        csum_start: 34,
+        csum_offset: 16,
+        ..OffloadRequest::default()
+    };
+    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    let got = net.bench.send_frames(STATION, &[Frame::from_bytes(&bytes).with_offload(offload)]);
+    assert_eq!(got[1].len(), 4);
+    let number = |frame: &Vec<u8>| u32::from_be_bytes(frame[42..46].try_into().unwrap());
+    assert_eq!(got[1].iter().map(number).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    // Numbers of what comes in are passed over.
+    let numbered = |meta: &mut Meta| (meta.key, meta.is_numbered) = (None, true);
+    assert_eq!(net.send(WIRE, &[from_peer(Kind::Gre, numbered, &datagram(1))])[0].len(), 1);
+}
+
+#[test]
+fn groups_of_policies_are_seen_and_said_where_they_are_agreed() {
+    let flow = TunnelKey::Flow;
+    let vxlan = Settings::new(Kind::Vxlan, Address::Is(peer()));
+    let policy = Policy { group: 0x0102, flags: 0x08 };
+    let set = |field, value| Action::SetField { field, value, mask: Field::full_mask(field) };
+    for has_policy in [true, false] {
+        let settings = Settings { in_key: flow, out_key: flow, has_policy, ..vxlan.clone() };
+        let mut net = Net::new(vec![settings]);
+        let there = vec![
+            set(Field::TunGbpId, 0x0102),
+            set(Field::TunGbpFlags, 8),
+            Action::output(PortNo(2)),
+        ];
+        let from = |port| Match::new().with(Field::InPort, port);
+        let back = from(2).with(Field::TunGbpId, 0x0102).with(Field::TunGbpFlags, 8);
+        let rules = [(from(1), there), (back, vec![Action::output(PortNo(1))]), (from(2), vec![])];
+        with_rules(&mut net, rules);
+        let got = net.send(STATION, &[datagram(1)]);
+        let envelope = Envelope::parse(&got[1][0], got[1][0].len()).unwrap();
+        let found = parse(Kind::Vxlan, &envelope, &got[1][0]).unwrap();
+        assert_eq!(found.meta.policy, has_policy.then_some(policy));
+        let said = |meta: &mut Meta| meta.policy = Some(policy);
+        let got = net.send(WIRE, &[from_peer(Kind::Vxlan, said, &datagram(1))]);
+        assert_eq!(got[0].len(), usize::from(has_policy));
     }
 }
 

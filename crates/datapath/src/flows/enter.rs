@@ -89,6 +89,9 @@ impl Entry<'_> {
         if let Ok(mut inner) = self.flows.0.try_borrow_mut() {
             inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
             inner.count(&groups, source, self.manner);
+            if source.beside.is_some() && inner.records(self.manner) {
+                inner.record_arrival(frames, source);
+            }
         }
         let frames = if kept.is_empty() { frames } else { &kept };
         self.go((frames, &mut groups), source, own, outputs, onward);
@@ -145,6 +148,15 @@ impl Inner {
             if let Some(inlet) = inlet {
                 learns.iter().for_each(|change| inlet.learn(change, source.now));
             }
+        }
+    }
+
+    /// Counts frames that have come by a tunnel, for somebody who looks at flows.
+    #[cold]
+    fn record_arrival(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+        let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
+        if let Some(recorder) = self.recorder.active() {
+            recorder.note_arrival(frames, source, number);
         }
     }
 

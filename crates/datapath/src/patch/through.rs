@@ -3,7 +3,8 @@
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::TunnelWords;
-use packet::{BURST, EditRoom, Frame, Open};
+use packet::segmentation::{Parts, SCRATCH};
+use packet::{BURST, Capabilities, EditRoom, Frame, Open};
 use tunnel::{Inner, Meta, Mode, Options};
 
 use super::{MAX_PASSES, Step, Walk, count_packets};
@@ -16,8 +17,15 @@ use crate::outputs::Outputs;
 use crate::tunnel::hop::End;
 use crate::tunnel::{Place, Popped, Pushed, TunnelPort, carried, inner};
 
-/// Where heads of edited frames are, and those of frames that go into tunnels or come out.
-type TwoRooms<'r> = (&'r mut EditRoom, &'r mut EditRoom);
+/// Memory for frames on their way through a tunnel.
+pub(super) struct Rooms<'r> {
+    /// For the heads of those that were edited before.
+    pub(super) edited: &'r mut EditRoom,
+    /// For those of frames that go into tunnels or come out.
+    pub(super) tunnelled: &'r mut EditRoom,
+    /// For parts of large segments.
+    pub(super) parts: &'r mut Vec<u8>,
+}
 
 impl Walk<'_, '_> {
     /// Takes the frames of `marks` into a tunnel, or out of theirs.
@@ -26,7 +34,7 @@ impl Walk<'_, '_> {
         &mut self,
         place: &Place<'_>,
         marks: &Marks,
-        (room, tunnelled): TwoRooms<'_>,
+        rooms: Rooms<'_>,
         rest: &mut [Step],
         outputs: &mut Outputs,
         frames: &[Frame<'_>],
@@ -36,7 +44,8 @@ impl Walk<'_, '_> {
             Place::Port(port) => &port.tx,
             Place::End => &tunnels.lost,
         };
-        let mut editing = room.begin();
+        let Rooms { edited, tunnelled, parts } = rooms;
+        let mut editing = edited.begin();
         let mut passed = ArrayVec::new();
         marks.apply(frames, &mut editing, &mut passed);
         let wanted = marks.frames().count_ones() as usize;
@@ -46,6 +55,9 @@ impl Walk<'_, '_> {
         }
         self.passes += 1;
         match place {
+            Place::Port(port) if port.settings.is_numbered && passed.iter().any(is_large) => {
+                self.push_parts(port, &passed, (tunnelled, parts), rest, outputs);
+            }
             Place::Port(port) => self.push(port, &passed, tunnelled, rest, outputs),
             Place::End => self.pop(&passed, tunnelled, rest, outputs),
         }
@@ -59,6 +71,37 @@ impl Walk<'_, '_> {
             Some(Place::Port(port)) => port.tx.count_drops(reason, count),
             Some(Place::End) => tunnels.lost.count_drops(reason, count),
             None => {}
+        }
+    }
+
+    /// Takes frames into a tunnel whose packets have numbers: of large segments, each part has its own, so they
+    /// are cut before.
+    #[cold]
+    #[inline(never)]
+    fn push_parts(
+        &mut self,
+        port: &TunnelPort,
+        frames: &[Frame<'_>],
+        (room, memory): (&mut EditRoom, &mut Vec<u8>),
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        memory.resize(SCRATCH, 0);
+        for frame in frames {
+            let Ok(mut parts) = Parts::new(frame, Capabilities::CSUM) else {
+                port.tx.count_drops(DropReason::BadHeader, 1);
+                continue;
+            };
+            loop {
+                let (mut left, mut burst) = (memory.as_mut_slice(), ArrayVec::new());
+                let is_all = parts.fill(&mut left, &mut burst);
+                if !burst.is_empty() {
+                    self.push(port, &burst, room, rest, outputs);
+                }
+                if is_all || burst.is_empty() {
+                    break;
+                }
+            }
         }
     }
 
@@ -181,6 +224,11 @@ impl Flows {
     fn tunnel_words(&self, meta: &Meta) -> Option<TunnelWords> {
         crate::tunnel::words(meta, &self.pipeline().tunnels.options)
     }
+}
+
+/// Whether a frame is a large segment, which is still to be cut.
+fn is_large(frame: &Frame<'_>) -> bool {
+    frame.offload().gso().is_some()
 }
 
 /// The place of the first frame that is left.

@@ -16,6 +16,7 @@ mod push;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use ethdev::QueueStats;
 use packet::{BURST, Frame};
@@ -28,7 +29,7 @@ use hop::{Asked, End, Ways};
 
 pub(crate) use pop::Popped;
 pub(crate) use push::{Pushed, carried, inner};
-pub use words::{meta_of, wish, words};
+pub use words::{inner_of, meta_of, wish, words};
 
 /// The most bytes of an answer of a neighbour that matter: those of an advertisement of IPv6 with an
 /// option.
@@ -47,6 +48,8 @@ pub struct TunnelPort {
     pub bridge: BridgeId,
     /// What it is set to.
     pub settings: Arc<Settings>,
+    /// The number that the next packet has, where packets have numbers; all workers share it.
+    pub numbers: Arc<AtomicU32>,
     /// The worker's counters of what comes in there.
     pub rx: Arc<QueueStats>,
     /// The worker's counters of what goes out there.

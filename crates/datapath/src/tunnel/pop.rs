@@ -55,7 +55,7 @@ impl Tunnels {
             envelope = self::envelope(&open)?;
         }
         let found = self.kind_of(&envelope, open.head()).ok_or(DropReason::NoTunnel)?;
-        let Found { meta, at, checksum } =
+        let Found { mut meta, at, checksum } =
             parse(found.0, &envelope, open.head()).map_err(|_| DropReason::Malformed)?;
         if let Some(from) = checksum
             && !is_right(&open, &envelope, from)
@@ -64,6 +64,10 @@ impl Tunnels {
         }
         let ports = self.ports.iter().map(|port| (port, &*port.settings));
         let port = best(ports, found, &meta).ok_or(DropReason::NoTunnel)?;
+        if !port.settings.has_policy {
+            // Nobody has agreed with who sends it what it says.
+            meta.policy = None;
+        }
         let at = match meta.inner {
             Inner::Ethernet => at,
             Inner::Bare(kind) => {

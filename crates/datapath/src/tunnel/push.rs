@@ -1,5 +1,7 @@
 //! Into a tunnel.
 
+use std::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::checksum::Checksum;
@@ -88,8 +90,19 @@ impl Tunnels {
         let Some(outer) = Outer::new(settings.kind, &meta, hop.link, settings.port) else {
             return Err(if bares { DropReason::FlowPacketType } else { DropReason::NoRoute });
         };
-        let open: ArrayVec<Open<'e>, BURST> =
-            frames.iter().filter_map(|frame| put(&outer, frame, editing)).take(BURST).collect();
+        // Numbers of all of them are taken at once; others may be sent between them.
+        let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        let first = match settings.is_numbered {
+            true => port.numbers.fetch_add(count, Ordering::Relaxed),
+            false => 0,
+        };
+        let numbers = (0..).map(|place| first.wrapping_add(place));
+        let open: ArrayVec<Open<'e>, BURST> = frames
+            .iter()
+            .zip(numbers)
+            .filter_map(|(frame, number)| put((&outer, number), frame, editing))
+            .take(BURST)
+            .collect();
         let lost = frames.len().saturating_sub(open.len());
         Ok(Pushed { end: hop.end, open, lost })
     }
@@ -110,8 +123,12 @@ impl Tunnels {
     }
 }
 
-/// A frame with an outer header.
-fn put<'e>(outer: &Outer, frame: &Frame<'e>, editing: &mut Editing<'e>) -> Option<Open<'e>> {
+/// A frame with an outer header, and its number if it has one.
+fn put<'e>(
+    (outer, number): (&Outer, u32),
+    frame: &Frame<'e>,
+    editing: &mut Editing<'e>,
+) -> Option<Open<'e>> {
     // A begun checksum may be behind the head.
     let mut open = match outer.has_checksum() {
         true => editing.open_deep(frame)?,
@@ -131,6 +148,7 @@ fn put<'e>(outer: &Outer, frame: &Frame<'e>, editing: &mut Editing<'e>) -> Optio
     let is_large = open.offload().gso().is_some();
     let head = open.head_mut();
     outer.fit(head, inner, FIRST_PORT | u16::from_be_bytes([high, low]));
+    outer.number(head, number);
     match sum {
         Some(sum) if !is_large => outer.seal(head, inner, sum),
         Some(_) => outer.ask(head),

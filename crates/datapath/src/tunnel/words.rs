@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use flow::{Key, OptionField, TunnelWords, slot};
-use tunnel::{Meta, Options, Wish};
+use packet::headers::EtherType;
+use tunnel::{Inner, Meta, Options, Policy, Wish};
 
 /// The words of a packet that has come with this outer header; `None` if it has an option that must not be
 /// passed over and that no field stands for.
@@ -25,6 +26,9 @@ pub fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
     key.set(slot::TUN_DONT_FRAGMENT, meta.dont_fragment.into());
     key.set(slot::TUN_CHECKSUM, meta.checksum.into());
     key.set(slot::TUN_HAS_KEY, meta.key.is_some().into());
+    let Policy { group, flags } = meta.policy.unwrap_or_default();
+    key.set(slot::TUN_GBP_ID, group.into());
+    key.set(slot::TUN_GBP_FLAGS, flags.into());
     for option in meta.options.iter() {
         let is_it = |field: &&OptionField| {
             (field.class, field.kind) == (option.class, option.kind)
@@ -58,6 +62,10 @@ pub fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Options, bool
         key: key.get_u64(slot::TUN_ID),
         source: address(slot::TUN_SRC, slot::TUN_IPV6_SRC),
         destination: address(slot::TUN_DST, slot::TUN_IPV6_DST),
+        policy: Policy {
+            group: key.get_u16(slot::TUN_GBP_ID),
+            flags: key.get_u8(slot::TUN_GBP_FLAGS),
+        },
     };
     let mut options = Options::NONE;
     for field in fields {
@@ -69,11 +77,21 @@ pub fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Options, bool
     (wish, options, key.get(slot::TUN_FLAGS) != 0)
 }
 
-/// As much of the outer header that a packet with these words has come with as tells which port it is for.
-pub fn meta_of(words: &TunnelWords) -> Option<Meta> {
-    let (wish, ..) = wish(words, &[]);
+/// As much of the outer header that a packet with this key has come with as tells which port it is for; `None` if it has
+/// come by no tunnel.
+pub fn meta_of(key: &Key) -> Option<Meta> {
+    let (wish, ..) = wish(&key.tunnel(), &[]);
     let meta = Meta::new(wish.source?, wish.destination?);
-    Some(Meta { key: Some(wish.key), ..meta })
+    Some(Meta { key: Some(wish.key), inner: inner_of(key), ..meta })
+}
+
+/// What a packet with this key is to who looks into a tunnel.
+pub fn inner_of(key: &Key) -> Inner {
+    let packet_type = key.get_u32(slot::PACKET_TYPE);
+    match u16::try_from(packet_type & 0xFFFF) {
+        Ok(kind) if packet_type != 0 => Inner::Bare(EtherType(kind)),
+        _ => Inner::Ethernet,
+    }
 }
 
 #[cfg(test)]
@@ -93,10 +111,13 @@ mod tests {
         ] {
             let mut meta = Meta::new(source, destination).with_key(7);
             meta.oam = true;
+            meta.policy = Some(Policy { group: 9, flags: 8 });
             assert!(meta.options.push(0x0102, 0x80, &[0, 1, 2, 3]));
             assert!(meta.options.push(5, 6, &[9; 8]));
             let words = words(&meta, &FIELDS).unwrap();
-            let wished = Wish { key: 7, source: Some(source), destination: Some(destination) };
+            let policy = Policy { group: 9, flags: 8 };
+            let (source, destination) = (Some(source), Some(destination));
+            let wished = Wish { key: 7, source, destination, policy };
             assert_eq!(wish(&words, &FIELDS), (wished, meta.options, true));
             assert_eq!(words.key().get(slot::tun_metadata(0)), 0x1_0203);
         }

@@ -4,7 +4,7 @@ use std::mem;
 
 use flow::{Depth, Key, extract, slot};
 use openflow::PortNo;
-use tunnel::{Congestion, Outer};
+use tunnel::{Congestion, Inner, Outer};
 
 use super::Tracer;
 use crate::action::Action;
@@ -39,6 +39,16 @@ impl Tracer<'_> {
             return self.tree.add(What::Warning, "Tunneling decided against output".to_owned());
         };
         self.seen.enter_tunnel(key, &into.settings);
+        // Its header of Ethernet is taken off before.
+        let mut bare = *key;
+        if let Inner::Bare(kind) = into.meta.inner
+            && key.get(slot::PACKET_TYPE) == 0
+        {
+            bare.set_packet_type(1 << 16 | u32::from(kind.0));
+            // One that was to be put on is not.
+            self.encap = None;
+        }
+        let key = &bare;
         match &into.way {
             None => self.set_tunnel(key, &into),
             Some(way) => {

@@ -245,6 +245,8 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
         }
         let from = key.get_u32(slot::IN_PORT);
         let port = match onward {
+            // A port of a tunnel, which the bridge has recorded.
+            None if !bridge.is_empty() => port_again(host.appctl, bridge, from),
             // A patch port is none of the data path's.
             Some(_) => port_again(host.appctl, bridge, from)
                 .or_else(|| port(host.appctl, u32::from(*origin))),

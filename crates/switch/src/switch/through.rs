@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use datapath::tunnel::hop::NoHop;
-use datapath::tunnel::{ended, meta_of, wish, words};
+use datapath::tunnel::{ended, inner_of, meta_of, wish, words};
 use flow::{Key, OptionField, TunnelWords, slot};
 use packet::headers::EtherType;
 use tunnel::{Inner, Kind, Meta, Mode, Outer, Settings, best};
@@ -114,9 +114,15 @@ pub fn tunnel_words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> 
     words(meta, fields)
 }
 
-/// As much of the outer header that a packet with these words has come with as tells which port it is for;
+/// What a packet with this key is to who looks into a tunnel.
+#[must_use]
+pub fn tunnel_inner(key: &Key) -> Inner {
+    inner_of(key)
+}
+
+/// As much of the outer header that a packet with this key has come with as tells which port it is for;
 /// `None` if it has come by no tunnel.
 #[must_use]
-pub fn tunnel_meta(words: &TunnelWords) -> Option<Meta> {
-    meta_of(words)
+pub fn tunnel_meta(key: &Key) -> Option<Meta> {
+    meta_of(key)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct Tube {
     settings: Arc<Settings>,
     /// An address for controllers and the database: frames have none of it.
     mac: MacAddr,
+    /// The number that the next packet has, where packets have numbers.
+    numbers: Arc<AtomicU32>,
     counts: Counts,
 }
 
@@ -204,7 +207,8 @@ impl Control {
         options: &PortOptions,
     ) -> Result<(), Error> {
         let (settings, mac) = (Arc::new(settings), MacAddr::random_local());
-        let tube = Arc::new(Tube { settings, mac, counts: Counts::default() });
+        let (numbers, counts) = Default::default();
+        let tube = Arc::new(Tube { settings, mac, numbers, counts });
         let control = Box::new(TunnelControl(Arc::clone(&tube)));
         let open = OpenPort::new(name, device, control, Vec::new(), Vec::new());
         self.add_port_with(open, Kind::Tunnel(tube), options)
@@ -319,6 +323,7 @@ impl Control {
                 port: entry.number(),
                 bridge: entry.bridge(),
                 settings: Arc::clone(&tube.settings),
+                numbers: Arc::clone(&tube.numbers),
                 rx: counters.rx,
                 tx: counters.tx,
             }

@@ -70,6 +70,9 @@ fn tunnel(kind: &str, settings: &Settings) -> String {
     if settings.mark != 0 {
         all.insert("egress_pkt_mark", settings.mark.to_string());
     }
+    if settings.is_numbered {
+        all.insert("seq", "true".to_owned());
+    }
     match settings.mode {
         Mode::Frames => {}
         Mode::Packets => drop(all.insert("packet_type", "legacy_l3".to_owned())),

@@ -3,8 +3,8 @@
 use flow::{Key, OptionField, slot};
 use odp::{IntoTunnel, Parsed, TunnelWay, compose};
 use openflow::PortNo;
-use switch::tunnels::{Kind, Meta};
-use switch::{NoTunnelWay, tunnel_meta, tunnel_words};
+use switch::tunnels::{Kind, Meta, Mode};
+use switch::{NoTunnelWay, tunnel_inner, tunnel_meta, tunnel_words};
 
 use super::super::Appctl;
 use super::question::bridge_of;
@@ -55,6 +55,11 @@ fn is_of(appctl: &Appctl<'_>, interface: &str, found: (Kind, u16)) -> bool {
     appctl.tunnel_settings(interface).is_some_and(|own| (own.kind, own.port) == found)
 }
 
+/// Whether packets come out of a tunnel at this port without a header of Ethernet, and rules see one.
+pub fn puts_ethernet_on(appctl: &Appctl<'_>, port: &str) -> bool {
+    appctl.tunnel_settings(port).is_some_and(|settings| settings.mode == Mode::Packets)
+}
+
 /// Where a packet comes in that has come by a tunnel: the bridge, and the packet.
 pub(super) fn arrive(
     appctl: &Appctl<'_>,
@@ -63,6 +68,7 @@ pub(super) fn arrive(
 ) -> Result<(String, Key), String> {
     let none = || "no OpenFlow tunnel port for this packet".to_owned();
     let asked = parsed.in_port.as_deref().and_then(|port| port.parse().ok());
+    let meta = &Meta { inner: tunnel_inner(&parsed.key), ..*meta };
     let port = asked.and_then(|number| tunnel_port(appctl, number, meta));
     let Some(port) = port else {
         tracing::warn!(target: "tunnel", "receive tunnel port not found ({meta:?})");
@@ -80,7 +86,7 @@ pub(super) fn arrive(
 /// The interface where a packet of a flow comes in: its port is a number of the datapath.
 pub fn port_of(appctl: &Appctl<'_>, key: &Key) -> Option<String> {
     let number = key.get_u32(slot::IN_PORT);
-    match tunnel_meta(&key.tunnel()) {
+    match tunnel_meta(key) {
         Some(meta) => tunnel_port(appctl, number, &meta),
         None => appctl.agent.path_numbers().name(number).map(str::to_owned),
     }

@@ -242,6 +242,11 @@ impl World for Sight<'_, '_> {
         port.map(|port| self.copies_at(bridge, key, &port, out.is_some())).unwrap_or_default()
     }
 
+    fn puts_ethernet_on(&self, bridge: &str, port: PortNo) -> bool {
+        let port = self.port_name(bridge, port);
+        port.is_some_and(|port| tunnels::puts_ethernet_on(self.appctl, &port))
+    }
+
     fn copied(&self) -> BTreeSet<String> {
         self.copied.clone()
     }
