@@ -10,7 +10,6 @@
 mod place;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -24,6 +23,7 @@ use ethdev::{
     DeviceSpec, DriverInfo, DropReason, Error, Link, OpenPort, OptionInfo, PortControl, PortEvent,
     PortEvents, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue, mtu,
 };
+use litemap::LiteMap;
 use packet::slots::SlotBatch;
 use packet::{BURST, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN, MacAddr};
 
@@ -143,10 +143,10 @@ pub struct Arrivals {
 
 /// All ports of this kind in a process, by name. Copies are of the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Dummies(Arc<Mutex<BTreeMap<String, Weak<Dummy>>>>, Arc<AtomicU16>);
+pub struct Dummies(Arc<Mutex<LiteMap<String, Weak<Dummy>>>>, Arc<AtomicU16>);
 
 impl Dummies {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Dummy>>> {
+    fn all(&self) -> MutexGuard<'_, LiteMap<String, Weak<Dummy>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

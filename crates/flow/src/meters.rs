@@ -2,9 +2,9 @@
 //!
 //! What they have counted is here; who charges packets has buckets of tokens, which are not.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use openflow::message::meter::{ALL_METERS, Band, Meter as Desc, MeterCommand, MeterMod};
 use ordered::Gather as _;
 
@@ -69,7 +69,7 @@ impl Meter {
 
 /// All meters of a bridge.
 #[derive(Clone, Debug, Default)]
-pub struct Meters(Arc<BTreeMap<u32, Arc<Meter>>>);
+pub struct Meters(Arc<LiteMap<u32, Arc<Meter>>>);
 
 impl Meters {
     /// Whether there are none.

@@ -1,7 +1,6 @@
 //! All that decides about a bridge's packets, as one value: what workers have a copy of.
 
-use std::collections::BTreeMap;
-
+use litemap::LiteMap;
 use openflow::PortNo;
 
 use crate::key::{Key, slot};
@@ -115,11 +114,11 @@ pub struct Pipeline {
     /// The rules.
     pub tables: Tables,
     /// The ports, by their OpenFlow numbers.
-    pub ports: BTreeMap<PortNo, Port>,
+    pub ports: LiteMap<PortNo, Port>,
     /// Whether controllers get what no rule of the first table is for, as in OpenFlow 1.0 to 1.2.
     pub asks_controllers: bool,
     /// The class of service (DSCP) that packets of IP get where rules send them to a queue of a port.
-    pub marks: BTreeMap<(PortNo, u32), u8>,
+    pub marks: LiteMap<(PortNo, u32), u8>,
     /// How many tags are looked at.
     pub vlans: VlanLimit,
     /// Its tunnels.

@@ -1,10 +1,10 @@
 //! A bridge as controllers see it.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use flow::{Change, Fragments, Outcome, Tables};
+use litemap::LiteMap;
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
@@ -43,7 +43,7 @@ pub struct Settings {
     /// How long nothing may be done with a bundle until it is forgotten.
     pub bundle_timeout: Duration,
     /// How tables are set that are not as all are.
-    pub tables: BTreeMap<u8, TableConfig>,
+    pub tables: LiteMap<u8, TableConfig>,
 }
 
 /// How long nothing may be done with a bundle, where nothing is said.
@@ -56,7 +56,7 @@ impl Default for Settings {
             versions: VersionSet::ALL,
             desc: Desc::default(),
             bundle_timeout: BUNDLE_TIMEOUT,
-            tables: BTreeMap::new(),
+            tables: LiteMap::new(),
         }
     }
 }
@@ -93,8 +93,8 @@ pub struct Bridge {
     /// By which it knows packets that it has stopped: one that no other bridge has, nor this one had
     /// before it was made anew.
     pub(crate) id: u128,
-    pub(crate) ports: BTreeMap<PortNo, Port>,
-    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) ports: LiteMap<PortNo, Port>,
+    pub(crate) connections: LiteMap<ConnectionId, Connection>,
     /// The greatest number of an election so far.
     pub(crate) generation: Option<u64>,
     pub(crate) jobs: Vec<(ConnectionId, Job)>,
@@ -123,8 +123,8 @@ impl Bridge {
         Self {
             settings,
             id: random(),
-            ports: BTreeMap::new(),
-            connections: BTreeMap::new(),
+            ports: LiteMap::new(),
+            connections: LiteMap::new(),
             generation: None,
             jobs: Vec::new(),
             tables: Tables::default(),
@@ -243,7 +243,7 @@ impl Bridge {
     fn expire_bundles(&mut self, now: u64) {
         let timeout = self.settings.bundle_timeout.as_millis().try_into().unwrap_or(u64::MAX);
         let Some(then) = now.checked_sub(timeout) else { return };
-        for connection in self.connections.values_mut() {
+        for (_, connection) in &mut self.connections {
             let Some(session) = &mut connection.session else { continue };
             for head in session.bundles.expire(then) {
                 let xid = Header::read(&head).map_or(0, |header| header.xid);
@@ -360,7 +360,7 @@ impl Bridge {
     /// Has these ports from now on. What is new, gone or different is told to those who want to
     /// know.
     pub fn set_ports(&mut self, ports: Vec<Port>) {
-        let next: BTreeMap<PortNo, Port> =
+        let next: LiteMap<PortNo, Port> =
             ports.into_iter().map(|port| (port.desc.number, port)).gather();
         let before = std::mem::replace(&mut self.ports, next);
         self.note_received(&before);
@@ -399,7 +399,7 @@ impl Bridge {
     }
 
     /// The one rule of a plain bridge is for all that comes in; workers do not count it.
-    fn note_received(&mut self, before: &BTreeMap<PortNo, Port>) {
+    fn note_received(&mut self, before: &LiteMap<PortNo, Port>) {
         if !self.tables.is_plain() {
             return;
         }

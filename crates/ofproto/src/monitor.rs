@@ -4,9 +4,8 @@
 //! Where more waits than an eighth of the connection's room, monitors pause: then only flows are told that go and that were
 //! there before. When all of it is sent, the others follow, each as it is by then.
 
-use std::collections::BTreeMap;
-
 use flow::{Command, Ended, Filter, Outcome, Rule, Selector, Tables};
+use litemap::LiteMap;
 use openflow::message::Replies;
 use openflow::message::flow_mod::{ALL_TABLES, ANY_GROUP};
 use openflow::message::flow_monitor::{
@@ -97,7 +96,7 @@ impl Monitor {
 /// Monitors of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Monitors {
-    all: BTreeMap<u32, Monitor>,
+    all: LiteMap<u32, Monitor>,
     /// The version of the tables when they paused, if they do.
     paused: Option<u64>,
 }

@@ -1,8 +1,9 @@
 //! Ports, and how many frames have passed them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use litemap::LiteMap;
 use openflow::message::port::PortDesc;
 use openflow::message::stats::port::FIGURES;
 
@@ -20,7 +21,7 @@ pub struct Port {
     /// The numbers of its queues. What goes out by each is not counted.
     pub queues: BTreeSet<u32>,
     /// The class of service (DSCP) that packets get by some queues, which need not be those above.
-    pub marks: BTreeMap<u32, u8>,
+    pub marks: LiteMap<u32, u8>,
     /// Since when it has been there.
     pub since: Instant,
 }

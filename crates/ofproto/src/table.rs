@@ -1,8 +1,7 @@
 //! How tables are set: by the bridge's owner, and by controllers.
 
-use std::collections::BTreeMap;
-
 use flow::{Miss, TableSettings, Tables};
+use litemap::LiteMap;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::stats::table::TableDesc;
 use openflow::message::table_mod::{TableMod, Vacancy, VacancyEvent, encode_status};
@@ -46,7 +45,7 @@ struct TableState {
 
 /// How all tables are set by controllers; those that are not here are as at first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TableStates(BTreeMap<u8, TableState>);
+pub(crate) struct TableStates(LiteMap<u8, TableState>);
 
 /// How much of a table is free, in percent, rounded down; all, where there is no limit.
 fn room(tables: &Tables, table: u8) -> u8 {
@@ -59,7 +58,7 @@ impl Bridge {
     /// Has tables be so as their owner wants it. Rules may have to go.
     pub(crate) fn set_tables(
         &mut self,
-        before: &BTreeMap<u8, TableConfig>,
+        before: &LiteMap<u8, TableConfig>,
         datapath: &mut dyn Datapath,
     ) {
         let named = self.settings.tables.iter().filter(|(_, table)| table.name.is_some());
@@ -176,7 +175,7 @@ impl Bridge {
         }
         for (table, event) in news {
             let desc = self.table_desc(table);
-            for connection in self.connections.values_mut() {
+            for (_, connection) in &mut self.connections {
                 let listener = connection.listener(Unasked::TableStatus, event as u32);
                 let version = listener.map(|session| session.version);
                 if let Some(version) = version.filter(|version| *version >= Version::V14) {

@@ -1,9 +1,8 @@
 //! Which options of tunnels fields stand for, as controllers say (NXT_TLV_TABLE_MOD): `tun_metadata0` is
 //! of the bridge's kind and length then. Rules may be about no others.
 
-use std::collections::BTreeMap;
-
 use flow::{OptionField, Tables};
+use litemap::LiteMap;
 use openflow::action::wire::Lengths;
 use openflow::field::ones;
 use openflow::message::flow_mod::FlowMod;
@@ -18,7 +17,7 @@ const WIDTH: u8 = 8;
 
 /// The options of a bridge, by their fields' numbers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TlvOptions(BTreeMap<u16, TlvOption>);
+pub(crate) struct TlvOptions(LiteMap<u16, TlvOption>);
 
 impl TlvOptions {
     /// Has fields stand for others, unless rules of `tables` are about those that would stand for none.

@@ -1,7 +1,7 @@
 //! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS`,
 //! `Flow_Table` and `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -365,7 +365,7 @@ pub struct Qos {
     /// How much may pass, and further settings.
     pub other_config: Texts,
     /// Its queues, by their numbers: the DSCP that packets get that go out by them.
-    pub queues: BTreeMap<u32, Option<u8>>,
+    pub queues: LiteMap<u32, Option<u8>>,
 }
 
 /// How much may come in on an interface; 0 where nothing is said.

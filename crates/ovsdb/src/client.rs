@@ -1,6 +1,6 @@
 //! A database at a socket: connections that follow each other, none of which is ever waited for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use litemap::LiteMap;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -119,7 +120,7 @@ pub struct Client {
     /// Attempts since there was a connection, or since all places were tried.
     failures: usize,
     /// What was said about each place last, so that each reason is told once.
-    said: BTreeMap<Remote, String>,
+    said: LiteMap<Remote, String>,
 }
 
 impl Client {
@@ -134,7 +135,7 @@ impl Client {
             link,
             backoff: BACKOFF.0,
             failures: 0,
-            said: BTreeMap::new(),
+            said: LiteMap::new(),
         }
     }
 

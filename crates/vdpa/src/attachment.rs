@@ -4,11 +4,11 @@
 //! when the first queue pair runs and is enabled and the driver is ready, and whatever it cannot
 //! take up while it runs (another ring, other memory) makes it stop, and start again where it was.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::{EventFd, PeerEvent};
+use litemap::LiteMap;
 use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::{DirtyLog, Features, GuestMemory};
@@ -45,7 +45,7 @@ pub(crate) struct Attachment {
     protocol: ProtocolFeatures,
     features: u64,
     memory: Arc<GuestMemory>,
-    rings: BTreeMap<u16, Known>,
+    rings: LiteMap<u16, Known>,
     status: u8,
     /// The device was started and not stopped since, even if it does not run any more.
     started: bool,
@@ -62,7 +62,7 @@ impl Attachment {
             protocol: ProtocolFeatures::empty(),
             features: 0,
             memory: Arc::default(),
-            rings: BTreeMap::new(),
+            rings: LiteMap::new(),
             status: 0,
             started: false,
             failure: None,
@@ -304,7 +304,7 @@ impl Attachment {
         self.failure = started.as_ref().err().map(ToString::to_string);
         started?;
         self.started = true;
-        self.rings.values_mut().for_each(|ring| ring.served = true);
+        self.rings.iter_mut().for_each(|(_, ring)| ring.served = true);
         self.offer_doorbells();
         let (device, rings) = (self.device.name(), self.rings.len());
         tracing::info!(device, rings, "the vDPA device runs");
@@ -360,7 +360,7 @@ impl Attachment {
                 ring.setup.base = if packed { base } else { base & 0xffff };
             }
         }
-        self.rings.values_mut().for_each(|ring| ring.served = false);
+        self.rings.iter_mut().for_each(|(_, ring)| ring.served = false);
         tracing::info!(device = self.device.name(), "the vDPA device is stopped");
     }
 

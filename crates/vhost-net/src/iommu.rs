@@ -8,11 +8,12 @@
 //! work when its own parts are taken away, or with its next chain. One translation is asked for at
 //! a time, the rings taking turns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use eal::{EventFd, PeerEvent};
+use litemap::LiteMap;
 use virtio::device::DeviceQueue;
 use virtio::iotlb::{Access, Translation};
 use virtio::memory::Miss;
@@ -39,7 +40,7 @@ pub(super) struct Iommu {
     /// The memory as the front-end shares it.
     shared: Arc<GuestMemory>,
     /// Rings that start when it is known where they lie.
-    waiting: BTreeMap<u16, RingSetup>,
+    waiting: LiteMap<u16, RingSetup>,
     /// What the front-end has yet to answer.
     asked: Option<Asked>,
     /// The ring that may ask next.
@@ -51,7 +52,7 @@ pub(super) struct Iommu {
     asks: Arc<EventFd>,
     watch: Option<Watch>,
     /// Kick files of rings in which the driver has not offered buffers yet.
-    kicks: BTreeMap<u16, Watch>,
+    kicks: LiteMap<u16, Watch>,
 }
 
 /// A translation that was asked for.
@@ -81,13 +82,13 @@ impl Iommu {
         Ok(Self {
             iotlb: Iotlb::new(),
             shared: Arc::default(),
-            waiting: BTreeMap::new(),
+            waiting: LiteMap::new(),
             asked: None,
             turn: 0,
             unknown: BTreeSet::new(),
             asks: Arc::new(EventFd::new()?),
             watch: None,
-            kicks: BTreeMap::new(),
+            kicks: LiteMap::new(),
         })
     }
 

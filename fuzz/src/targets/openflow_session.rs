@@ -24,7 +24,7 @@ pub(super) fn run(data: &[u8]) {
         figures: [0; 12],
         custom: vec![("count".to_owned(), 1)],
         queues: [0].into(),
-        marks: [(0, 1)].into(),
+        marks: [(0, 1)].into_iter().collect(),
         since: now,
     };
     bridge.set_ports(vec![port(1), port(2)]);

@@ -3,11 +3,11 @@
 //! Each band has a bucket of tokens that all workers share, as a port's limit has; each worker
 //! takes tokens for a burst together, and counts in memory of its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use flow::{MAX_BANDS, Meter};
+use litemap::LiteMap;
 use ordered::{Gather as _, Order as _};
 use packet::{BURST, Frame};
 
@@ -20,7 +20,7 @@ const LARGEST_FRAMES: u64 = 64;
 
 /// The meters of a bridge, with the buckets that all workers share.
 #[derive(Clone, Debug, Default)]
-pub struct Metering(Arc<BTreeMap<u32, Arc<Shared>>>);
+pub struct Metering(Arc<LiteMap<u32, Arc<Shared>>>);
 
 /// A meter, and the buckets of its bands.
 #[derive(Debug)]
@@ -159,12 +159,12 @@ impl Drop for Part {
 #[derive(Debug, Default)]
 pub(super) struct Meters {
     all: Metering,
-    parts: BTreeMap<u32, Part>,
+    parts: LiteMap<u32, Part>,
 }
 
 impl Meters {
     pub(super) fn new(all: &Metering) -> Self {
-        Self { all: all.clone(), parts: BTreeMap::new() }
+        Self { all: all.clone(), parts: LiteMap::new() }
     }
 
     /// The meters, as all workers have them.
@@ -186,7 +186,7 @@ impl Meters {
 
     /// Tells meters what has come to them until `now`, in milliseconds.
     pub(super) fn flush(&mut self, now: u64) {
-        self.parts.values_mut().for_each(|part| part.tell(now));
+        self.parts.iter_mut().for_each(|(_, part)| part.tell(now));
     }
 
     /// What the meter of this number does to a burst, at a time in clock cycles; nothing if there is

@@ -8,10 +8,10 @@
 mod change;
 pub(crate) mod select;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::ordered::Order as _;
+use litemap::LiteMap;
 use openflow::action::wire;
 use openflow::message::group::{Bucket as Desc, GroupType, Selection};
 use openflow::{Action, PortNo, Version};
@@ -107,7 +107,7 @@ impl Bucket {
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     /// By the rest of their numbers; as few as there have to be.
-    shards: Vec<Arc<BTreeMap<u32, Arc<Group>>>>,
+    shards: Vec<Arc<LiteMap<u32, Arc<Group>>>>,
     count: usize,
     bytes: usize,
     /// How many have buckets that are not always alive.

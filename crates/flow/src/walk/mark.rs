@@ -14,7 +14,8 @@ impl Walk<'_> {
     /// Sends the packet to a port by the queue that it is in.
     pub(super) fn send_marked(&mut self, port: PortNo, op: Op) {
         let marks = &self.pipeline.marks;
-        if !marks.range((port, 0)..=(port, u32::MAX)).any(|_| true) {
+        let first = marks.find_index(&(port, 0)).unwrap_or_else(|first| first);
+        if marks.get_indexed(first).is_none_or(|((of, _), _)| *of != port) {
             return self.emit(op);
         }
         let queue = self.state.key.get_u32(slot::SKB_PRIORITY);
@@ -83,7 +84,7 @@ mod tests {
         for number in 1..4_u16 {
             pipeline.ports.insert(PortNo(number.into()), Port::new(number));
         }
-        pipeline.marks = [((PortNo(2), 1), 1), ((PortNo(2), 2), 2)].into();
+        pipeline.marks = [((PortNo(2), 1), 1), ((PortNo(2), 2), 2)].into_iter().collect();
         let mut key = Key::default();
         let ether_type = if is_ip { 0x800 } else { 0x806 };
         for (slot, value) in [

@@ -40,7 +40,7 @@ fn port(number: u32, name: &str) -> Port {
         figures: [3; FIGURES],
         custom: Vec::new(),
         queues: [0].into(),
-        marks: BTreeMap::new(),
+        marks: Default::default(),
         since: Instant::now(),
     }
 }

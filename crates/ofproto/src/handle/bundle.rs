@@ -1,8 +1,7 @@
 //! Bundles: changes that are collected, and then made together or not at all.
 
-use std::collections::BTreeMap;
-
 use flow::{Command, Outcome, Tables};
+use litemap::LiteMap;
 use openflow::message::bundle::{BundleAdd, BundleControl, BundleStep};
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::group::GroupMod;
@@ -24,7 +23,7 @@ const ROOM: usize = 64 << 20;
 /// Bundles of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bundles {
-    all: BTreeMap<u32, Bundle>,
+    all: LiteMap<u32, Bundle>,
     bytes: usize,
 }
 

@@ -240,7 +240,7 @@ impl Bridge {
             packets: rule.stats.packets(),
             bytes: rule.stats.bytes(),
         };
-        for connection in self.connections.values_mut() {
+        for (_, connection) in &mut self.connections {
             let listener = connection.listener(Unasked::FlowRemoved, u32::from(reason.0));
             let Some(session) = listener else { continue };
             let form = match session.flow_format {

@@ -79,7 +79,7 @@ impl Bridge {
             userdata: about.userdata.clone(),
             continuation: Vec::new(),
         };
-        for connection in self.connections.values_mut() {
+        for (_, connection) in &mut self.connections {
             let listener = connection.listener(Unasked::PacketIn, reason);
             let Some(session) = listener.filter(|session| session.controller_id == about.id) else {
                 continue;

@@ -1,9 +1,9 @@
 //! The switch, as a bridge's rules and its controllers need it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flow::{OptionField, Pipeline, Tables, Tunnelling, VlanLimit, slot};
+use litemap::LiteMap;
 use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
 use openflow::message::ct_flush::CtFlush;
@@ -61,7 +61,7 @@ impl Forwarding {
         ports: &mut dyn Iterator<Item = &Port>,
         asks_controllers: bool,
     ) -> Arc<Pipeline> {
-        let (mut marks, mut is_used) = (BTreeMap::new(), false);
+        let (mut marks, mut is_used) = (LiteMap::new(), false);
         let known = ports.filter_map(|port| {
             let number = self.sight.port_number(&port.name).ok()?;
             is_used |= self.sight.is_tunnel(&port.name);

@@ -1,7 +1,5 @@
 //! Rows of `Flow_Table`: how tables of rules are set.
 
-use std::collections::BTreeMap;
-
 use litemap::LiteMap;
 use ofproto::TableConfig;
 use openflow::Field;
@@ -103,7 +101,7 @@ impl FlowTable {
 }
 
 /// How the tables of a bridge are set.
-pub fn configs(name: &str, bridge: &Bridge) -> BTreeMap<u8, TableConfig> {
+pub fn configs(name: &str, bridge: &Bridge) -> LiteMap<u8, TableConfig> {
     let tables = bridge.flow_tables.iter().filter_map(|(number, table)| {
         let Some(number) = u8::try_from(*number).ok().filter(|number| *number <= LAST) else {
             tracing::warn!(
@@ -147,6 +145,6 @@ mod tests {
             groups,
             prefixes: Some(vec![Field::IpDst]),
         };
-        assert_eq!(configs, [(0, first), (1, TableConfig::default())].into());
+        assert_eq!(configs, [(0, first), (1, TableConfig::default())].into_iter().collect());
     }
 }

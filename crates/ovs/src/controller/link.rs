@@ -1,6 +1,6 @@
 //! Between the database, the switch and the thread that serves controllers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -202,10 +202,10 @@ fn queues(bridge: &Bridge) -> LiteMap<String, BTreeSet<u32>> {
 }
 
 /// The classes of service that queues give packets, by the bridge's interfaces.
-fn marks(bridge: &Bridge) -> LiteMap<String, BTreeMap<u32, u8>> {
+fn marks(bridge: &Bridge) -> LiteMap<String, LiteMap<u32, u8>> {
     let of = bridge.ports.values().filter_map(|port| {
         let queues = port.qos.as_ref()?.queues.iter();
-        let marks: BTreeMap<u32, u8> =
+        let marks: LiteMap<u32, u8> =
             queues.filter_map(|(at, dscp)| Some((*at, (*dscp)?))).gather();
         Some(port.interfaces.keys().map(move |name| (name.clone(), marks.clone())))
     });

@@ -32,7 +32,7 @@ pub mod sockets;
 pub mod target;
 pub mod vconn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -71,7 +71,7 @@ pub struct BridgeSpec {
     /// Numbers of queues of ports that have some, by name.
     pub queues: LiteMap<String, BTreeSet<u32>>,
     /// Classes of service that queues give packets, in the same way.
-    pub marks: LiteMap<String, BTreeMap<u32, u8>>,
+    pub marks: LiteMap<String, LiteMap<u32, u8>>,
     /// Controllers, by their rows.
     pub controllers: LiteMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).

@@ -1,9 +1,10 @@
 //! What queues and workers did in the last minute.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use eal::time::later;
+use litemap::LiteMap;
 use ordered::Gather as _;
 use switch::{PortReport, WorkerReport};
 
@@ -20,9 +21,9 @@ pub const WINDOW: u64 = INTERVAL.as_secs() * INTERVALS as u64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sample {
     /// What workers had of them, and what of that with frames.
-    workers: BTreeMap<usize, (u64, u64)>,
+    workers: LiteMap<usize, (u64, u64)>,
     /// What frames of queues took.
-    queues: BTreeMap<(String, usize), u64>,
+    queues: LiteMap<(String, usize), u64>,
 }
 
 /// What a worker did.

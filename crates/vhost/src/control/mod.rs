@@ -23,7 +23,6 @@ mod tests;
 mod vduse;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -37,6 +36,7 @@ use eal::event::{Events, Interest};
 use eal::time::Time;
 use eal::unix::{self, Listener, SocketError};
 use eal::{Access, Epoll, EventFd};
+use litemap::LiteMap;
 
 pub use limit::SharedLimit;
 pub use watch::{Watch, Watcher};
@@ -152,7 +152,7 @@ pub struct ControlThread {
     wake: EventFd,
     connector: Arc<Connector>,
     time: Time,
-    members: BTreeMap<u32, Box<dyn Member>>,
+    members: LiteMap<u32, Box<dyn Member>>,
     next_id: u32,
 }
 
@@ -186,7 +186,7 @@ impl ControlThread {
             wake: ours,
             connector: Arc::clone(&connector),
             time: time.clone(),
-            members: BTreeMap::new(),
+            members: LiteMap::new(),
             next_id: 0,
         };
         let name = std::thread::Builder::new().name("vhost-control".into());

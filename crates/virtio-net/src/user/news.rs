@@ -1,13 +1,13 @@
 //! What a back-end tells by itself: where the doorbells of its device are, and that the device's
 //! configuration has changed.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eal::foreign::{file_name, is_device_memory};
 use eal::pci::Bar;
 use eal::{PeerEvent, PeerFd};
+use litemap::LiteMap;
 use vhost::frontend::channel::Listener;
 use vhost::protocol::{BackendMessage, VringArea};
 
@@ -16,7 +16,7 @@ use vhost::protocol::{BackendMessage, VringArea};
 pub(super) struct Pending {
     pub(super) config_changed: bool,
     /// By ring: its doorbell, or that it has none any more.
-    pub(super) doorbells: BTreeMap<u8, Option<Arc<Bar>>>,
+    pub(super) doorbells: LiteMap<u8, Option<Arc<Bar>>>,
     /// A ring that the back-end calls broken.
     pub(super) broken: Option<u8>,
 }

@@ -24,7 +24,8 @@ fn add(port: u32, hard_timeout: u16) -> Vec<u8> {
 
 /// Sets the first table so.
 fn set(bridge: &mut Bridge, config: TableConfig) {
-    let settings = Settings { tables: [(0, config)].into(), ..bridge.settings().clone() };
+    let settings =
+        Settings { tables: [(0, config)].into_iter().collect(), ..bridge.settings().clone() };
     bridge.set(settings, &mut Detached);
 }
 
