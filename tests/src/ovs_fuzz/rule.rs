@@ -298,6 +298,13 @@ impl Kinds {
         }
     }
 
+    /// A sample for collectors, of which there are none: the packet goes on as it is.
+    fn sample(random: &mut Random) -> String {
+        let probability = random.one(&[1, 32_768, 65_535]).unwrap_or(1);
+        let port = random.one(&["", ",sampling_port=1", ",sampling_port=2,egress"]).unwrap_or("");
+        format!("sample(probability={probability},collector_set_id=1,obs_point_id=7{port})")
+    }
+
     fn later(&self, random: &mut Random) -> u64 {
         let table = u64::from(self.table);
         // Rarely back, which may be a loop.
@@ -347,6 +354,7 @@ impl Kinds {
             29 if random.once_in(4) => "exit".to_owned(),
             30 if random.once_in(2) => Self::learn(random),
             31 => format!("set_queue:{}", random.below(3)),
+            32 if random.once_in(2) => Self::sample(random),
             32 => "note:01.02".to_owned(),
             33 => format!("enqueue:{}:1", 1 + random.below(PORTS.into())),
             36 => self.multipath(random),
