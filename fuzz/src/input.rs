@@ -60,6 +60,27 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The same of 32 bits: what is larger is the largest.
+    pub fn likely_u32(&mut self, likely: &[u64]) -> u32 {
+        u32::try_from(self.likely(likely)).unwrap_or(u32::MAX)
+    }
+
+    /// Milliseconds until something happens again: often as long as a neighbour may be silent, and hours at most.
+    pub fn pause(&mut self) -> u64 {
+        self.likely(&[0, 1, 100, 1_000, 60_000]) & 0xFF_FFFF
+    }
+
+    /// Has a frame be what nobody makes: one of its bytes is another one, and its end is missing.
+    pub fn spoil(&mut self, frame: &mut Vec<u8>, (changes, cuts): (bool, bool)) {
+        if changes {
+            let (at, value) = (usize::from(self.byte()), self.byte());
+            frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = value);
+        }
+        if cuts {
+            frame.truncate(self.byte().into());
+        }
+    }
+
     /// Up to 255 bytes.
     pub fn bytes(&mut self) -> &'a [u8] {
         let count = usize::from(self.byte());

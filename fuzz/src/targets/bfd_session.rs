@@ -31,7 +31,7 @@ pub(super) fn run(data: &[u8]) {
         }
         let report = session.report(now);
         assert_eq!(report.local.state, session.state().0);
-        milliseconds += input.likely(&[0, 1, 100, 1_000, 60_000]) & 0xFF_FFFF;
+        milliseconds += input.pause();
         let now = begin + Duration::from_millis(milliseconds);
         for turn in 0.. {
             assert!(turn < MOST, "there is no end of what is due: {session:?}");
@@ -52,10 +52,10 @@ pub(super) fn run(data: &[u8]) {
 fn settings(input: &mut Input<'_>) -> Bfd {
     let bits = input.byte();
     let settings = Bfd {
-        min_tx: u32::try_from(input.likely(&[1, 100, 1_000, 60_000])).unwrap_or(u32::MAX),
-        min_rx: u32::try_from(input.likely(&[0, 1, 100, 1_000])).unwrap_or(u32::MAX),
+        min_tx: input.likely_u32(&[1, 100, 1_000, 60_000]),
+        min_rx: input.likely_u32(&[0, 1, 100, 1_000]),
         mult: input.byte(),
-        decay_min_rx: u32::try_from(input.likely(&[0, 0, 200, 3_000])).unwrap_or(u32::MAX),
+        decay_min_rx: input.likely_u32(&[0, 0, 200, 3_000]),
         forwarding_if_rx: bits & 1 != 0,
         cpath_down: bits & 2 != 0,
         check_tnl_key: bits & 8 != 0,
@@ -74,23 +74,17 @@ fn hear(session: &mut BfdSession, input: &mut Input<'_>, number: u32, now: Insta
         state: input.pick(&states),
         flags: BfdFlags(input.byte() & 0x3F),
         mult: input.byte(),
-        own: u32::try_from(input.likely(&[1, 2])).unwrap_or(u32::MAX),
+        own: input.likely_u32(&[1, 2]),
         other: if bits & 1 == 0 { number } else { input.number() },
-        min_tx: u32::try_from(input.likely(&[0, 100_000, 1_000_000])).unwrap_or(u32::MAX),
-        min_rx: u32::try_from(input.likely(&[0, 100_000, 1_000_000])).unwrap_or(u32::MAX),
+        min_tx: input.likely_u32(&[0, 100_000, 1_000_000]),
+        min_rx: input.likely_u32(&[0, 100_000, 1_000_000]),
         ..Packet::new()
     };
     // It answers where this side sends.
     let settings = session.settings().clone();
     let theirs = Bfd { src_ip: settings.dst_ip, dst_ip: settings.src_ip, ..Bfd::default() };
     let mut frame = packet.frame(&theirs, NEIGHBOUR, 50_000);
-    if bits & 2 != 0 {
-        let (at, value) = (usize::from(input.byte()), input.byte());
-        frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = value);
-    }
-    if bits & 4 != 0 {
-        frame.truncate(input.byte().into());
-    }
+    input.spoil(&mut frame, (bits & 2 != 0, bits & 4 != 0));
     let _ = is_for(&frame, (bits & 8).into(), &settings);
     let before = session.state();
     if session.hear(&frame, now).is_err() {

@@ -28,7 +28,7 @@ pub(super) fn run(data: &[u8]) {
             2 => frames += u64::from(input.byte()),
             _ => hear(&mut session, &mut input, now),
         }
-        milliseconds += input.likely(&[0, 1, 100, 1_000, 60_000]) & 0xFF_FFFF;
+        milliseconds += input.pause();
         let now = begin + Duration::from_millis(milliseconds);
         if let Some(message) = session.run(frames, now) {
             let Cfm { extended, vlan, .. } = *session.settings();
@@ -48,7 +48,7 @@ pub(super) fn run(data: &[u8]) {
 fn settings(input: &mut Input<'_>) -> Cfm {
     let bits = input.byte();
     let settings = Cfm {
-        interval: u32::try_from(input.likely(&[1, 100, 1_000, 65_535])).unwrap_or(u32::MAX),
+        interval: input.likely_u32(&[1, 100, 1_000, 65_535]),
         extended: bits & 1 != 0,
         demand: bits & 2 != 0,
         down: bits & 4 != 0,
@@ -72,12 +72,6 @@ fn hear(session: &mut CfmSession, input: &mut Input<'_>, now: Instant) {
     };
     let is_extended = session.settings().extended ^ (bits & 0xF0 == 0xF0);
     let mut frame = message.frame(NEIGHBOUR, is_extended, (bits & 4 != 0).then_some(1));
-    if bits & 8 != 0 {
-        let (at, value) = (usize::from(input.byte()), input.byte());
-        frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = value);
-    }
-    if bits & 0x0C == 0x0C {
-        frame.truncate(input.byte().into());
-    }
+    input.spoil(&mut frame, (bits & 8 != 0, bits & 0x0C == 0x0C));
     session.hear(&frame, now);
 }

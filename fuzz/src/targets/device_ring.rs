@@ -182,7 +182,7 @@ impl World {
         setup.base = if input.yes() {
             self.queue.base_without(self.taken.len())
         } else {
-            u32::try_from(input.likely(&[0, 0x8000_8000])).unwrap_or(u32::MAX)
+            input.likely_u32(&[0, 0x8000_8000])
         };
         let _ = DeviceQueue::is_new(&memory, &setup);
         let _ = DeviceQueue::check_base(&memory, &setup);

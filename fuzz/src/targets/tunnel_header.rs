@@ -85,9 +85,6 @@ fn frame(input: &mut Input<'_>) -> Vec<u8> {
     if bits & 2 == 0 && protocol == 17 && body.len() >= 8 {
         frame[at + 4..at + 6].copy_from_slice(&len.to_be_bytes());
     }
-    if bits & 0xC0 == 0xC0 {
-        let (at, value) = (usize::from(input.byte()), input.byte());
-        frame.iter_mut().skip(at).take(1).for_each(|byte| *byte = value);
-    }
+    input.spoil(&mut frame, (bits & 0xC0 == 0xC0, false));
     frame
 }
