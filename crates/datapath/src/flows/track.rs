@@ -10,6 +10,7 @@ use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Frame};
 
 use super::enter::{Entry, Group, Manner, Onward};
+use super::inlet::ETHERNET_LEN;
 use super::run::bits;
 use super::{Flows, Inner};
 use crate::datapath::Source;
@@ -304,7 +305,10 @@ impl Inner {
         };
         key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
         key.set_packet_type(onward.key.get_u32(slot::PACKET_TYPE));
-        recorder.note_tracked(&key, onward, frame.len() as u64, source);
+        // The place of a header that it does not have is nothing of it.
+        let place = if key.get_u32(slot::PACKET_TYPE) == 0 { 0 } else { ETHERNET_LEN };
+        let len = frame.len().saturating_sub(place);
+        recorder.note_tracked(&key, onward, len as u64, source);
     }
 
     /// Adds a frame that was tracked to those with its path.

@@ -97,16 +97,16 @@ static NSH: &[Line] = &[
     ("nsh_ttl", Field::NshTtl, Style::Padded(2)),
     ("nsh_mdtype", Field::NshMdtype, Style::Padded(2)),
     ("nsh_np", Field::NshNp, Style::Padded(2)),
-    ("nsh_spi", Field::NshSpi, Style::Hex),
+    ("nsh_spi", Field::NshSpi, Style::Digits(1)),
     ("nsh_si", Field::NshSi, Style::Padded(2)),
 ];
 
 /// Those of its metadata of the first type.
 static NSH_CONTEXT: &[Line] = &[
-    ("nsh_c1", Field::NshC1, Style::Hex),
-    ("nsh_c2", Field::NshC2, Style::Hex),
-    ("nsh_c3", Field::NshC3, Style::Hex),
-    ("nsh_c4", Field::NshC4, Style::Hex),
+    ("nsh_c1", Field::NshC1, Style::Digits(1)),
+    ("nsh_c2", Field::NshC2, Style::Digits(1)),
+    ("nsh_c3", Field::NshC3, Style::Digits(1)),
+    ("nsh_c4", Field::NshC4, Style::Digits(1)),
 ];
 
 /// Those behind addresses.

@@ -83,6 +83,11 @@ impl PathFlows {
         self.due.and_then(|due| time.until(due))
     }
 
+    /// Whether there are no flows at all.
+    pub fn are_none(&self) -> bool {
+        self.paths.iter().all(Flows::is_empty)
+    }
+
     /// The flows of a data path, by its place in [`PATHS`].
     pub fn of(&self, path: usize) -> Option<&Flows> {
         self.paths.get(path)

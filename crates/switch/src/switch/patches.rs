@@ -115,8 +115,8 @@ impl PortControl for PatchControl {
 type End = (BridgeId, u16, Arc<Cable>);
 
 impl Control {
-    /// Adds patch port `name`, which is joined to `peer` as soon as that is a patch port of another
-    /// bridge that names this one.
+    /// Adds patch port `name`, which is joined to `peer` as soon as that is a patch port that names
+    /// this one.
     pub(super) fn add_patch(
         &mut self,
         name: &str,
@@ -157,10 +157,10 @@ impl Control {
         }
     }
 
-    /// The port that patch port `name` names, if that names it in turn.
+    /// The other port that patch port `name` names, if that names it in turn.
     fn peer_of(&self, name: &str) -> Option<&Entry> {
-        let cable = self.ports.get(name).ok()?.cable()?;
-        let peer = self.ports.get(&cable.peer()).ok()?;
+        let named = self.ports.get(name).ok()?.cable()?.peer();
+        let peer = self.ports.get(&named).ok().filter(|_| named != name)?;
         peer.cable().is_some_and(|other| other.peer() == name).then_some(peer)
     }
 
@@ -175,10 +175,8 @@ impl Control {
     /// Where a patch port leads to, if its peer is there.
     fn end_of(&self, name: &str, entry: &Entry) -> Option<End> {
         let peer = self.peer_of(name)?;
-        let bridges = [self.bridge_behind(entry)?, self.bridge_behind(peer)?];
-        if bridges[0] == bridges[1] {
-            return None;
-        }
+        // The bond of which one is a member may not be there.
+        self.bridge_behind(entry).and(self.bridge_behind(peer))?;
         let in_service = !entry.options().disabled && !peer.options().disabled;
         let other = peer.cable().filter(|_| in_service)?;
         Some((peer.bridge(), peer.number(), Arc::clone(other)))

@@ -104,5 +104,10 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
     if let Some(onward) = question.onward {
         sight = sight.resumed(onward);
     }
-    odp::trace(&mut sight, &question).text
+    let text = odp::trace(&mut sight, &question).text;
+    if appctl.flows.are_none() {
+        // Nobody holds its numbers then, and Open vSwitch gives none twice.
+        renumber();
+    }
+    text
 }
