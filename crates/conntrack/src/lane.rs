@@ -249,11 +249,7 @@ fn meet(
     let sent = conn.as_sent(seen, request, is_reply);
     let seen = sent.as_ref().unwrap_or(seen);
     let Outcome::State(state) = conn.track(seen, is_reply, checks, now) else { return None };
-    let is_written = request.mark.is_some() || request.label.is_some();
-    let (mark, label) = match is_written && state != State::INVALID {
-        true => conn.write_labels(request),
-        false => conn.labels(),
-    };
+    let (mark, label) = labels(conn, state, request);
     let told = conn.told(state | State::TRACKED, request, is_reply);
     let (state, original, helper) = (told.state, Some(*told.original), told.listener);
     Some(Tracked { state, zone: request.zone, mark, label, original, helper })
@@ -262,9 +258,19 @@ fn meet(
 /// The same of one that has met it before: mark and label are the connection's, all else stays.
 #[cold]
 fn meet_again(conn: &Conn, before: State, is_reply: bool, request: &Request) -> Tracked {
-    let is_written = request.mark.is_some() || request.label.is_some();
-    let (mark, label) = if is_written { conn.write_labels(request) } else { conn.labels() };
+    let (mark, label) = labels(conn, before, request);
     let told = conn.told(before, request, is_reply);
     let (state, original) = (told.state, Some(*told.original));
     Tracked { state, zone: request.zone, mark, label, original, helper: None }
+}
+
+/// A connection's mark and label after a packet of this state has written what it is asked to. An invalid one, which
+/// may be anybody's, writes nothing.
+#[inline]
+fn labels(conn: &Conn, state: State, request: &Request) -> (u32, u128) {
+    let is_written = request.mark.is_some() || request.label.is_some();
+    match is_written && !state.contains(State::INVALID) {
+        true => conn.write_labels(request),
+        false => conn.labels(),
+    }
 }

@@ -151,6 +151,28 @@ fn marks_and_labels_are_written_by_bits() {
 
 /// Workers go on while it is found out which ones are meant; one that begins anew meanwhile is another one.
 #[test]
+fn invalid_packets_write_nothing_however_often_they_are_tracked() {
+    let (_, mut lane) = lane();
+    let first = tcp((1, 5), (2, 80), TcpFlags::SYN, (7, 0), 0);
+    let answer = tcp((2, 80), (1, 5), TcpFlags::SYN | TcpFlags::ACK, (100, 8), 0);
+    lane.track(Some(&first), &Request { mark: Some((3, 3)), ..COMMIT }, 0);
+    lane.track(Some(&answer), &LOOK, 0);
+    let strange = tcp((1, 5), (2, 80), TcpFlags::ACK, (0x7000_0000, 101), 5);
+    let before = lane.track(Some(&strange), &LOOK, 0).state;
+    assert_eq!(before, INVALID);
+    let written = Request { mark: Some((9, u32::MAX)), label: Some((5, u128::MAX)), ..COMMIT };
+    for before in [None, Some(before)] {
+        let told = lane.track(Some(&strange), &Request { before, ..written }, 0);
+        assert_eq!((told.state, told.mark, told.label), (INVALID, 3, 0), "{before:?}");
+    }
+    let right = tcp((1, 5), (2, 80), TcpFlags::ACK, (8, 101), 0);
+    let told = lane.track(Some(&right), &LOOK, 0);
+    assert_eq!((told.state, told.mark, told.label), (THERE, 3, 0));
+    let told = lane.track(Some(&right), &Request { before: Some(told.state), ..written }, 0);
+    assert_eq!((told.state, told.mark, told.label), (THERE, 9, 5));
+}
+
+#[test]
 fn only_those_end_that_were_judged() {
     let (all, lane) = lane();
     let lane = std::cell::RefCell::new(lane);
