@@ -216,13 +216,17 @@ fn gather(appctl: &mut Appctl<'_>, asks: bool, old: bool) -> Option<u64> {
     let (trouble, trace) = Default::default();
     let (lines, ways, own_ways) = (MAX_LINES, MAX_WAYS, MAX_OWN_WAYS);
     let mut host = Path { appctl, name: "", now, lines, ways, own_ways, trouble, trace };
-    let mut is_behind = flows.is_behind;
+    let (mut is_behind, were_some) = (flows.is_behind, !flows.are_none());
     for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
         flows.max_idle = idle;
         host.name = path;
         is_behind |= !flows.revalidate(now, asks, &mut host);
     }
     flows.is_behind = is_behind;
+    if were_some && flows.are_none() {
+        // Nobody holds the numbers of what goes round any more.
+        commands::trace::renumber();
+    }
     let keeps = if old { idle } else { u64::MAX };
     let passed = take(&mut host, &mut flows, keeps);
     if !flows.is_terse && tracing::enabled!(target: "dpif", Level::DEBUG) {
