@@ -222,3 +222,34 @@ fn packets_without_ethernet_go_by_patch_ports_and_back_into_tunnels() {
     net.bench.change(2, BridgeChange::Flows(None, 0));
     assert_eq!(net.send(STATION, &[frame]).concat().len(), 0);
 }
+
+/// What is sent behind a start of it goes into a tunnel as itself, and with the key that it has.
+#[test]
+fn the_start_of_a_packet_says_nothing_of_what_is_sent_behind_it() {
+    let start = || Action::OutputTruncated { port: PortNo(2), max_len: 1_000 };
+    let frame = datagram(60);
+    let sent = |settings: Settings, actions: Vec<Action>| {
+        let mut net = Net::new(vec![settings]);
+        let all = vec![(Match::new().with(Field::InPort, 1), actions)];
+        rules(&mut net, 0, &[(1, STATION), (2, TUNNEL)], all);
+        net.send(STATION, std::slice::from_ref(&frame)).swap_remove(1)
+    };
+    let outer = sent(gre(Mode::Any), vec![decap(), start(), out(2)]);
+    let bare_kind = Inner::Bare(EtherType::IPV4);
+    for outer in &outer {
+        assert_eq!(inside(Kind::Gre, outer), (bare_kind, &frame[14..]));
+    }
+    let flow = tunnel::TunnelKey::Flow;
+    let set = |value| {
+        let field = Field::TunId;
+        Action::SetField { field, value, mask: field.full_mask() }
+    };
+    let settings = Settings { out_key: flow, in_key: flow, ..gre(Mode::Frames) };
+    let keyed = sent(settings, vec![set(5), out(2), set(7), start(), out(2)]);
+    let key = |outer: &Vec<u8>| {
+        let envelope = Envelope::parse(outer, outer.len()).unwrap();
+        parse(Kind::Gre, &envelope, outer).unwrap().meta.key
+    };
+    let keys: Vec<_> = keyed.iter().map(key).collect();
+    assert_eq!((outer.len(), keys), (2, vec![Some(5), Some(7), Some(7)]));
+}

@@ -6,6 +6,7 @@
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets, or end sooner by them
 //! - `larger`: what depends on how long a packet is
+//! - `cut`: packets of which only the start is sent
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `mpls`: labels of MPLS
@@ -21,6 +22,7 @@
 //! - `track`: connections
 //! - `watch`: what is told of it
 
+mod cut;
 mod freeze;
 mod group;
 pub(crate) mod guide;
@@ -92,9 +94,6 @@ const MAX_STACK: usize = 4_096;
 
 /// The meter of what goes to controllers without one of its own.
 const NO_METER: u32 = u32::MAX;
-
-/// Bytes of a header of Ethernet: what of a packet is sent at least.
-const SHORTEST: u32 = 14;
 
 /// How a walk begins.
 #[derive(Clone, Debug)]
@@ -584,29 +583,6 @@ impl<'w> Walk<'w> {
                 self.note(Kind::Detail, format_args!("OFPPC_NO_FWD set, skipping output"));
             }
             Some(to) => self.send_marked(port, Op::Output(to.number)),
-        }
-    }
-
-    fn truncated(&mut self, port: PortNo, max_len: u32) {
-        if port == self.in_port() {
-            return self.note(Kind::Warning, format_args!("skipping output to input port"));
-        }
-        // It is that long before tags and labels are put on, or taken off, that are still to be.
-        let (more, less) = self.state.changes();
-        let more = more.saturating_add(outer::longer(&self.state.key).unsigned_abs());
-        let max_len = max_len.saturating_add(more).saturating_sub(less);
-        if max_len < SHORTEST {
-            return self.note(Kind::Warning, format_args!("no header is left, skipping output"));
-        }
-        self.flush();
-        let before = self.ops.len();
-        self.ops.extend([Op::Save, Op::Cut(max_len)]);
-        self.tell(|watch, key| watch.send(key, &Op::Cut(max_len)));
-        self.output(port, 0);
-        if self.ops.len() == before + 2 {
-            self.ops.truncate(before);
-        } else {
-            self.ops.push(Op::Restore);
         }
     }
 
