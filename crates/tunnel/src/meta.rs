@@ -26,6 +26,12 @@ impl Inner {
     pub const fn is_bare(self) -> bool {
         matches!(self, Self::Bare(_))
     }
+
+    /// Whether that begins with a VLAN tag.
+    #[must_use]
+    pub const fn is_tag(self) -> bool {
+        matches!(self, Self::Bare(kind) if kind.is_tag())
+    }
 }
 
 /// What goes around a frame, or around a packet without a header of Ethernet.

@@ -55,6 +55,8 @@ impl Mode {
     const fn rank(self, inner: Inner) -> Option<u8> {
         match (self, inner.is_bare()) {
             (Self::Any, _) => Some(0),
+            // With a header of Ethernet in front, it would be a frame of whatever VLAN the sender says.
+            (Self::Packets, true) if inner.is_tag() => None,
             (Self::Frames, false) | (Self::Packets, true) => Some(1),
             (Self::Frames, true) | (Self::Packets, false) => None,
         }
@@ -322,6 +324,10 @@ mod tests {
         assert_eq!((taken(&all, Inner::Ethernet), taken(&all, bare)), (Some(1), Some(2)));
         assert_eq!((taken(&all[..2], bare), taken(&all[1..2], bare)), (Some(0), None));
         assert_eq!(taken(&all[2..], Inner::Ethernet), None);
+        for tag in [packet::headers::EtherType::VLAN, packet::headers::EtherType::QINQ] {
+            let tag = Inner::Bare(tag);
+            assert_eq!((taken(&all, tag), taken(&all[2..], tag)), (Some(0), None));
+        }
         // An end that is named counts more.
         let named = Settings { local: Address::Is(address(1)), ..all[0].clone() };
         assert_eq!(taken(&[all[2].clone(), named], bare), Some(1));

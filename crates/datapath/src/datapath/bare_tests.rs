@@ -190,6 +190,46 @@ fn a_port_of_any_packets_gives_and_takes_them_as_they_are() {
 }
 
 #[test]
+fn what_begins_with_a_tag_stays_so_and_gets_no_header_of_ethernet() {
+    let frame = datagram(60);
+    let behind = |tags: &[u8]| [tags, &[8, 0], &frame[14..]].concat();
+    for (kind, packet) in [
+        (0x8100, behind(&[0, 5])),
+        (0x88A8, behind(&[0, 6])),
+        (0x8100, behind(&[0, 5, 0x81, 0, 0, 7])),
+        (0x8100, vec![0, 5]),
+    ] {
+        let mut net = Net::new(vec![gre(Mode::Any)]);
+        let all = vec![(Match::new(), vec![Action::output(PortNo::IN_PORT)])];
+        rules(&mut net, 0, &[(1, STATION), (2, TUNNEL)], all);
+        let others = bare(Kind::Gre, 0x0800, &frame[14..]);
+        let got = net.send(WIRE, &[bare(Kind::Gre, kind, &packet), others]);
+        let sent: Vec<_> = got[1].iter().map(|outer| inside(Kind::Gre, outer)).collect();
+        let tagged = (Inner::Bare(EtherType(kind)), &packet[..]);
+        assert!(sent.contains(&tagged), "{kind:#x}: {sent:?}");
+        assert!(sent.contains(&(Inner::Bare(EtherType::IPV4), &frame[14..])));
+        // A header in front would have it be a frame of the VLAN that it says.
+        let mut net = Net::new(vec![gre(Mode::Packets)]);
+        assert_eq!(net.send(WIRE, &[bare(Kind::Gre, kind, &packet)]).concat().len(), 0);
+        assert_eq!(net.dropped(0, DropReason::NoTunnel), (1, 0));
+    }
+}
+
+#[test]
+fn packets_without_ethernet_stay_whole_into_a_tunnel_for_such() {
+    const HERE: u16 = TUNNEL + 1;
+    let there =
+        Settings { local: Address::Any, out_key: tunnel::TunnelKey::Is(7), ..gre(Mode::Packets) };
+    let mut net = Net::new(vec![gre(Mode::Any), there]);
+    let all = vec![(Match::new().with(Field::InPort, 2), vec![out(3)])];
+    rules(&mut net, 0, &[(1, STATION), (2, TUNNEL), (3, HERE)], all);
+    let packet = [&[0, 5, 8, 0][..], &datagram(60)[14..]].concat();
+    let got = net.send(WIRE, &[bare(Kind::Gre, 0x8100, &packet)]);
+    let sent: Vec<_> = got[1].iter().map(|outer| inside(Kind::Gre, outer)).collect();
+    assert_eq!(sent, [(Inner::Bare(EtherType::VLAN), &packet[..])]);
+}
+
+#[test]
 fn packets_without_ethernet_go_by_patch_ports_and_back_into_tunnels() {
     const HERE: u16 = 8;
     const THERE: u16 = 9;

@@ -15,7 +15,7 @@ use crate::marks::Marks;
 use crate::output::pick;
 use crate::outputs::Outputs;
 use crate::tunnel::hop::End;
-use crate::tunnel::{Place, Popped, Pushed, TunnelPort, carried, inner};
+use crate::tunnel::{Place, Popped, Pushed, Taken, TunnelPort, inner};
 
 /// Memory for frames on their way through a tunnel.
 pub(super) struct Rooms<'r> {
@@ -116,11 +116,11 @@ impl Walk<'_, '_> {
     ) {
         let Some(tunnels) = self.tunnels else { return };
         let (words, packet_type) = (outputs.tunnel(), outputs.packet_type());
-        let bares = port.settings.mode == Mode::Packets || packet_type != 0;
+        let taken = Taken::new(port.settings.mode, packet_type);
         let flows = self.bridge(port.bridge).and_then(Bridge::flows);
         let (mut editing, mut left) = (room.begin(), u32::MAX);
         while let Some(first) = next(frames, left) {
-            let alike = alike(port, bares, frames, left, first);
+            let alike = alike(port, taken, frames, left, first);
             left &= !alike;
             let group = pick(frames, alike);
             let mut questions = ArrayVec::<(&End, Vec<u8>), 1>::new();
@@ -129,7 +129,7 @@ impl Walk<'_, '_> {
                 end.map(|end| questions.try_push((end, frame.to_vec())));
             };
             let ways = (&mut editing, self.now);
-            let pushed = tunnels.push(port, (&words, flows), (&group, bares), ways, &mut ask);
+            let pushed = tunnels.push(port, (&words, flows), (&group, taken), ways, &mut ask);
             // A question goes its own way: it is not what a sample is about.
             let seen = outputs.pause_sampling();
             for (end, question) in questions {
@@ -144,7 +144,7 @@ impl Walk<'_, '_> {
                 }
                 Ok(Pushed { end, open, lost }) => {
                     port.tx.count_drops(DropReason::TooLong, lost);
-                    count_packets(&port.tx, &group, place(bares));
+                    count_packets(&port.tx, &group, place(taken.is_bare()));
                     outputs.note_out(&group, port.port, None);
                     let outer = frames_of(&open);
                     self.leave((end, &port.tx), &outer, rest, outputs);
@@ -238,11 +238,13 @@ fn next(frames: &[Frame<'_>], left: u32) -> Option<usize> {
 }
 
 /// Those frames that are left and whose outer headers, as this port has them, are the same as that of one of them,
-/// where their headers of Ethernet are taken off or not.
-fn alike(port: &TunnelPort, bares: bool, frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
+/// where so much of them is taken.
+fn alike(port: &TunnelPort, taken: Taken, frames: &[Frame<'_>], left: u32, first: usize) -> u32 {
     let key = |frame: &Frame<'_>| {
-        let carried = bares.then(|| carried(frame.head()).map(|(kind, _)| kind));
-        (carried, inner(frame).map(|own| port.settings.inherits(own)))
+        (
+            taken.of(frame.head()).map(|(kind, _)| kind),
+            inner(frame).map(|own| port.settings.inherits(own)),
+        )
     };
     let wanted = frames.get(first).map(key);
     let is_alike = |(index, frame): &(usize, &Frame<'_>)| {

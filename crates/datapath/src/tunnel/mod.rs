@@ -28,7 +28,7 @@ use crate::outputs::Outputs;
 use hop::{Asked, End, Ways};
 
 pub(crate) use pop::Popped;
-pub(crate) use push::{Pushed, carried, inner};
+pub(crate) use push::{Pushed, Taken, inner};
 pub use words::{inner_of, meta_of, wish, words};
 
 /// The most bytes of an answer of a neighbour that matter: those of an advertisement of IPv6 with an

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::checksum::Checksum;
-use packet::headers::{EtherType, Ethernet};
+use packet::headers::{EtherType, Ethernet, ethernet};
 use packet::{BURST, Editing, Frame, Open};
-use tunnel::{Inner, Meta, Outer};
+use tunnel::{Inner, Meta, Mode, Outer};
 
 use super::hop::{End, NoHop, question};
 use super::words::wish;
@@ -42,28 +42,63 @@ pub(crate) fn inner(frame: &Frame<'_>) -> Option<(u8, u8)> {
 /// The least EtherType (IEEE 802.3, section 3.2.6).
 const LEAST_ETHER_TYPE: u16 = 0x600;
 
-/// What a frame carries behind its header of Ethernet and up to two tags, and where that begins.
-pub(crate) fn carried(head: &[u8]) -> Option<(EtherType, usize)> {
-    let (kind, payload) = Ethernet::parse(head)?.inner()?;
-    (kind.0 >= LEAST_ETHER_TYPE).then(|| (kind, head.len().saturating_sub(payload.len())))
+/// What of frames goes into a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// All of them.
+    Frames,
+    /// What they carry behind a header of Ethernet and up to two tags.
+    Carried,
+    /// What is behind the place of a header of Ethernet, of this kind, which may be that of a tag.
+    Bare(EtherType),
+}
+
+impl Taken {
+    /// By what a port is set to, and what packets begin with.
+    pub(crate) fn new(mode: Mode, packet_type: u32) -> Self {
+        match (packet_type, mode) {
+            (0, Mode::Packets) => Self::Carried,
+            (0, _) => Self::Frames,
+            _ => Self::Bare(EtherType(u16::try_from(packet_type & 0xFFFF).unwrap_or_default())),
+        }
+    }
+
+    /// Whether a header of Ethernet stays behind.
+    pub(crate) fn is_bare(self) -> bool {
+        self != Self::Frames
+    }
+
+    /// What that is of a frame which is not taken as it is, and where it begins; `None` if it has no type, or is
+    /// not there.
+    pub(crate) fn of(self, head: &[u8]) -> Option<(EtherType, usize)> {
+        let (kind, at) = match self {
+            Self::Frames => return None,
+            Self::Bare(kind) => (kind, ethernet::HEADER_LEN),
+            Self::Carried => {
+                let (kind, payload) = Ethernet::parse(head)?.inner()?;
+                (kind, head.len().saturating_sub(payload.len()))
+            }
+        };
+        (kind.0 >= LEAST_ETHER_TYPE).then_some((kind, at))
+    }
 }
 
 impl Tunnels {
-    /// Puts frames that are alike in `inner`, and where what they carry `bares` also in that, into a tunnel. `ask` is called with a question to a neighbour,
-    /// and the end by which it goes.
+    /// Puts what is `taken` of frames into a tunnel, which are alike in [`inner`], and in what that is. `ask` is
+    /// called with a question to a neighbour, and the end by which it goes.
     pub(crate) fn push<'t, 'e>(
         &'t self,
         port: &TunnelPort,
         (words, flows): (&TunnelWords, Option<&Flows>),
-        (frames, bares): (&[Frame<'e>], bool),
+        (frames, taken): (&[Frame<'e>], Taken),
         (editing, now): (&mut Editing<'e>, u64),
         ask: &mut dyn FnMut(&End, &[u8]),
     ) -> Result<Pushed<'t, 'e>, DropReason> {
         let meta = self.wanted(port, words, flows, frames).ok_or(DropReason::NoRoute)?;
-        let inner = match bares {
-            false => Inner::Ethernet,
-            true => {
-                let first = frames.first().and_then(|frame| carried(frame.head()));
+        let inner = match taken {
+            Taken::Frames => Inner::Ethernet,
+            _ => {
+                let first = frames.first().and_then(|frame| taken.of(frame.head()));
                 Inner::Bare(first.ok_or(DropReason::FlowPacketType)?.0)
             }
         };
@@ -88,7 +123,11 @@ impl Tunnels {
         let settings = &port.settings;
         let meta = Meta { source: hop.source, ..meta };
         let Some(outer) = Outer::new(settings.kind, &meta, hop.link, settings.port) else {
-            return Err(if bares { DropReason::FlowPacketType } else { DropReason::NoRoute });
+            return Err(if taken.is_bare() {
+                DropReason::FlowPacketType
+            } else {
+                DropReason::NoRoute
+            });
         };
         // Numbers of all of them are taken at once; others may be sent between them.
         let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
@@ -100,7 +139,7 @@ impl Tunnels {
         let open: ArrayVec<Open<'e>, BURST> = frames
             .iter()
             .zip(numbers)
-            .filter_map(|(frame, number)| put((&outer, number), frame, editing))
+            .filter_map(|(frame, number)| put((&outer, number), (frame, taken), editing))
             .take(BURST)
             .collect();
         let lost = frames.len().saturating_sub(open.len());
@@ -126,7 +165,7 @@ impl Tunnels {
 /// A frame with an outer header, and its number if it has one.
 fn put<'e>(
     (outer, number): (&Outer, u32),
-    frame: &Frame<'e>,
+    (frame, taken): (&Frame<'e>, Taken),
     editing: &mut Editing<'e>,
 ) -> Option<Open<'e>> {
     // A begun checksum may be behind the head.
@@ -136,7 +175,7 @@ fn put<'e>(
     };
     let flow = packet::flow::hash(open.head());
     if outer.is_bare() {
-        let (_, at) = carried(open.head())?;
+        let (_, at) = taken.of(open.head())?;
         open.remove(0, at).then_some(())?;
     }
     let inner = open.len();

@@ -84,10 +84,11 @@ impl Control {
         let is_ip = matches!(key.get_u16(slot::ETH_TYPE), 0x0800 | 0x86DD);
         let inner = is_ip.then(|| (key.get_u8(slot::IP_TOS), key.get_u8(slot::IP_TTL)));
         let settings = tube.shared_settings();
-        let bares = settings.mode == Mode::Packets || key.get(slot::PACKET_TYPE) != 0;
-        let carried = match bares {
-            true => Inner::Bare(EtherType(key.get_u16(slot::ETH_TYPE))),
-            false => Inner::Ethernet,
+        let carried = match inner_of(key) {
+            Inner::Ethernet if settings.mode == Mode::Packets => {
+                Inner::Bare(EtherType(key.get_u16(slot::ETH_TYPE)))
+            }
+            inner => inner,
         };
         let meta = Meta { options, oam, inner: carried, ..settings.meta(&wished, inner)? };
         let way = self.way_of(&settings, &meta);
