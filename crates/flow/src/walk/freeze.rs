@@ -135,7 +135,7 @@ impl Walk<'_> {
     /// Goes on with a packet that had stopped.
     pub(super) fn thaw(&mut self, frozen: &Frozen) {
         let Frozen { key, stack, set, table, rest, zone } = frozen;
-        self.zone = *zone;
+        self.state.zone = *zone;
         // What is known of a packet's connection is new if it was tracked.
         self.state.key.set_beside(key, table.is_some());
         self.stack.clone_from(stack);

@@ -170,6 +170,8 @@ struct State {
     tunnel: Option<TunnelWords>,
     /// What it is known by now to begin with, where it goes out.
     begins: u32,
+    /// Where it was tracked when it went on; `None` once it may be of another connection.
+    zone: Option<Zone>,
 }
 
 impl State {
@@ -177,7 +179,7 @@ impl State {
         let (tags, labels) = (Tags::new(&key), Labels::new(&key));
         let (grown, begins) = (outer::longer(&key), key.get_u32(slot::PACKET_TYPE));
         let dirty = [0; PACKET_WORDS];
-        Self { key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins }
+        Self { key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins, zone: None }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -216,8 +218,6 @@ struct Walk<'w> {
     buckets: u32,
     asked: u32,
     is_packet_out: bool,
-    /// Where it was tracked when it went on.
-    zone: Option<Zone>,
     /// Nothing was looked up yet.
     is_first: bool,
     has_exited: bool,
@@ -255,7 +255,6 @@ impl<'w> Walk<'w> {
             buckets: 0,
             asked: 0,
             is_packet_out: false,
-            zone: None,
             is_first: false,
             has_exited: false,
             freezing: None,

@@ -9,7 +9,7 @@ use openflow::{Action, Field, Subfield};
 
 use super::{Kind, Step, Walk};
 use crate::frozen::{Frozen, Zone};
-use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::key::{Key, PACKET_WORDS, Slot, TRACKED_WORDS, slot};
 use crate::path::{Op, Track};
 use crate::reads::{ORIGINAL, TRANSLATED};
 use crate::rule::Rule;
@@ -44,7 +44,7 @@ impl<'w> Walk<'w> {
         let (commit, force) = (ct.commit, ct.force);
         let nat = ct.actions.iter().find_map(nat);
         let is_translated = self.state.key.is_translated_in(zone);
-        let before = self.zone.filter(|own| own.keeps && own.number == zone && !force);
+        let before = self.state.zone.filter(|own| own.keeps && own.number == zone && !force);
         let before = before.and_then(|_| self.state.key.state_in(zone));
         let helper = helper(ct.alg);
         let request =
@@ -132,6 +132,21 @@ impl<'w> Walk<'w> {
         }
         Some(before)
     }
+}
+
+/// Whether these bits of a word of the key say which connection a packet is of: addresses, ports, or the protocol.
+pub(super) fn tells_connection(word: usize, bits: u64) -> bool {
+    const ENDS: [Slot; 7] = [
+        slot::IPV4_SRC,
+        slot::IPV4_DST,
+        slot::IPV6_SRC,
+        slot::IPV6_DST,
+        slot::TP_SRC,
+        slot::TP_DST,
+        slot::IP_PROTO,
+    ];
+    let mut all = ENDS.iter().flat_map(|of| of.spread(of.ones()));
+    all.any(|(own, mask)| own == word && mask & bits != 0)
 }
 
 /// Who looks at what packets carry, by the port of the protocol that an action says.
@@ -231,6 +246,63 @@ impl Key {
     fn clear_connection(&mut self) {
         if let Some(words) = self.0.get_mut(PACKET_WORDS..TRACKED_WORDS) {
             words.fill(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::Match;
+
+    use super::*;
+    use crate::walk::tests::{key, pipeline};
+    use crate::walk::{Start, walk};
+
+    const ZONE: u16 = 5;
+    const STATE: State = State(State::TRACKED.0 | State::ESTABLISHED.0);
+
+    fn set(field: Field, value: u128) -> Action {
+        Action::SetField { field, value, mask: field.full_mask() }
+    }
+
+    fn ct() -> Action {
+        let zone = CtZone::Number(ZONE);
+        Action::Ct(Box::new(Ct { zone, table: Some(9), ..Ct::default() }))
+    }
+
+    /// What packets of UDP are said to have been to their connection, each time that they are tracked by these
+    /// actions after they were tracked in the zone.
+    fn said(actions: Vec<Action>) -> Vec<Option<State>> {
+        let mut key = key();
+        key.set(slot::ETH_TYPE, 0x0800);
+        key.set(slot::IP_PROTO, 17);
+        key.set(slot::CT_STATE, STATE.0.into());
+        key.set(slot::CT_ZONE, ZONE.into());
+        let zone = Some(Zone { number: ZONE, keeps: true });
+        let beside = Box::new(key.beside());
+        let (stack, set, rest) = Default::default();
+        let frozen = Frozen { key: beside, stack, set, table: Some(1), rest, zone };
+        let pipeline = pipeline(&[(1, 0, Match::new(), actions)]);
+        let path = walk(&pipeline, &mut key, &Start::Frozen(&frozen), None);
+        let tracks = path.ops.iter().filter_map(|op| match op {
+            Op::Track(track, _) => Some(track.request.before),
+            _ => None,
+        });
+        tracks.collect()
+    }
+
+    #[test]
+    fn a_packet_that_may_be_of_another_connection_is_tracked_anew() {
+        assert_eq!(said(vec![ct()]), [Some(STATE)]);
+        let ends = [Field::IpSrc, Field::IpDst, Field::UdpSrc, Field::UdpDst];
+        for field in ends {
+            assert_eq!(said(vec![set(field, 7), ct()]), [None], "{field}");
+            // What a copy is does not matter to the packet.
+            let copy = Action::Clone(vec![set(field, 7), ct()]);
+            assert_eq!(said(vec![copy, ct()]), [None, Some(STATE)], "{field}");
+        }
+        for field in [Field::EthDst, Field::IpDscp, Field::NwTtl, Field::Reg0] {
+            assert_eq!(said(vec![set(field, 7), ct()]), [Some(STATE)], "{field}");
         }
     }
 }

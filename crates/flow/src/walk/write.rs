@@ -5,6 +5,7 @@ use openflow::field::{Prerequisite, ones};
 use openflow::{Field, Subfield};
 use packet::MacAddr;
 
+use super::track::tells_connection;
 use super::{Kind, State, Walk, is_tagged, tags};
 use crate::extract::NSH;
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
@@ -123,6 +124,9 @@ impl Walk<'_> {
         for (word, mask) in slot.spread(mask).filter(|(word, _)| is_in_packet(word)) {
             if let Some(dirty) = self.state.dirty.get_mut(word) {
                 *dirty |= mask;
+            }
+            if self.state.zone.is_some() && tells_connection(word, mask) {
+                self.state.zone = None;
             }
         }
     }

@@ -299,6 +299,23 @@ fn who_was_translated_in_a_zone_is_not_translated_again() {
     assert_eq!((counts(&got), &got[1][0]), (vec![0, 1, 0, 0], &after));
 }
 
+/// A packet whose destination is written after it was tracked is of another connection, and told so.
+#[test]
+fn a_packet_that_is_of_another_connection_by_now_is_known_as_that() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,ip,actions=ct(table=1,zone=5)",
+        "in_port=2,ip,actions=ct(zone=5,table=3)",
+        "table=1,ct_state=+new,ip,actions=ct(commit,zone=5),output:2",
+        "table=1,ct_state=+est,ip,actions=set_field:10.0.0.7->ip_dst,ct(table=2,zone=5)",
+        "table=2,ct_state=+est,ip,actions=output:3",
+        "table=2,ct_state=+new,ip,actions=output:4",
+        "table=3,ct_state=+est,ip,actions=output:1",
+    ]);
+    assert_eq!(counts(&bench.send(0, &[udp(1000, false)])), [0, 1, 0, 0]);
+    assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [1, 0, 0, 0]);
+    assert_eq!(counts(&bench.send(0, &[udp(1000, false)])), [0, 0, 0, 1]);
+}
+
 #[test]
 fn tracked_packets_are_recorded_where_they_go_on_while_somebody_looks() {
     let (mut bench, _) = connected(&FIREWALL);
