@@ -293,3 +293,25 @@ fn the_start_of_a_packet_says_nothing_of_what_is_sent_behind_it() {
     let keys: Vec<_> = keyed.iter().map(key).collect();
     assert_eq!((outer.len(), keys), (2, vec![Some(5), Some(7), Some(7)]));
 }
+
+/// What a copy was looked at for does not take the room that the packet has for headers.
+#[test]
+fn a_copy_that_is_taken_apart_leaves_the_packet_its_room() {
+    use openflow::action::PropertyOfEncap;
+    let mut net = Net::new(vec![gre(Mode::Any)]);
+    let nsh = |len: usize| {
+        let tlv = PropertyOfEncap::NshTlv { class: 1, kind: 1, data: vec![7; len] };
+        let properties = vec![PropertyOfEncap::NshMdtype(2), tlv];
+        Action::Encap(Box::new(Encap { packet_type: 0x1_894F, header_size: 0, properties }))
+    };
+    // A frame with as much in its head as is ever changed.
+    let frame = datagram(400);
+    let mut sent = |actions: Vec<Action>| {
+        let all = vec![(Match::new().with(Field::InPort, 1), actions)];
+        rules(&mut net, 0, &[(1, STATION), (2, TUNNEL)], all);
+        net.send(STATION, std::slice::from_ref(&frame)).swap_remove(1).len()
+    };
+    let copy = || Action::Clone(vec![nsh(4), decap(), out(2)]);
+    assert_eq!(sent(vec![nsh(240), out(2)]), 1);
+    assert_eq!(sent(vec![copy(), nsh(240), out(2)]), 2);
+}

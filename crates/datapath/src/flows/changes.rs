@@ -39,6 +39,13 @@ pub(super) enum Depth {
     Deepest,
 }
 
+/// How many changes there were, and how much of frames they need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) len: usize,
+    depth: Depth,
+}
+
 /// Changes, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -66,12 +73,18 @@ impl Changes {
         self.list.len()
     }
 
+    /// How far it has come.
+    pub(super) const fn mark(&self) -> Mark {
+        Mark { len: self.list.len(), depth: self.depth }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Forgets those behind the first so many.
-    pub(super) fn truncate(&mut self, len: usize) {
+    /// Forgets those since then, and what they need of frames.
+    pub(super) fn go_back(&mut self, Mark { len, depth }: Mark) {
+        self.depth = depth;
         self.list.truncate(len);
         let last = |end_of: fn(&Change) -> Option<usize>| self.list.iter().rev().find_map(end_of);
         let translated = last(|change| match change {

@@ -9,7 +9,7 @@ use ethdev::DropReason;
 use flow::{Edit, Lost, Op, TunnelWords};
 use packet::{BURST, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
-use super::changes::{Changes, Depth};
+use super::changes::{Changes, Depth, Mark};
 use super::enter::{Entry, Manner, Onward, mark, reason};
 use super::meter::Verdict;
 use super::track::Tracking;
@@ -61,9 +61,9 @@ pub(super) struct Run<'s, 'f> {
     whole: Option<(Tracked, Option<Translation>)>,
 }
 
-/// Which frames go on, how often they were changed, how many bytes of them go on, into which tunnel, and what they
-/// begin with.
-type Saved = (u32, usize, Option<usize>, TunnelWords, u32);
+/// Which frames go on, how they were changed, how many bytes of them go on, into which tunnel, and what they begin
+/// with.
+type Saved = (u32, Mark, Option<usize>, TunnelWords, u32);
 
 /// How a stretch of the way ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl<'s, 'f> Run<'s, 'f> {
                 }
                 Op::Save => {
                     let beside = (outputs.tunnel(), outputs.packet_type());
-                    let now = (self.alive, self.changes.len(), self.cut, beside.0, beside.1);
+                    let now = (self.alive, self.changes.mark(), self.cut, beside.0, beside.1);
                     if self.saved.try_push(now).is_err() {
                         return End::Path;
                     }
@@ -196,8 +196,8 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.cut = len;
                     outputs.set_tunnel(tunnel);
                     outputs.set_packet_type(packet_type);
-                    if edits < self.changes.len() || alive != self.alive {
-                        self.changes.truncate(edits);
+                    if edits.len < self.changes.len() || alive != self.alive {
+                        self.changes.go_back(edits);
                         self.alive = alive;
                         return End::Restore;
                     }
