@@ -141,7 +141,7 @@ impl Entry {
     }
 
     /// Has the port be what `options` say, and no more shut; the workers are told what they may
-    /// have of it. Returns whether they have it now and did not before, or the other way round.
+    /// have of it. Returns whether they have the way to it now and did not before, or the other way round.
     pub(crate) fn switch_to(&mut self, options: &PortOptions) -> bool {
         let was_off = self.is_off();
         self.options = options.clone();

@@ -195,6 +195,12 @@ impl Control {
         }
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;
+        // A port that is shut is polled, and one that is disabled is not. Nothing of what comes meanwhile may
+        // find the guard open already.
+        let moves = before.disabled != options.disabled || places != entry.places();
+        if moves {
+            entry.unpoll(&self.mailboxes);
+        }
         let PortOptions { bridge, bond, vlan, .. } = before.clone();
         let toggled = entry.switch_to(&PortOptions { bridge, bond, vlan, ..options.clone() });
         if before.tx_retries != options.tx_retries {
@@ -206,8 +212,7 @@ impl Control {
             entry.detach(&self.mailboxes);
             entry.attach(&self.mailboxes);
         }
-        if toggled || places != entry.places() {
-            entry.unpoll(&self.mailboxes);
+        if moves {
             entry.poll(places, &self.mailboxes);
         }
         self.set_vlan(name, &options.vlan)?;

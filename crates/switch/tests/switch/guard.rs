@@ -187,6 +187,31 @@ fn a_port_that_sends_a_bridges_messages_is_shut_until_it_is_set() {
 }
 
 #[test]
+fn a_port_that_is_shut_and_then_disabled_lets_nothing_in() {
+    let bpdu = || frame(packet::MacAddr([1, 0x80, 0xC2, 0, 0, 0]), mac(1), 0);
+    let (switch, [a, b]) = start(1);
+    let guard = PortGuard { bpdu_guard: BpduGuard::Shut, ..PortGuard::default() };
+    set(&switch, guard.clone());
+    a.send(0, [bpdu()]);
+    wait_until("it is shut", || switch.port("a").unwrap().is_shut);
+    let options = PortOptions { disabled: true, guard: guard.clone(), ..PortOptions::default() };
+    switch.set_port("a", &options).unwrap();
+    a.send(0, [frame(BROADCAST, mac(1), 7)]);
+    // The worker goes round several times.
+    for round in 1..=3 {
+        b.send(0, [frame(BROADCAST, mac(2), 3)]);
+        wait_until("the worker was at the other port", || {
+            switch.port("b").unwrap().stats.rx_total().packets == round
+        });
+    }
+    assert_eq!((a.pending(), a.arrived(), b.arrived()), (1, 0, 0));
+    set(&switch, guard);
+    assert_eq!(number(&b.receive(1)[0]), 7);
+    b.send(0, [frame(BROADCAST, mac(2), 8)]);
+    assert_eq!(number(&a.receive(1)[0]), 8);
+}
+
+#[test]
 fn a_storm_is_bounded_and_other_frames_pass() {
     const SENT: usize = 1_000;
     let (switch, [a, b]) = start(1);
