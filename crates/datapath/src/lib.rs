@@ -64,6 +64,7 @@ pub mod patch;
 pub mod port_set;
 pub mod record;
 pub mod sample;
+mod segments;
 mod share;
 pub mod snoop;
 mod stage;

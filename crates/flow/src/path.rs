@@ -181,6 +181,14 @@ pub enum Op {
     Restore,
 }
 
+impl Op {
+    /// Whether large segments are cut before it is done.
+    const fn cuts(&self) -> bool {
+        use Edit::{PushEthernet, PushMpls};
+        matches!(self, Self::PushNsh(_) | Self::Edit(PushMpls { .. } | PushEthernet { .. }))
+    }
+}
+
 /// Why a packet goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lost {
@@ -322,6 +330,8 @@ pub struct Path {
     pub is_simple: bool,
     /// It has packets stop at controllers.
     pub stops: bool,
+    /// It puts something in front of packets, or between their headers, with which not all ports can cut large segments.
+    pub cuts: bool,
     /// What is known of all packets that take it where they were looked up, if that was noted.
     pub(crate) trace: Option<Trace>,
 }
@@ -529,9 +539,18 @@ impl Path {
         lost: Option<Lost>,
     ) -> Self {
         let (ops_of_none, visits, groups, trace) = Default::default();
-        let (learns, is_simple, stops) = (learns.into(), true, false);
-        let mut path =
-            Self { ops: ops_of_none, learns, visits, groups, basis, lost, is_simple, stops, trace };
+        let mut path = Self {
+            ops: ops_of_none,
+            learns: learns.into(),
+            visits,
+            groups,
+            basis,
+            lost,
+            is_simple: true,
+            stops: false,
+            cuts: false,
+            trace,
+        };
         path.set_ops(ops);
         path
     }
@@ -544,6 +563,7 @@ impl Path {
         self.is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
         self.stops =
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
+        self.cuts = ops.iter().any(Op::cuts);
         self.ops = ops.into();
     }
 

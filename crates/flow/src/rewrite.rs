@@ -96,7 +96,7 @@ fn network(tags: u8, frame: &Open<'_>) -> Option<(usize, u16)> {
     Some((at, u16::from_be_bytes(kind)))
 }
 
-/// Puts a label on. Large segments would have to be cut with it, which not all ports can.
+/// Puts a label on. Large segments would have to be cut with it, which not all ports can: they are cut before.
 fn push_mpls(tags: u8, ether_type: u16, entry: u32, frame: &mut Open<'_>) -> bool {
     let Some((at, _)) = network(tags, frame).filter(|_| frame.offload().gso().is_none()) else {
         return false;
@@ -104,7 +104,7 @@ fn push_mpls(tags: u8, ether_type: u16, entry: u32, frame: &mut Open<'_>) -> boo
     frame.insert(at, &entry.to_be_bytes()) && set_ether_type(ether_type, at, frame)
 }
 
-/// Puts a header of Ethernet in front. Large segments would have to be cut with it, which not all ports can.
+/// Puts a header of Ethernet in front, of what is no large segment, either.
 fn push_ethernet(ether_type: u16, frame: &mut Open<'_>) -> bool {
     let mut header = [0; ETHERNET_LEN];
     header[TAGS..].copy_from_slice(&ether_type.to_be_bytes());

@@ -98,9 +98,8 @@ fn packets_of_each_type_have_their_own_header() {
     }
 }
 
-#[test]
-fn large_segments_stay_large_without_ethernet() {
-    let mut net = Net::new(vec![gre(Mode::Packets)]);
+/// A large segment of TCP, of which four frames are to become.
+fn segment() -> (Vec<u8>, Offload) {
     let sender = packet::builder::FrameBuilder::new(MacAddr([2; 6]), MacAddr::BROADCAST);
     let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
     let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
@@ -114,6 +113,13 @@ fn large_segments_stay_large_without_ethernet() {
         ..OffloadRequest::default()
     };
     let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    (bytes, offload)
+}
+
+#[test]
+fn large_segments_stay_large_without_ethernet() {
+    let mut net = Net::new(vec![gre(Mode::Packets)]);
+    let (bytes, offload) = segment();
     let got = net.bench.send_frames(STATION, &[Frame::from_bytes(&bytes).with_offload(offload)]);
     assert_eq!(got[1].iter().map(Vec::len).collect::<Vec<_>>(), [1_078; 4]);
     for outer in &got[1] {
@@ -187,6 +193,46 @@ fn a_port_of_any_packets_gives_and_takes_them_as_they_are() {
     );
     let got: Vec<_> = got[usize::from(STATION)].iter().map(|frame| frame[..6].to_vec()).collect();
     assert_eq!(got, [[6; 6], [7; 6], [6; 6]]);
+}
+
+#[test]
+fn large_segments_are_cut_where_a_header_is_put_on() {
+    let header = |packet_type, properties| {
+        Action::Encap(Box::new(Encap { packet_type, header_size: 0, properties }))
+    };
+    let nsh = header(0x1_894F, vec![]);
+    let (mpls, label) = (header(0x1_8847, vec![]), Action::PushMpls { ethertype: 0x8847 });
+    let (bytes, offload) = segment();
+    let small = datagram(60);
+    for (actions, is_bare, longer) in [
+        (vec![nsh, out(2)], true, 24),
+        (vec![mpls.clone(), out(2)], true, 4),
+        (vec![mpls, encap(), out(2)], false, 18),
+        (vec![label, out(2)], false, 4),
+    ] {
+        let mut net = Net::new(vec![gre(Mode::Any)]);
+        rules(&mut net, 0, &[(1, STATION), (2, TUNNEL)], vec![(Match::new(), actions)]);
+        let large = Frame::from_bytes(&bytes).with_offload(offload);
+        let got = net
+            .bench
+            .send_frames(STATION, &[Frame::from_bytes(&small), large, Frame::from_bytes(&small)]);
+        let sent: Vec<_> = got[1].iter().map(|outer| inside(Kind::Gre, outer)).collect();
+        assert!(sent.iter().all(|(kind, _)| kind.is_bare() == is_bare));
+        let lens: Vec<_> = sent.iter().map(|(_, bytes)| bytes.len() - longer).collect();
+        // In order, and each with checksums of its own.
+        assert_eq!(lens, [small.len(), 1_054, 1_054, 1_054, 1_054, small.len()]);
+        for (_, bytes) in &sent[1..5] {
+            let packet = &bytes[bytes.len() - 1_040..];
+            let ip = packet::headers::Ipv4::parse(packet).unwrap();
+            assert_eq!((ip.checksum_is_valid(), ip.total_len()), (true, 1_040));
+            let mut sum = packet::checksum::Checksum::new();
+            sum.add(&packet[12..20]);
+            sum.add_u16(6);
+            sum.add_u16(1_020);
+            sum.add(&packet[20..]);
+            assert!(sum.is_valid());
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{Flows, Inner, NO_PORT, Rooms, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::{self, Source};
 use crate::outputs::Outputs;
+use crate::segments::{self, is_large};
 
 /// The most tables that are told of a frame's way.
 const MAX_TOLD: usize = 4_096;
@@ -116,20 +117,25 @@ impl Entry<'_> {
         }
         for group in &*groups {
             let next = |at| flows.op(group.path, at);
-            let (lost, stops) = flows.end(group.path);
-            let mut run = |mask: u32, outputs: &mut Outputs| {
+            let (lost, stops, cuts) = flows.end(group.path);
+            let mut run = |frames: &[Frame<'_>], mask: u32, room: &mut RunRoom| {
+                // Which mirrors have a copy by then goes along with each that stops.
+                let before = stops.then(|| outputs.set_mirrored(Some(0)));
                 let steps = Steps { bridge, flows, next: &next, lost, manner };
                 Run::new(steps, frames, mask).go(source, room, outputs, onward);
+                before.map(|before| outputs.set_mirrored(before));
             };
-            if stops {
-                // Which mirrors have a copy by then goes along with each.
-                for bit in bits(group.mask) {
-                    let before = outputs.set_mirrored(Some(0));
-                    run(bit, outputs);
-                    outputs.set_mirrored(before);
+            let is_cut = cuts && frames.iter().any(is_large);
+            if !stops && !is_cut {
+                run(frames, group.mask, room);
+                continue;
+            }
+            for bit in bits(group.mask) {
+                let large = frames.get(bit.trailing_zeros() as usize);
+                match large.filter(|frame| cuts && is_large(frame)) {
+                    None => run(frames, bit, room),
+                    Some(frame) => go_cut(frame, source, room, &mut run),
                 }
-            } else {
-                run(group.mask, outputs);
             }
         }
     }
@@ -283,6 +289,23 @@ impl Flows {
             }
         }
         true
+    }
+}
+
+/// Has a large segment go on as the frames that it becomes.
+#[cold]
+#[inline(never)]
+fn go_cut(
+    frame: &Frame<'_>,
+    source: &Source<'_>,
+    room: &mut RunRoom,
+    run: &mut dyn FnMut(&[Frame<'_>], u32, &mut RunRoom),
+) {
+    let mut memory = std::mem::take(&mut room.parts);
+    let is_all = segments::cut(frame, &mut memory, |parts| run(parts, u32::MAX, room));
+    room.parts = memory;
+    if !is_all {
+        source.stats.count_drops(DropReason::BadHeader, 1);
     }
 }
 

@@ -92,6 +92,8 @@ pub(crate) struct RunRoom {
     cut: EditRoom,
     /// How frames of tracked connections are translated, with a bit of the burst for each.
     translations: Vec<(u32, Translation)>,
+    /// For parts of large segments.
+    parts: Vec<u8>,
 }
 
 /// One worker's part in a bridge's flows.
@@ -186,10 +188,12 @@ impl Flows {
         self.0.borrow().cache.path(id)?.ops.get(at).cloned()
     }
 
-    /// Why frames with this path go nowhere, if they do; and whether they stop at controllers.
-    fn end(&self, id: PathId) -> (Option<Lost>, bool) {
+    /// Why frames with this path go nowhere, if they do; whether they stop at controllers, and whether large segments
+    /// are cut before.
+    fn end(&self, id: PathId) -> (Option<Lost>, bool, bool) {
         let inner = self.0.borrow();
-        inner.cache.path(id).map_or((None, false), |path| (path.lost, path.stops))
+        let path = inner.cache.path(id);
+        path.map_or((None, false, false), |path| (path.lost, path.stops, path.cuts))
     }
 
     /// Has frames be counted that were tracked, with this room, or what was counted be kept; or nothing.

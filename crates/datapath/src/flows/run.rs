@@ -110,7 +110,7 @@ impl<'s, 'f> Run<'s, 'f> {
     ) where
         'f: 'r,
     {
-        let RunRoom { edit, cut, translations } = room;
+        let RunRoom { edit, cut, translations, .. } = room;
         let (tunnel, packet_type) = (outputs.tunnel(), outputs.packet_type());
         self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}

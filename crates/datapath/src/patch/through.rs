@@ -3,8 +3,7 @@
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::TunnelWords;
-use packet::segmentation::{Parts, SCRATCH};
-use packet::{BURST, Capabilities, EditRoom, Frame, Open};
+use packet::{BURST, EditRoom, Frame, Open};
 use tunnel::{Inner, Meta, Mode, Options};
 
 use super::{MAX_PASSES, Step, Walk, count_packets};
@@ -14,6 +13,7 @@ use crate::flows::Flows;
 use crate::marks::Marks;
 use crate::output::pick;
 use crate::outputs::Outputs;
+use crate::segments::{self, is_large};
 use crate::tunnel::hop::End;
 use crate::tunnel::{Place, Popped, Pushed, Taken, TunnelPort, inner};
 
@@ -86,21 +86,10 @@ impl Walk<'_, '_> {
         rest: &mut [Step],
         outputs: &mut Outputs,
     ) {
-        memory.resize(SCRATCH, 0);
         for frame in frames {
-            let Ok(mut parts) = Parts::new(frame, Capabilities::CSUM) else {
+            let push = |parts: &[Frame<'_>]| self.push(port, parts, room, rest, outputs);
+            if !segments::cut(frame, memory, push) {
                 port.tx.count_drops(DropReason::BadHeader, 1);
-                continue;
-            };
-            loop {
-                let (mut left, mut burst) = (memory.as_mut_slice(), ArrayVec::new());
-                let is_all = parts.fill(&mut left, &mut burst);
-                if !burst.is_empty() {
-                    self.push(port, &burst, room, rest, outputs);
-                }
-                if is_all || burst.is_empty() {
-                    break;
-                }
             }
         }
     }
@@ -224,11 +213,6 @@ impl Flows {
     fn tunnel_words(&self, meta: &Meta) -> Option<TunnelWords> {
         crate::tunnel::words(meta, &self.pipeline().tunnels.options)
     }
-}
-
-/// Whether a frame is a large segment, which is still to be cut.
-fn is_large(frame: &Frame<'_>) -> bool {
-    frame.offload().gso().is_some()
 }
 
 /// The place of the first frame that is left.

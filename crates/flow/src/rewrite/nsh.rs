@@ -10,7 +10,7 @@ use crate::key::slot;
 use crate::path::NshPush;
 
 /// Puts one in front, behind the place of a header of Ethernet. Large segments would have to be cut with it, which
-/// not all ports can. Returns whether there was room.
+/// not all ports can: they are cut before. Returns whether there was room.
 pub fn push_nsh(NshPush { header, before_ethernet }: &NshPush, frame: &mut Open<'_>) -> bool {
     if frame.offload().gso().is_some() {
         return false;
