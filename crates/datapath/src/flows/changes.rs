@@ -164,7 +164,7 @@ impl Changes {
             let reason = match *change {
                 Change::Edit(which, edit) => {
                     retain(open, alive, |bit, frame| which & bit == 0 || rewrite(&edit, frame));
-                    DropReason::TooLong
+                    failure(&edit)
                 }
                 Change::Nsh(at) => {
                     let header = self.headers.get(at);
@@ -185,6 +185,25 @@ impl Changes {
             };
             source.stats.count_drops(reason, before.saturating_sub(open.len()));
         }
+    }
+}
+
+/// Why a change of a frame fails.
+const fn failure(edit: &Edit) -> DropReason {
+    match edit {
+        // What was to be taken off is not all there.
+        Edit::PopVlan
+        | Edit::PopMpls { .. }
+        | Edit::PopEthernet
+        | Edit::EmptyEthernet
+        | Edit::PopNsh { .. } => DropReason::Malformed,
+        // There is no room.
+        Edit::PushVlan { .. }
+        | Edit::PushMpls { .. }
+        | Edit::PushEthernet { .. }
+        | Edit::Set { .. }
+        | Edit::SetVlan { .. }
+        | Edit::RaiseDrop(_) => DropReason::TooLong,
     }
 }
 
@@ -219,4 +238,43 @@ fn retain(
         }
         stays
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use ethdev::QueueStats;
+    use packet::{EditRoom, Frame};
+
+    use super::*;
+    use crate::bridge::BridgeId;
+
+    /// Why frames with these bytes are dropped that get this change so many times.
+    fn dropped(bytes: &[u8], edit: Edit, times: usize) -> Vec<(DropReason, u64)> {
+        let (stats, mut room) = (QueueStats::default(), EditRoom::default());
+        let mut changes = Changes::default();
+        assert!((0..times).all(|_| changes.edit((u32::MAX, edit))));
+        let mut editing = room.begin();
+        let mut open: ArrayVec<_, BURST> =
+            (0..2).filter_map(|_| editing.open(&Frame::from_bytes(bytes))).collect();
+        let mut alive = 3;
+        changes.apply(0, &mut open, &mut alive, &Source::new((BridgeId(0), 0), &stats, 0));
+        assert_eq!((open.len(), alive), if stats.dropped() == 0 { (2, 3) } else { (0, 0) });
+        let counts = DropReason::ALL.map(|reason| (reason, stats.snapshot().dropped_for(reason)));
+        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    #[test]
+    fn frames_that_cannot_be_changed_are_counted_by_why() {
+        let tagged = [&[0; 12][..], &[0x81, 0, 0]].concat();
+        let malformed = vec![(DropReason::Malformed, 2)];
+        assert_eq!(dropped(&tagged, Edit::PopVlan, 1), malformed);
+        assert_eq!(dropped(&[0; 13], Edit::PopEthernet, 1), malformed);
+        for ether_type in [None, Some(0x0800)] {
+            let pop = Edit::PopNsh { ether_type };
+            assert_eq!(dropped(&[0; 60], pop, 1), malformed, "{ether_type:?}");
+        }
+        let push = Edit::PushEthernet { ether_type: 0x0800 };
+        assert_eq!(dropped(&[0; 60], push, 1), []);
+        assert_eq!(dropped(&[0; 60], push, MAX_CHANGES), [(DropReason::TooLong, 2)]);
+    }
 }
