@@ -159,12 +159,13 @@ impl Drop for Part {
 #[derive(Debug, Default)]
 pub(super) struct Meters {
     all: Metering,
-    parts: LiteMap<u32, Part>,
+    /// As many as there are of those, in their order: none moves when frames come to another.
+    parts: Box<[Option<Box<Part>>]>,
 }
 
 impl Meters {
     pub(super) fn new(all: &Metering) -> Self {
-        Self { all: all.clone(), parts: LiteMap::new() }
+        Self { all: all.clone(), parts: all.0.iter().map(|_| None).collect() }
     }
 
     /// The meters, as all workers have them.
@@ -175,32 +176,36 @@ impl Meters {
     /// Has these from `now` on, in milliseconds.
     pub(super) fn update(&mut self, all: &Metering, now: u64) {
         self.flush(now);
-        if !Arc::ptr_eq(&self.all.0, &all.0) {
-            self.all = all.clone();
-            let stays = |id: &u32, part: &Part| {
-                all.0.get(id).is_some_and(|shared| Arc::ptr_eq(shared, &part.shared))
-            };
-            self.parts.retain(|id, part| stays(id, part));
+        if Arc::ptr_eq(&self.all.0, &all.0) {
+            return;
+        }
+        let before = std::mem::replace(self, Self::new(all));
+        for part in before.parts.into_iter().flatten() {
+            let place = all.0.find_index(&part.shared.meter.desc.id).ok();
+            let place =
+                place.and_then(|at| Some((all.0.get_indexed(at)?.1, self.parts.get_mut(at)?)));
+            if let Some((shared, place)) = place
+                && Arc::ptr_eq(shared, &part.shared)
+            {
+                *place = Some(part);
+            }
         }
     }
 
     /// Tells meters what has come to them until `now`, in milliseconds.
     pub(super) fn flush(&mut self, now: u64) {
-        self.parts.iter_mut().for_each(|(_, part)| part.tell(now));
+        self.parts.iter_mut().flatten().for_each(|part| part.tell(now));
     }
 
     /// What the meter of this number does to a burst, at a time in clock cycles; nothing if there is
     /// none.
     pub(super) fn charge(&mut self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
-        if let Some(part) = self.parts.get_mut(&id) {
-            return part.charge(frames, now);
-        }
-        match self.all.0.get(&id) {
-            Some(shared) => {
-                self.parts.entry(id).or_insert_with(|| Part::new(shared)).charge(frames, now)
-            }
-            None => Verdict::default(),
-        }
+        let Ok(at) = self.all.0.find_index(&id) else { return Verdict::default() };
+        let (Some(part), Some((_, shared))) = (self.parts.get_mut(at), self.all.0.get_indexed(at))
+        else {
+            return Verdict::default();
+        };
+        part.get_or_insert_with(|| Box::new(Part::new(shared))).charge(frames, now)
     }
 }
 

@@ -118,3 +118,35 @@ fn all_workers_together_have_one_bucket_and_who_goes_leaves_his_share() {
     }
     assert!((880..=1_000).contains(&passed), "{passed}");
 }
+
+#[test]
+fn a_worker_keeps_its_part_in_meters_that_stay_the_same() {
+    let mut tables = flow::Tables::default();
+    let mut add = |id| {
+        let meter = Desc { id, flags: 2, bands: vec![Band { remark: None, rate: 1, burst: 8 }] };
+        tables.change_meter(&MeterMod { command: MeterCommand::Add, meter }, 0).unwrap();
+        tables.meters().clone()
+    };
+    let bytes = [0; 60];
+    let frames = [Frame::from_bytes(&bytes); 8];
+    let dropped = |own: &mut Meters, id| own.charge(id, &frames, 0).dropped.count_ones();
+    let before = Metering::default().of(&add(7), (1, HZ, 0));
+    let mut own = Meters::new(&before);
+    assert_eq!(dropped(&mut own, 5), 0, "there is none");
+    assert_eq!([7, 7].map(|id| dropped(&mut own, id)), [0, 8]);
+    // Others come in front of it and behind it.
+    add(9);
+    let after = before.of(&add(5), (1, HZ, 0));
+    own.update(&after, 0);
+    assert_eq!([7, 5, 5, 9, 9].map(|id| dropped(&mut own, id)), [8, 0, 8, 0, 8]);
+    assert_eq!(
+        after.0.get(&7).unwrap().meter.stats.seen.packets(),
+        16,
+        "the last are not told yet"
+    );
+    // Only that stays.
+    own.update(&before, 0);
+    assert_eq!([7, 5, 9].map(|id| dropped(&mut own, id)), [8, 0, 0]);
+    own.update(&Metering::default(), 0);
+    assert_eq!(dropped(&mut own, 7), 0);
+}
