@@ -48,8 +48,8 @@ pub(crate) struct Session {
     pub monitors: Monitors,
     /// Changes of rules that the log was not told of yet.
     pub tally: Tally,
-    /// Of a request about tables that is in several messages, what has come.
-    pub wishes: Vec<TableFeatures>,
+    /// Of a request about tables that is in several messages, its number and what has come.
+    pub wishes: (u32, Vec<TableFeatures>),
 }
 
 impl Session {
@@ -67,7 +67,7 @@ impl Session {
             bundles: Bundles::default(),
             monitors: Monitors::default(),
             tally: Tally::default(),
-            wishes: Vec::new(),
+            wishes: Default::default(),
         }
     }
 }

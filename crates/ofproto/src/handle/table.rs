@@ -64,13 +64,7 @@ impl Request<'_> {
 
     /// Tables can do all there is; controllers can give them other names.
     fn table_features(&mut self) -> Answers {
-        let wishes = TableFeatures::decode_all(self.raw)?;
-        let more = self.raw.more;
-        let all = &mut self.session()?.wishes;
-        all.extend(wishes);
-        // A request is in several messages; there are no more tables than that.
-        let is_done = !more || all.len() > usize::from(ALL);
-        let wishes = if is_done { std::mem::take(all) } else { return Ok(Vec::new()) };
+        let Some(wishes) = self.all_wishes()? else { return Ok(Vec::new()) };
         if !wishes.is_empty() {
             self.check_role()?;
             self.check_features(&wishes)?;
@@ -85,6 +79,23 @@ impl Request<'_> {
             replies.entry(|out| features.encode(version, out));
         }
         Ok(replies.finish())
+    }
+
+    /// All that a request says, which is in several messages; `None` until the last one has come. Nothing is left
+    /// of one with a message that cannot be read, or that another request comes in the middle of.
+    fn all_wishes(&mut self) -> Result<Option<Vec<TableFeatures>>, ErrorCode> {
+        let (raw, session) = (self.raw, self.session()?);
+        let (of, mut all) = std::mem::take(&mut session.wishes);
+        if of != raw.xid {
+            all.clear();
+        }
+        all.extend(TableFeatures::decode_all(raw)?);
+        // There are no more tables than that.
+        if !raw.more || all.len() > usize::from(ALL) {
+            return Ok(Some(all));
+        }
+        session.wishes = (raw.xid, all);
+        Ok(None)
     }
 
     /// Whether tables can be as it is wished: all of them are there, have as many rules, and names that

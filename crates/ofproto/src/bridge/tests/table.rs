@@ -87,6 +87,20 @@ fn controllers_are_told_how_much_room_there_is() {
     assert_eq!(told.last(), Some(&(Kind::TableStatus, 4)));
 }
 
+/// A message of a request about tables.
+fn features(wishes: &[TableFeatures], more: bool, xid: u32) -> Vec<u8> {
+    let mut message = Message::new(Version::V13, Kind::TableFeaturesRequest, xid);
+    wishes.iter().for_each(|wish| wish.encode(Version::V13, message.body()));
+    let mut message = message.finish();
+    message[11] = u8::from(more);
+    message
+}
+
+fn read_features(answers: &[Vec<u8>]) -> Vec<TableFeatures> {
+    let of = |message: &Vec<u8>| TableFeatures::decode_all(&Raw::read(message).unwrap()).unwrap();
+    answers.iter().flat_map(of).collect()
+}
+
 #[test]
 fn tables_have_names() {
     let version = Version::V13;
@@ -94,23 +108,10 @@ fn tables_have_names() {
     let name = Some("main".to_owned());
     set(&mut bridge, TableConfig { name, ..TableConfig::default() });
     let names = |bridge: &mut Bridge, pieces: &[(&[TableFeatures], bool)]| {
-        let mut answers = Vec::new();
-        for (wishes, more) in pieces {
-            let mut message = Message::new(version, Kind::TableFeaturesRequest, 1);
-            for wish in *wishes {
-                wish.encode(version, message.body());
-            }
-            let mut message = message.finish();
-            message[11] = u8::from(*more);
-            answers.extend(ask(bridge, id, &message));
-        }
-        answers
+        let piece = |(wishes, more): &(&[TableFeatures], bool)| features(wishes, *more, 1);
+        pieces.iter().flat_map(|of| ask(bridge, id, &piece(of))).collect::<Vec<_>>()
     };
-    let read = |answers: &[Vec<u8>]| -> Vec<TableFeatures> {
-        let of =
-            |message: &Vec<u8>| TableFeatures::decode_all(&Raw::read(message).unwrap()).unwrap();
-        answers.iter().flat_map(of).collect()
-    };
+    let read = read_features;
     let mut tables = read(&names(&mut bridge, &[(&[], false)]));
     assert_eq!((tables.len(), tables[0].name.as_str(), tables[1].name.as_str()), (254, "main", ""));
     // They are in several messages.
@@ -133,4 +134,23 @@ fn tables_have_names() {
         let pieces: Vec<_> = pieces.collect();
         assert_eq!(error(&names(&mut bridge, &pieces)), ErrorCode::TffcEperm, "{name}");
     }
+}
+
+#[test]
+fn nothing_is_left_of_a_request_about_tables_that_has_no_end() {
+    let (mut bridge, id) = connected(Version::V13, Origin::Controller);
+    let plain = features(&[], false, 2);
+    let tables = read_features(&ask(&mut bridge, id, &plain));
+    assert_eq!(tables.len(), 254);
+    // Another request comes.
+    assert!(ask(&mut bridge, id, &features(&tables[..8], true, 1)).is_empty());
+    assert_eq!(read_features(&ask(&mut bridge, id, &plain)), tables);
+    // A message cannot be read, and the same number comes again.
+    assert!(ask(&mut bridge, id, &features(&tables[..8], true, 2)).is_empty());
+    let mut broken = features(&tables[8..9], true, 2);
+    let length = broken.len() - 8;
+    broken.truncate(length);
+    broken[2..4].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    assert_eq!(error(&ask(&mut bridge, id, &broken)), ErrorCode::BpcBadLen);
+    assert_eq!(read_features(&ask(&mut bridge, id, &plain)), tables);
 }
