@@ -254,21 +254,24 @@ impl Datapath {
     /// Records this from `now` on, in clock cycles.
     pub fn set_recording(&mut self, record: Record, now: u64) {
         self.turns.set(record, now);
-        self.turn_recording();
+        self.turn_recording(now);
     }
 
     /// It is about to sleep, at `now`: there is time to record frames.
     #[inline]
     pub fn sleeps(&mut self, now: u64) {
         if self.turns.sleeps(now) {
-            self.turn_recording();
+            self.turn_recording(now);
         }
     }
 
-    /// Has recorders do what it is the turn of.
+    /// Has recorders do what it is the turn of, from `now` on.
     #[cold]
-    fn turn_recording(&mut self) {
-        self.recorder.set(self.turns.slot());
+    fn turn_recording(&mut self, now: u64) {
+        let lacks = self.recorder.set(self.turns.slot());
+        if lacks && let Some(recorder) = self.recorder.any() {
+            recorder.pass(now);
+        }
         self.sort_bridges();
     }
 
@@ -357,13 +360,10 @@ impl Datapath {
         let rests = self.turns.spend(frames.len());
         if let Some(recorder) = self.recorder.active() {
             recorder.note(frames, source);
-            if rests {
-                recorder.pass(source.now);
-            }
         }
         let taken = self.forward_apart(frames, source, gives);
         if rests {
-            self.turn_recording();
+            self.turn_recording(source.now);
         }
         taken
     }

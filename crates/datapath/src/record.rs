@@ -101,8 +101,13 @@ impl Recorder {
         self.room = room;
     }
 
-    /// Packets are not recorded from `now` on.
-    pub(crate) fn pass(&mut self, now: u64) {
+    /// Whether what came lately was taken, so that it lacks where it is to be kept as by this room.
+    const fn has_given_away(&self, room: Room) -> bool {
+        self.room.keeps.is_none() && room.keeps.is_some()
+    }
+
+    /// Packets were not recorded until `now`.
+    pub(crate) const fn pass(&mut self, now: u64) {
         self.recording.passed = Some(now);
     }
 

@@ -36,14 +36,19 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Has it record with this room, or rest; `None`: there is none.
-    pub(crate) fn set(&mut self, how: Option<(bool, Room)>) {
+    /// Has it record with this room, or rest; `None`: there is none. Returns whether packets that came lately are
+    /// not there: it has rested, or recorded all, which was taken.
+    pub(crate) fn set(&mut self, how: Option<(bool, Room)>) -> bool {
         let (active, resting) = (self.active.take(), self.resting.take());
-        let Some((is_active, room)) = how else { return };
-        let mut recorder = active.or(resting).unwrap_or_default();
+        let Some((is_active, room)) = how else { return false };
+        let has_rested = resting.is_some();
+        let before = active.or(resting);
+        let lacks = has_rested || before.as_ref().is_some_and(|own| own.has_given_away(room));
+        let mut recorder = before.unwrap_or_default();
         recorder.set_room(room);
         let place = if is_active { &mut self.active } else { &mut self.resting };
         *place = Some(recorder);
+        lacks
     }
 
     /// Whether it records.
@@ -143,13 +148,16 @@ mod tests {
     fn what_was_recorded_stays_while_a_recorder_rests() {
         let mut slot = Slot::default();
         assert!(!slot.is_active() && slot.any().is_none());
-        slot.set(Some((true, Room::SPARING)));
+        assert!(!slot.set(Some((true, Room::SPARING))), "nothing was before");
         slot.active().unwrap().count(&super::super::tests::key(1), (None, 1), 60, 5);
-        slot.set(Some((false, Room::SPARING)));
+        assert!(!slot.set(Some((false, Room::SPARING))));
         assert!(!slot.is_active() && slot.active().is_none());
-        slot.set(Some((true, Room::ALL)));
+        assert!(slot.set(Some((true, Room::ALL))), "it has rested");
         assert_eq!(slot.active().unwrap().take().kinds.len(), 1);
-        slot.set(None);
+        assert!(!slot.set(Some((true, Room::ALL))));
+        assert!(slot.set(Some((true, Room::SPARING))), "what came lately was taken");
+        assert!(!slot.set(Some((true, Room::SPARING))) && !slot.set(Some((true, Room::ALL))));
+        assert!(!slot.set(None));
         assert!(slot.any().is_none());
     }
 }

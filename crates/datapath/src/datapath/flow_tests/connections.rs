@@ -344,19 +344,28 @@ fn packets_are_recorded_sparingly_until_it_is_enough() {
     let (mut bench, _) = connected(&FIREWALL);
     let second = eal::clock::cycles(std::time::Duration::from_secs(1));
     bench.path.set_recording(Record::Sparingly, 0);
-    let packets = |bench: &mut Bench| -> [u64; 2] {
+    let packets = |bench: &mut Bench| -> ([u64; 2], Option<u64>) {
         let (came, again) = bench.path.take_recording();
         let count = |of: &[Recorded]| of.iter().map(|kind| kind.packets).sum();
-        [count(&came.kinds), again.iter().map(|(_, own)| count(&own.kinds)).sum()]
+        let again = again.iter().map(|(_, own)| count(&own.kinds)).sum();
+        ([count(&came.kinds), again], came.passed)
     };
     let burst = vec![udp(1000, true); 16];
     (0..20).for_each(|_| _ = bench.send(1, &burst));
     // What was recorded stays while it rests.
-    assert_eq!(packets(&mut bench), [256, 256]);
+    assert_eq!(packets(&mut bench), ([256, 256], None));
     bench.path.sleeps(second / 100);
     bench.send(1, &burst);
-    assert_eq!(packets(&mut bench), [0, 0]);
+    assert_eq!(packets(&mut bench), ([0, 0], None));
     bench.path.sleeps(second);
     bench.send(1, &burst);
-    assert_eq!(packets(&mut bench), [16, 16]);
+    // When they are recorded again is when the last one may have been passed over.
+    assert_eq!(packets(&mut bench), ([16, 16], Some(second)));
+    // What came lately while all was recorded is not there afterwards.
+    bench.path.set_recording(Record::All, 2 * second);
+    bench.send(1, &burst);
+    assert_eq!(packets(&mut bench), ([16, 16], None));
+    bench.path.set_recording(Record::Sparingly, 3 * second);
+    bench.path.set_recording(Record::All, 4 * second);
+    assert_eq!(packets(&mut bench), ([0, 0], Some(3 * second)));
 }
