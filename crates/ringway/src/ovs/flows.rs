@@ -162,7 +162,8 @@ fn switch_on(appctl: &mut Appctl<'_>) {
 /// these was passed over.
 fn begin(appctl: &mut Appctl<'_>) -> bool {
     let passed = gather(appctl, true, true);
-    passed.is_none_or(|at| age(at, clock::now()) > MAX_IDLE)
+    let idle = appctl.flows.paths.iter().map(|flows| flows.max_idle).fold(MAX_IDLE, u64::max);
+    passed.is_none_or(|at| age(at, clock::now()) > idle)
 }
 
 /// How long ago that was, in milliseconds.
@@ -244,7 +245,7 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
     let is_told = host.appctl.agent.exports().counts_flows();
-    let mut ports: HashMap<u32, Option<Inlet>> = HashMap::new();
+    let mut inlets = Inlets::default();
     for kind in &recording.kinds {
         let Recorded { key, onward, bridge, worker, origin, packets, bytes, first_bytes, last } =
             kind;
@@ -254,12 +255,14 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows, keeps: u64) -> Option<u6
         }
         let from = key.get_u32(slot::IN_PORT);
         let port = match onward {
+            None if bridge.is_empty() => inlets.of_path(host.appctl, from),
             // A port of a tunnel, which the bridge has recorded.
-            None if !bridge.is_empty() => port_again(host.appctl, bridge, from),
+            None => inlets.of_bridge(host.appctl, bridge, from),
             // A patch port is none of the data path's.
-            Some(_) => port_again(host.appctl, bridge, from)
-                .or_else(|| port(host.appctl, u32::from(*origin))),
-            None => *ports.entry(from).or_insert_with(|| port(host.appctl, from)),
+            Some(_) => match inlets.of_bridge(host.appctl, bridge, from) {
+                None => inlets.of_path(host.appctl, u32::from(*origin)),
+                known => known,
+            },
         };
         let Some(Inlet { path, number, vlans, is_main }) = port else { continue };
         let thread = if is_main { MAIN } else { *worker };
@@ -329,9 +332,8 @@ impl Inlet {
         let content = appctl.agent.content()?;
         let row = content.bridges.get(bridge)?;
         let of = path_of(&row.datapath_type);
-        let kind = content.interfaces().find(|(_, _, known, _)| *known == name).map(|of| of.3);
         let dummies = appctl.agent.dummies();
-        let is_main = kind.is_some_and(|interface| {
+        let is_main = content.interface(name).is_some_and(|(_, interface)| {
             interface.kind != "dummy-pmd" && dummies.has(&interface.kind, &row.datapath_type)
         });
         let path = PATHS.iter().position(|known| *known == of)?;
@@ -350,8 +352,28 @@ fn port_again(appctl: &Appctl<'_>, bridge: &str, number: u32) -> Option<Inlet> {
 fn port(appctl: &Appctl<'_>, number: u32) -> Option<Inlet> {
     let name = appctl.daemon.switch().port_named(number.try_into().ok()?)?;
     let content = appctl.agent.content()?;
-    let (bridge, ..) = content.interfaces().find(|(_, _, known, _)| *known == name)?;
+    let (bridge, _) = content.interface(&name)?;
     Inlet::of(appctl, bridge, &name)
+}
+
+/// Where packets have come in, each of which is looked for once: there are thousands of kinds of packets.
+#[derive(Debug, Default)]
+struct Inlets<'r> {
+    /// By the switch's numbers.
+    of_path: HashMap<u32, Option<Inlet>>,
+    /// By bridges and numbers of OpenFlow.
+    of_bridges: HashMap<(&'r str, u32), Option<Inlet>>,
+}
+
+impl<'r> Inlets<'r> {
+    fn of_path(&mut self, appctl: &Appctl<'_>, number: u32) -> Option<Inlet> {
+        *self.of_path.entry(number).or_insert_with(|| port(appctl, number))
+    }
+
+    fn of_bridge(&mut self, appctl: &Appctl<'_>, bridge: &'r str, number: u32) -> Option<Inlet> {
+        let of = self.of_bridges.entry((bridge, number));
+        *of.or_insert_with(|| port_again(appctl, bridge, number))
+    }
 }
 
 /// Whether something else decides by now about packets than when this was asked last.
