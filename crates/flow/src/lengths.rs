@@ -12,6 +12,7 @@ use openflow::Action;
 use ordered::Gather as _;
 
 use crate::key::{Key, slot};
+use crate::walk::nsh_len;
 
 /// By how many times how many bytes a packet may be longer, or shorter, when it is compared.
 #[derive(Clone, Copy, Debug)]
@@ -23,16 +24,30 @@ struct Steps {
 /// Tags, two of them, and labels of MPLS, three.
 const INSIDE: Steps = Steps { most: 5, len: 4 };
 
-/// The same where headers of Ethernet are put on in front of all, or taken off, and labels between them, or the longest
-/// network service header.
-const OUTSIDE: Steps = Steps { most: 160, len: 2 };
+/// The same where headers of Ethernet are put on in front of all, or taken off, and labels between them.
+const OUTSIDE: Steps = Steps { most: 32, len: 2 };
+
+/// The most where the longest of network service headers are put on, too.
+const MOST: i32 = 160;
 
 /// All lengths that actions compare with; it may have some of rules that are not there any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lengths {
     all: Option<Arc<BTreeSet<u16>>>,
-    /// Headers in front of all come and go.
-    has_outer: bool,
+    /// Headers in front of all come and go: how long network service headers are that are put on, the longest of them.
+    front: Option<u16>,
+}
+
+/// The longest network service header that actions put on, if they have headers in front of all come and go; of such
+/// headers there may be none.
+pub(crate) fn front(actions: &[Action]) -> Option<u16> {
+    let of = |action: &Action| match action {
+        Action::Encap(encap) => Some(nsh_len(encap)),
+        Action::Decap { .. } => Some(0),
+        Action::Clone(actions) => front(actions),
+        _ => None,
+    };
+    actions.iter().filter_map(of).max()
 }
 
 impl Lengths {
@@ -49,17 +64,20 @@ impl Lengths {
         }
     }
 
-    /// Says that headers in front of all come and go.
-    pub(crate) const fn add_outer(&mut self) {
-        self.has_outer = true;
+    /// Adds what is put on in front of all, and taken off ([`front`]).
+    pub(crate) fn add_front(&mut self, front: Option<u16>) {
+        self.front = self.front.max(front);
     }
 
-    const fn steps(&self) -> Steps {
-        if self.has_outer { OUTSIDE } else { INSIDE }
+    /// With a header there is place for two of its length, as it may be put on twice.
+    fn steps(&self) -> Steps {
+        let Some(nsh) = self.front else { return INSIDE };
+        let Steps { most, len } = OUTSIDE;
+        Steps { most: most.saturating_add(nsh.into()).min(MOST), len }
     }
 
     /// Whether classes say how long packets are that have grown by so many bytes.
-    pub(crate) const fn tell(&self, grown: i32) -> bool {
+    pub(crate) fn tell(&self, grown: i32) -> bool {
         let Steps { most, len } = self.steps();
         grown % len == 0 && grown.unsigned_abs() <= (most * len).unsigned_abs()
     }
@@ -118,6 +136,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use openflow::action::{Encap, PropertyOfEncap};
     use openflow::{Field, Subfield};
 
     use super::*;
@@ -134,8 +153,10 @@ mod tests {
         assert!(lengths.classes().is_empty());
         lengths.add(&[check(1_500), Action::Clone(vec![check(60), check(u16::MAX), check(0)])]);
         says_the_same(&lengths);
-        lengths.add_outer();
-        says_the_same(&lengths);
+        for nsh in [0, 24, 252] {
+            lengths.add_front(Some(nsh));
+            says_the_same(&lengths);
+        }
     }
 
     fn says_the_same(lengths: &Lengths) {
@@ -158,10 +179,38 @@ mod tests {
         let mut lengths = Lengths::default();
         let told = |lengths: &Lengths| [-14, 18, 26, 20, -20].map(|grown| lengths.tell(grown));
         assert_eq!(told(&lengths), [false, false, false, true, true]);
-        lengths.add_outer();
+        lengths.add_front(Some(0));
         assert_eq!(told(&lengths), [true; 5]);
+        assert!(lengths.tell(64) && !lengths.tell(66));
+        lengths.add_front(Some(24));
+        assert!(lengths.tell(2 * (24 + 14)) && !lengths.tell(114));
+        lengths.add_front(Some(252));
         assert!(lengths.tell(252 + 14 + 4) && !lengths.tell(322));
         assert!(!lengths.tell(-322) && !lengths.tell(1));
+    }
+
+    /// Only where long headers are put on there are many classes.
+    #[test]
+    fn there_are_as_many_classes_as_headers_take() {
+        let encap = |packet_type, data: Option<usize>| {
+            let tlv = |len| PropertyOfEncap::NshTlv { class: 1, kind: 1, data: vec![7; len] };
+            let kind = data.map(|_| PropertyOfEncap::NshMdtype(2));
+            let properties = kind.into_iter().chain(data.map(tlv)).collect();
+            Action::Encap(Box::new(Encap { packet_type, header_size: 0, properties }))
+        };
+        let count = |actions: &[Action]| {
+            let mut lengths = Lengths::default();
+            lengths.add(&[check(1_500)]);
+            lengths.add_front(front(actions));
+            lengths.classes().len()
+        };
+        let nsh = 0x1_894F;
+        let decap = Action::Decap { packet_type: 0xFFFE };
+        assert_eq!(count(&[Action::PopVlan]), 11);
+        assert_eq!((count(std::slice::from_ref(&decap)), count(&[encap(0, None)])), (65, 65));
+        assert_eq!(count(&[decap, Action::Clone(vec![encap(nsh, None)])]), 113);
+        assert_eq!(count(&[encap(nsh, Some(4))]), 2 * (32 + 16) + 1);
+        assert_eq!(count(&[encap(nsh, Some(240))]), 321);
     }
 
     #[test]

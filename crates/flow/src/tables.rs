@@ -29,7 +29,7 @@ use crate::frozen::Frozen;
 use crate::groups::Groups;
 use crate::key::{Key, slot};
 use crate::kinds::{KINDS, Needs, may_turn};
-use crate::lengths::Lengths;
+use crate::lengths::{Lengths, front};
 use crate::meters::Meters;
 use crate::path::TableSet;
 use crate::pattern::Pattern;
@@ -378,8 +378,10 @@ impl Tables {
     }
 
     /// The lengths that packets are compared with.
-    pub(crate) const fn lengths(&self) -> &Lengths {
-        &self.lengths
+    pub(crate) fn lengths(&self) -> Lengths {
+        let mut lengths = self.lengths.clone();
+        lengths.add_front(self.groups.front());
+        lengths
     }
 
     /// The tables that are not as they are in `other`.
@@ -644,7 +646,8 @@ impl Tables {
             self.lengths.add(&rule.instructions.apply);
         }
         if rule.reads.get(slot::PACKET_TYPE) != 0 {
-            self.lengths.add_outer();
+            let Instructions { apply, write, .. } = &*rule.instructions;
+            self.lengths.add_front(front(apply).max(write.as_deref().and_then(front)));
         }
         self.version += 1;
         self.uses.come(&rule.uses);

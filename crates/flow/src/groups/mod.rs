@@ -21,6 +21,7 @@ use select::Method;
 pub use select::{Choice, HashKind, PlaceHash};
 
 use crate::key::Key;
+use crate::lengths;
 use crate::path::TableSet;
 use crate::reads::of_actions;
 use crate::rule::Stats;
@@ -114,6 +115,8 @@ pub struct Groups {
     watching: usize,
     /// The bits of packets that they depend on; it may have bits of groups that are not there any more.
     reads: Key,
+    /// What they put on in front of packets ([`lengths::front`]); as `reads`.
+    front: Option<u16>,
 }
 
 impl Groups {
@@ -154,6 +157,11 @@ impl Groups {
         &self.reads
     }
 
+    /// The longest network service header that they put on, if they have headers in front of packets come and go.
+    pub(crate) const fn front(&self) -> Option<u16> {
+        self.front
+    }
+
     /// Those that are not as they are in `other`, or stand where one is that is not.
     pub(crate) fn changed(&self, other: &Self) -> TableSet {
         TableSet::of_changed(&self.shards, &other.shards)
@@ -165,6 +173,8 @@ impl Groups {
             self.shards.resize_with(index + 1, Arc::default);
         }
         self.reads.union(&group.reads);
+        let fronts = group.buckets.iter().filter_map(|bucket| lengths::front(&bucket.actions));
+        self.front = self.front.max(fronts.max());
         self.count_in(&group);
         let shard = self.shards.get_mut(index).map(Arc::make_mut);
         let before = shard.and_then(|shard| shard.insert(group.id, Arc::new(group)));
@@ -177,6 +187,7 @@ impl Groups {
         self.count_out(&removed);
         if self.count == 0 {
             self.reads = Key::default();
+            self.front = None;
         }
         Some(removed)
     }

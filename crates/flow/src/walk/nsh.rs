@@ -81,6 +81,30 @@ pub fn metadata(encap: &Encap) -> Vec<u8> {
     if bytes.len() > MAX_LEN - HEADER_LEN { Vec::new() } else { bytes }
 }
 
+/// The type of the metadata of a header that is put on, and its values.
+fn kind_and_values(encap: &Encap) -> (u8, Vec<u8>) {
+    let kind = encap.properties.iter().rev().find_map(|property| match property {
+        PropertyOfEncap::NshMdtype(kind) => Some(*kind),
+        PropertyOfEncap::NshTlv { .. } => None,
+    });
+    // What other types have is not known.
+    match kind.unwrap_or(MD1) {
+        MD1 => (MD1, Vec::new()),
+        MD2 => (MD2, metadata(encap)),
+        _ => (0, Vec::new()),
+    }
+}
+
+/// How long the header is that is put on, if it is one.
+pub(crate) fn nsh_len(encap: &Encap) -> u16 {
+    if encap.packet_type != PACKET_TYPE {
+        return 0;
+    }
+    let (kind, values) = kind_and_values(encap);
+    let metadata = Metadata { values: values.into(), next: 0, kind };
+    u16::try_from(metadata.header_len()).unwrap_or_default()
+}
+
 impl Walk<'_> {
     /// Puts one on, of which the first fields are as Open vSwitch has them.
     pub(super) fn encap_nsh(&mut self, encap: &Encap) {
@@ -92,14 +116,7 @@ impl Walk<'_> {
                 packet_type & 0xFFFF
             ));
         };
-        let kind = encap.properties.iter().rev().find_map(|property| match property {
-            PropertyOfEncap::NshMdtype(kind) => Some(*kind),
-            PropertyOfEncap::NshTlv { .. } => None,
-        });
-        // What other types have is not known.
-        let kind = kind.unwrap_or(MD1);
-        let kind = if matches!(kind, MD1 | MD2) { kind } else { 0 };
-        let values = if kind == MD2 { metadata(encap).into() } else { Arc::default() };
+        let (kind, values) = kind_and_values(encap);
         self.begin_anew();
         let State { key, nsh, labels, .. } = &mut self.state;
         key.set_packet_type(PACKET_TYPE);
@@ -113,7 +130,7 @@ impl Walk<'_> {
             key.set(slot, value);
         }
         *labels = Labels::new(key);
-        *nsh = Some(Metadata { values, next, kind });
+        *nsh = Some(Metadata { values: values.into(), next, kind });
     }
 
     /// Takes it off. Returns whether the packet goes on as it is, and need not be looked at anew.

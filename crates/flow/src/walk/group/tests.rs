@@ -342,3 +342,32 @@ fn what_rules_behind_a_bucket_tell_controllers_is_no_bucket_s() {
     });
     assert_eq!(reasons.collect::<Vec<_>>(), [Reason::GROUP, Reason::ACTION]);
 }
+
+/// The header that a bucket puts on counts where a table that it leads to asks how long the packet is.
+#[test]
+fn a_header_that_a_bucket_puts_on_counts_in_lengths() {
+    let encap =
+        openflow::action::Encap { packet_type: 0x1_894F, header_size: 0, properties: vec![] };
+    let actions = vec![Action::Encap(Box::new(encap)), Action::resubmit_table(1)];
+    let mut pipeline = pipeline(&[(1, GroupType::All, vec![actions])]);
+    let bit = openflow::Subfield { field: Field::Reg0, offset: 0, bits: 1 };
+    rule(&mut pipeline, 0, vec![Action::Group(1)]);
+    let check = Action::CheckPktLarger { len: 1_500, target: bit };
+    rule(&mut pipeline, 1, vec![check, Action::resubmit_table(2)]);
+    for (port, bit) in [(2, 1), (3, 0)] {
+        let matching = Match::new().with_masked(Field::Reg0, bit, 1);
+        let add = Change::add(2, matching, Instructions::apply(vec![output(port)]));
+        pipeline.tables.change(&add, 0).unwrap();
+        pipeline.ports.get_mut(&PortNo(port)).unwrap().takes_bare = true;
+    }
+    let mut cache = PathCache::new(Arc::new(pipeline));
+    let mut sent = |len: usize| {
+        let mut key = key();
+        cache.begin(0);
+        cache.note_len(&mut key, || len);
+        let id = cache.find(&key);
+        let ops = &cache.path(id).unwrap().ops;
+        ops.iter().find_map(|op| if let Op::Output(port) = op { Some(*port) } else { None })
+    };
+    assert_eq!((sent(1_500 - 24), sent(1_500 - 23)), (Some(3), Some(2)));
+}
