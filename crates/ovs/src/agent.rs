@@ -87,7 +87,6 @@ pub struct Settings {
 /// ```
 #[derive(Debug)]
 pub struct Agent {
-    client: Client,
     settings: Settings,
     /// Whether the database may say something else than what the switch is.
     is_stale: bool,
@@ -122,6 +121,8 @@ pub struct Agent {
     /// Who polls what, and what that took lately.
     pmd: Pmd,
     usage: Usage,
+    /// Goes last: with it goes the lock, and what another process takes over then has to be free.
+    client: Client,
 }
 
 impl Agent {
@@ -134,7 +135,6 @@ impl Agent {
         let pmd = Pmd::new(settings.cores.clone());
         let exports = Exports::default();
         Self {
-            client,
             settings,
             is_stale: false,
             content: None,
@@ -156,6 +156,7 @@ impl Agent {
             told: false,
             pmd,
             usage: Usage::new(now),
+            client,
         }
     }
 
