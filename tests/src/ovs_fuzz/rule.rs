@@ -143,6 +143,8 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
             rule.insert(0, format!("resubmit(,{LEARNT})"));
         }
     }
+    // What was left out may be what others rest on: learning from a packet of IP, where no label is gone.
+    rules.retain(|rule| rule.change().is_some());
     (rules, banned)
 }
 
