@@ -7,10 +7,10 @@ use flow::{Change, Pipeline, Port, Tunnelling};
 use openflow::action::Encap;
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use packet::headers::EtherType;
-use packet::{Capabilities, Frame, Gso, MacAddr, Offload, OffloadRequest};
+use packet::{Frame, MacAddr};
 use tunnel::{Address, Envelope, Inner, Kind, Mode, Settings, parse};
 
-use super::tunnel_tests::{Net, STATION, TUNNEL, WIRE, datagram, from_peer, peer};
+use super::tunnel_tests::{Net, STATION, TUNNEL, WIRE, datagram, from_peer, peer, segment};
 use super::*;
 use crate::flows::BridgeFlows;
 
@@ -96,24 +96,6 @@ fn packets_of_each_type_have_their_own_header() {
         );
         assert_eq!(net.dropped(0, DropReason::FlowPacketType).1, 3 - taken as u64);
     }
-}
-
-/// A large segment of TCP, of which four frames are to become.
-fn segment() -> (Vec<u8>, Offload) {
-    let sender = packet::builder::FrameBuilder::new(MacAddr([2; 6]), MacAddr::BROADCAST);
-    let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
-    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
-    let bytes = bytes.build().unwrap();
-    let request = OffloadRequest {
-        needs_csum: true,
-        gso: Some(Gso::TcpV4),
-        gso_size: 1_000,
-        csum_start: 34,
-        csum_offset: 16,
-        ..OffloadRequest::default()
-    };
-    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
-    (bytes, offload)
 }
 
 #[test]

@@ -42,6 +42,20 @@ fn bench(rules: &[(u8, Match, Vec<Action>)]) -> (Bench, Vec<Arc<Stats>>) {
     (bench, rules.iter().map(|rule| Arc::clone(&rule.stats)).collect())
 }
 
+/// What comes out of port 2 of frames that come in on port 1, and why others do not.
+fn sent(rules: &[(u8, Match, Vec<Action>)], frames: &[Frame<'_>]) -> (Vec<Vec<u8>>, Bench) {
+    let (mut bench, _) = bench(rules);
+    let mut got = bench.send_frames(0, frames);
+    (got.swap_remove(1), bench)
+}
+
+/// The same of one frame, of which `head` bytes lie by themselves, or its first 64 if these are more.
+fn sent_from(rules: &[(u8, Match, Vec<Action>)], bytes: &[u8], head: usize) -> Vec<Vec<u8>> {
+    let (near, far) = bytes.split_at(head.clamp(64.min(bytes.len()), bytes.len()));
+    let body = [Segment::from_bytes(far)];
+    sent(rules, &[Frame::from_parts(near, &body).unwrap()]).0
+}
+
 fn set(bench: &mut Bench, pipeline: Pipeline) {
     let flows = BridgeFlows::new(Arc::new(pipeline));
     bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));

@@ -53,6 +53,24 @@ pub(super) fn peer() -> IpAddr {
     [10, 0, 0, 2].into()
 }
 
+/// A large segment of TCP, of which four frames are to become.
+pub(super) fn segment() -> (Vec<u8>, Offload) {
+    let sender = FrameBuilder::new(SENDER, MacAddr::BROADCAST);
+    let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
+    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
+    let bytes = bytes.build().unwrap();
+    let request = OffloadRequest {
+        needs_csum: true,
+        gso: Some(Gso::TcpV4),
+        gso_size: 1_000,
+        csum_start: 34,
+        csum_offset: 16,
+        ..OffloadRequest::default()
+    };
+    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    (bytes, offload)
+}
+
 pub(super) struct Net {
     pub(super) bench: Bench,
     /// The bridge that tunnels are ports of.
@@ -264,19 +282,7 @@ fn outer_checksums_are_made_and_looked_at() {
 #[test]
 fn large_segments_stay_large_in_a_tunnel() {
     let mut net = Net::vxlan();
-    let frame =
-        FrameBuilder::new(SENDER, MacAddr::BROADCAST).ip([192, 168, 0, 1], [192, 168, 0, 2]);
-    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
-    let bytes = bytes.build().unwrap();
-    let request = OffloadRequest {
-        needs_csum: true,
-        gso: Some(Gso::TcpV4),
-        gso_size: 1_000,
-        csum_start: 34,
-        csum_offset: 16,
-        ..OffloadRequest::default()
-    };
-    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    let (bytes, offload) = segment();
     let got = net.bench.send_frames(STATION, &[Frame::from_bytes(&bytes).with_offload(offload)]);
     // The wire takes no large segments: four parts, each with an outer header of its own.
     let lengths: Vec<_> = got[1].iter().map(Vec::len).collect();
@@ -310,19 +316,7 @@ fn packets_have_numbers_where_they_are_to() {
     let got = net.send(STATION, &[datagram(1), datagram(2)]);
     assert_eq!(numbers(&got[1]), [0, 1]);
     // Each part of a large segment has its own.
-    let sender = FrameBuilder::new(SENDER, MacAddr::BROADCAST);
-    let frame = sender.ip([192, 168, 0, 1], [192, 168, 0, 2]);
-    let bytes = frame.tcp((1, 2), 1, 1, packet::headers::TcpFlags::ACK).payload(&[7; 4_000]);
-    let bytes = bytes.build().unwrap();
-    let request = OffloadRequest {
-        needs_csum: true,
-        gso: Some(Gso::TcpV4),
-        gso_size: 1_000,
-        csum_start: 34,
-        csum_offset: 16,
-        ..OffloadRequest::default()
-    };
-    let offload = Offload::check(&request, Capabilities::all(), &bytes, bytes.len()).unwrap();
+    let (bytes, offload) = segment();
     let got = net.bench.send_frames(STATION, &[Frame::from_bytes(&bytes).with_offload(offload)]);
     assert_eq!(got[1].len(), 4);
     let number = |frame: &Vec<u8>| u32::from_be_bytes(frame[42..46].try_into().unwrap());

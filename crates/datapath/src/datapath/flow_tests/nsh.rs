@@ -90,13 +90,6 @@ fn front(kind: u16) -> Vec<u8> {
     [&[0; 12][..], &kind.to_be_bytes()].concat()
 }
 
-/// What comes out of port 2, and why others do not.
-fn sent(rules: &[(u8, Match, Vec<Action>)], frames: &[Frame<'_>]) -> (Vec<Vec<u8>>, Bench) {
-    let (mut bench, _) = bench(rules);
-    let mut got = bench.send_frames(0, frames);
-    (got.swap_remove(1), bench)
-}
-
 fn nsh() -> Match {
     Match::new().with(Field::EthType, 0x894F)
 }
@@ -142,11 +135,7 @@ proptest! {
         let rules = [(0, Match::new(), cover), (0, seen, uncover), (1, udp, behind)];
         let back = if is_bare { [&front(0x0800), inside].concat() } else { plain.clone() };
         for (from, to) in [(&plain, &whole), (&whole, &back)] {
-            let (near, far) = from.split_at(head.clamp(64.min(from.len()), from.len()));
-            let body = [Segment::from_bytes(far)];
-            let frame = Frame::from_parts(near, &body).unwrap();
-            let (got, _) = sent(&rules, &[frame]);
-            prop_assert_eq!(got, [to.clone()]);
+            prop_assert_eq!(sent_from(&rules, from, head), [to.clone()]);
         }
     }
 
