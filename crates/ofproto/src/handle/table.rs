@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use openflow::ErrorCode;
 use openflow::message::Kind;
 use openflow::message::stats::table::TableStats;
-use openflow::message::stats::table_features::{FeaturesCommand, TableFeatures};
+use openflow::message::stats::table_features::{Encoder, FeaturesCommand, TableFeatures};
 use openflow::message::table_mod::TableMod;
 use ordered::Gather as _;
 
@@ -70,13 +70,14 @@ impl Request<'_> {
             self.check_features(&wishes)?;
             wishes.iter().for_each(|wish| self.bridge.name_table(wish.table, &wish.name));
         }
-        let mut replies = self.replies(Kind::TableFeaturesReply);
+        let (mut replies, version) = (self.replies(Kind::TableFeaturesReply), self.raw.version);
+        let last = VISIBLE_TABLES - 1;
+        let full = TableFeatures::full(version, 0, String::new(), 0, last);
+        let mut encoder = Encoder::new(version);
         for table in visible() {
             let name = self.bridge.table_name(table).to_owned();
-            let (max_entries, last) = (self.bridge.max_entries(table), VISIBLE_TABLES - 1);
-            let version = self.raw.version;
-            let features = TableFeatures::full(version, table, name, max_entries, last);
-            replies.entry(|out| features.encode(version, out));
+            let features = full.of_table(table, name, self.bridge.max_entries(table), last);
+            replies.entry(|out| encoder.put(&features, out));
         }
         Ok(replies.finish())
     }

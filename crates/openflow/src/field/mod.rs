@@ -1,11 +1,13 @@
 //! Fields: what a packet can be matched on and what of it can be written.
 //!
 //! - `entry`: fields in messages
+//! - `headers`: fields by their numbers
 //! - `table`: all of them
 //! - `text`: values as ovs-ofctl writes them
 //! - `valid`: which values and masks they may have
 
 pub(crate) mod entry;
+mod headers;
 #[cfg(test)]
 mod page;
 mod table;
@@ -186,8 +188,7 @@ impl Field {
     /// The field that a header of this class and number stands for.
     #[must_use]
     pub fn by_header(class: Class, number: u8) -> Option<Self> {
-        let is_it = |header: &Header| header.class == class && header.number == number;
-        Self::all().iter().copied().find(|field| field.info().headers.iter().any(is_it))
+        headers::find(class, number)
     }
 
     /// The field with a header of this name: `NXM_OF_ETH_SRC`, `OXM_OF_ETH_SRC`.
@@ -385,9 +386,16 @@ mod tests {
                 assert!(numbers.insert((header.class, header.number)), "{field}");
                 assert!(header.number < 128, "{field}");
                 assert_eq!(Field::by_header_name(header.name), Some(*field));
+                assert_eq!(Field::by_header(header.class, header.number), Some(*field));
             }
         }
         assert_eq!(table::INFO.len(), Field::all().len());
+        // Each number that is not one of these is none.
+        let known = |class| {
+            (0..=u8::MAX).filter(|number| Field::by_header(class, *number).is_some()).count()
+        };
+        assert_eq!(headers::CLASSES.map(known).iter().sum::<usize>(), numbers.len());
+        assert_eq!(known(Class { class: 2, experimenter: 0 }), 0);
     }
 
     #[test]

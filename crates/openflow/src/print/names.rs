@@ -72,9 +72,9 @@ fn same_begin(names: &[&str], common: usize) -> (usize, usize) {
 
 /// How long the begin of two names is that is the same, up to its last underscore.
 fn begin(first: &str, second: &str, common: usize) -> usize {
-    let behind = |name: &'_ str| name.bytes().skip(common).collect::<Vec<_>>();
-    let (first, second) = (behind(first), behind(second));
-    let same = first.iter().zip(&second).take_while(|(one, other)| one == other).count();
+    let [first, second] =
+        [first, second].map(|name| name.as_bytes().get(common..).unwrap_or_default());
+    let same = first.iter().zip(second).take_while(|(one, other)| one == other).count();
     first.iter().take(same).rposition(|byte| *byte == b'_').map_or(0, |at| at.saturating_add(1))
 }
 

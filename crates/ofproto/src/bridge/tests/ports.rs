@@ -49,6 +49,41 @@ fn who_changes_a_port_is_only_told_from_version_1_5_on() {
     }
 }
 
+/// SET_ASYNC in each form that there is: as a secondary, it is told of ports that go, and of nothing else.
+fn only_of_deleted_ports(version: Version, number: u32) -> Vec<u8> {
+    let masks: [u32; 6] = [0x7, 0x0, 0x5, 0x2, 0x7, 0x0];
+    let properties: [u8; 24] =
+        [0, 0, 0, 8, 0, 0, 0, 0, 0, 2, 0, 8, 0, 0, 0, 2, 0, 4, 0, 8, 0, 0, 0, 0];
+    let has_properties = number == 27 || version >= Version::V14;
+    let body =
+        if has_properties { properties.to_vec() } else { masks.map(u32::to_be_bytes).concat() };
+    let head =
+        if number == 28 { Vec::new() } else { [0x2320, number].map(u32::to_be_bytes).concat() };
+    let kind = if number == 28 { 28 } else { 4 };
+    let len = u8::try_from(8 + head.len() + body.len()).unwrap();
+    [vec![version.wire(), kind, 0, len, 0, 0, 0, 1], head, body].concat()
+}
+
+#[test]
+fn secondaries_are_told_what_they_have_asked_for_in_all_versions() {
+    let nicira = Version::ALL.into_iter().map(|version| (version, 19));
+    let second = Version::ALL.into_iter().take(4).map(|version| (version, 27));
+    let own = Version::ALL.into_iter().skip(3).map(|version| (version, 28));
+    for (version, number) in nicira.chain(second).chain(own) {
+        for origin in [Origin::Controller, Origin::Service] {
+            let (mut bridge, id) = connected(version, origin);
+            let session = bridge.connections.get_mut(&id).unwrap().session.as_mut().unwrap();
+            session.role = Role::Secondary;
+            let set = only_of_deleted_ports(version, number);
+            assert!(ask(&mut bridge, id, &set).is_empty(), "{version} {number}");
+            bridge.set_ports(vec![port(1, "p1"), port(2, "p2"), with(0, state::LIVE)]);
+            bridge.set_ports(vec![port(1, "p1"), port(2, "p2")]);
+            let told = told(&mut bridge, id, version).into_iter().map(|(reason, ..)| reason);
+            assert_eq!(told.collect::<Vec<_>>(), [PortReason::Delete], "{version} {number}");
+        }
+    }
+}
+
 #[test]
 fn queues_are_told_of_in_all_versions() {
     for version in Version::ALL {

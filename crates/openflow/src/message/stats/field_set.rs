@@ -50,6 +50,13 @@ impl FieldSet {
         self
     }
 
+    /// What is not in the other.
+    #[must_use]
+    pub fn without(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);
+        self
+    }
+
     /// Its fields, in the order in which Open vSwitch has them: options of tunnels behind what else there is of
     /// tunnels, registers before the fields of packets.
     pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {

@@ -1,6 +1,7 @@
 //! What a switch tells on request: statistics, called multipart from OpenFlow 1.3.
 //!
 //! - [`desc`]: what kind of switch it is
+//! - `field_list`: lists of fields
 //! - [`field_set`]: sets of fields
 //! - [`ipfix`]: counts of what collectors of IPFIX are told
 //! - [`limits`]: how many groups and meters there may be
@@ -12,6 +13,7 @@
 //! - [`table_features`]: what tables can do
 
 pub mod desc;
+mod field_list;
 pub mod field_set;
 pub mod ipfix;
 pub mod limits;

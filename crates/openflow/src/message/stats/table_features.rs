@@ -1,8 +1,9 @@
 //! What tables can do, as OpenFlow 1.3 and later ask for it: ours can do all that the version has.
 
+use super::field_list::{Kept, Listed};
 use super::field_set::FieldSet;
 use crate::error::ErrorCode;
-use crate::field::{Field, entry};
+use crate::field::Field;
 use crate::message::port::property;
 use crate::message::{Kind, Raw};
 use crate::version::Version;
@@ -152,33 +153,47 @@ impl TableFeatures {
         let matched: FieldSet = all.filter(|field| field.header(version).is_some()).collect();
         let fields = matched.iter().filter(|field| field.is_writable()).collect();
         let actions = ActionFeatures { actions: ALL_ACTIONS, fields };
-        let is_last = table >= last;
-        let mut next = TableSet::default();
-        (table.saturating_add(1)..=last).for_each(|table| next.set(table, true));
         let rules = InstructionFeatures {
-            instructions: if is_last { ALL_INSTRUCTIONS & !GOTO_TABLE } else { ALL_INSTRUCTIONS },
-            next,
             write: actions,
             apply: actions,
+            ..InstructionFeatures::default()
         };
-        Self {
-            table,
-            name,
+        let all = Self {
             // All bits, to match on and to write.
             metadata_match: u64::MAX,
             metadata_write: u64::MAX,
-            max_entries,
             rules,
             misses: rules,
             matched,
             masked: matched.iter().filter(|field| field.is_maskable()).collect(),
             optional: matched,
             ..Self::default()
-        }
+        };
+        all.of_table(table, name, max_entries, last)
+    }
+
+    /// Another one of ours, which can do the same.
+    #[must_use]
+    pub fn of_table(&self, table: u8, name: String, max_entries: u32, last: u8) -> Self {
+        let mut next = TableSet::default();
+        (table.saturating_add(1)..=last).for_each(|table| next.set(table, true));
+        let is_last = table >= last;
+        let instructions = if is_last { ALL_INSTRUCTIONS & !GOTO_TABLE } else { ALL_INSTRUCTIONS };
+        let [rules, misses] = [self.rules, self.misses].map(|rules| InstructionFeatures {
+            instructions,
+            next,
+            ..rules
+        });
+        Self { table, name, max_entries, rules, misses, ..self.clone() }
     }
 
     /// Appends it.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        Encoder::new(version).put(self, out);
+    }
+
+    fn encode_with(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
+        let version = encoder.version;
         let start = out.len();
         out.u16(0);
         out.u8(self.table);
@@ -192,33 +207,25 @@ impl TableFeatures {
         out.u32(if version < Version::V14 { 0 } else { able });
         out.u32(self.max_entries);
         if !self.is_silent {
-            self.encode_properties(version, out);
+            self.encode_properties(encoder, out);
         }
         out.patch_length(start, start);
     }
 
-    fn encode_properties(&self, version: Version, out: &mut Vec<u8>) {
+    fn encode_properties(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
         for (miss, can) in [(0, &self.rules), (1, &self.misses)] {
             put_property(INSTRUCTIONS + miss, out, |out| put_types(can.instructions, out));
             put_property(NEXT_TABLES + miss, out, |out| out.extend(can.next.iter()));
             let write = (WRITE_ACTIONS, WRITE_SETFIELD, &can.write);
             for (actions, fields, can) in [write, (APPLY_ACTIONS, APPLY_SETFIELD, &can.apply)] {
                 put_property(actions + miss, out, |out| put_types(can.actions, out));
-                put_property(fields + miss, out, |out| {
-                    can.fields.iter().for_each(|field| entry::put_name(out, field, version));
-                });
+                put_property(fields + miss, out, |out| encoder.names(can.fields, out));
             }
         }
-        put_property(MATCH, out, |out| {
-            for field in self.matched.iter() {
-                let is_masked = self.masked.has(field);
-                let bytes = field.bytes() * if is_masked { 2 } else { 1 };
-                entry::put_header(out, field, version, is_masked, bytes);
-            }
-        });
-        put_property(WILDCARDS, out, |out| {
-            self.optional.iter().for_each(|field| entry::put_name(out, field, version));
-        });
+        let masked = self.masked.and(self.matched);
+        let matched = Listed { exact: self.matched.without(masked), masked };
+        put_property(MATCH, out, |out| encoder.lists.write(matched, encoder.version, out));
+        put_property(WILDCARDS, out, |out| encoder.names(self.optional, out));
     }
 
     /// Reads all of a request or an answer. In an answer, what is not known is passed over.
@@ -229,18 +236,23 @@ impl TableFeatures {
     /// `OFPBIC_UNKNOWN_INST`.
     pub fn decode_all(raw: &Raw<'_>) -> Result<Vec<Self>, ErrorCode> {
         let (mut reader, mut all) = (Reader::new(raw.body), Vec::new());
-        let is_loose = raw.kind == Kind::TableFeaturesReply;
+        let mut decoder =
+            Decoder { is_loose: raw.kind == Kind::TableFeaturesReply, lists: Kept::default() };
         while !reader.is_empty() {
             let entry = reader.entry(0).map_err(|_| ErrorCode::BpcBadLen)?;
             if entry.len() < BEGIN || !entry.len().is_multiple_of(8) {
                 return Err(ErrorCode::BpcBadLen);
             }
-            all.push(Self::decode(raw.version, entry, is_loose)?);
+            all.push(Self::decode(raw.version, entry, &mut decoder)?);
         }
         Ok(all)
     }
 
-    fn decode(version: Version, mut entry: Reader<'_>, is_loose: bool) -> Result<Self, ErrorCode> {
+    fn decode<'a>(
+        version: Version,
+        mut entry: Reader<'a>,
+        decoder: &mut Decoder<'a>,
+    ) -> Result<Self, ErrorCode> {
         entry.skip(2)?;
         let (table, command) = (entry.u8()?, entry.u8()?);
         entry.skip(4)?;
@@ -261,7 +273,7 @@ impl TableFeatures {
         (made.eviction, made.vacancy_events) = (able & EVICTION != 0, able & VACANCY_EVENTS != 0);
         made.max_entries = entry.u32()?;
         made.is_silent = entry.is_empty();
-        let seen = made.decode_properties(entry, is_loose)?;
+        let seen = made.decode_properties(entry, decoder)?;
         let is_missing = seen & REQUIRED != REQUIRED;
         if is_missing && (!made.is_silent || version < Version::V15) {
             return Err(ErrorCode::TffcBadFeatures);
@@ -271,12 +283,12 @@ impl TableFeatures {
     }
 
     /// Reads properties; gives those that were there, a bit for each.
-    fn decode_properties(
+    fn decode_properties<'a>(
         &mut self,
-        mut properties: Reader<'_>,
-        is_loose: bool,
+        mut properties: Reader<'a>,
+        decoder: &mut Decoder<'a>,
     ) -> Result<u32, ErrorCode> {
-        let mut seen = 0_u32;
+        let (mut seen, is_loose) = (0_u32, decoder.is_loose);
         while !properties.is_empty() {
             let (kind, value) = property(&mut properties)?;
             let bit = 1_u32.checked_shl(kind.into()).unwrap_or(0);
@@ -297,10 +309,13 @@ impl TableFeatures {
                 NEXT_TABLES => can.next = pull_tables(value)?,
                 WRITE_ACTIONS => can.write.actions = pull_types(value)? & ALL_ACTIONS,
                 APPLY_ACTIONS => can.apply.actions = pull_types(value)? & ALL_ACTIONS,
-                WRITE_SETFIELD => can.write.fields = pull_names(value, is_loose)?,
-                APPLY_SETFIELD => can.apply.fields = pull_names(value, is_loose)?,
-                _ if kind == MATCH => (self.matched, self.masked) = pull_fields(value, is_loose)?,
-                _ if kind == WILDCARDS => self.optional = pull_names(value, is_loose)?,
+                WRITE_SETFIELD => can.write.fields = decoder.names(value)?,
+                APPLY_SETFIELD => can.apply.fields = decoder.names(value)?,
+                _ if kind == MATCH => {
+                    let Listed { exact, masked } = decoder.lists.read(value, is_loose)?;
+                    (self.matched, self.masked) = (exact, masked);
+                }
+                _ if kind == WILDCARDS => self.optional = decoder.names(value)?,
                 _ if is_loose => {}
                 _ => return Err(ErrorCode::BpcBadType),
             }
@@ -332,6 +347,46 @@ impl TableFeatures {
         }
         self.matched = self.matched.or(self.masked);
         self.optional = self.optional.or(self.masked).and(self.matched);
+    }
+}
+
+/// Writes what tables of one message can do.
+#[derive(Debug)]
+pub struct Encoder {
+    version: Version,
+    lists: Kept<Vec<u8>>,
+}
+
+impl Encoder {
+    /// For messages of a version.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        Self { version, lists: Kept::default() }
+    }
+
+    /// Appends a table.
+    pub fn put(&mut self, table: &TableFeatures, out: &mut Vec<u8>) {
+        table.encode_with(self, out);
+    }
+
+    fn names(&mut self, fields: FieldSet, out: &mut Vec<u8>) {
+        let listed = Listed { exact: fields, ..Listed::default() };
+        self.lists.write(listed, self.version, out);
+    }
+}
+
+/// Reads what tables of one message can do.
+struct Decoder<'a> {
+    /// Whether what is not known is passed over.
+    is_loose: bool,
+    lists: Kept<&'a [u8]>,
+}
+
+impl<'a> Decoder<'a> {
+    /// A list of fields of which none has a mask.
+    fn names(&mut self, list: Reader<'a>) -> Result<FieldSet, ErrorCode> {
+        let Listed { exact, masked } = self.lists.read(list, self.is_loose)?;
+        if masked.is_empty() { Ok(exact) } else { Err(ErrorCode::BmcBadMask) }
     }
 }
 
@@ -367,24 +422,6 @@ fn pull_tables(mut tables: Reader<'_>) -> Result<TableSet, ErrorCode> {
         set.set(*table, true);
     }
     Ok(set)
-}
-
-/// Fields, and those of them that have a mask.
-fn pull_fields(mut fields: Reader<'_>, is_loose: bool) -> Result<(FieldSet, FieldSet), ErrorCode> {
-    let (mut exact, mut masked) = (FieldSet::default(), FieldSet::default());
-    while !fields.is_empty() {
-        match entry::pull_header(&mut fields) {
-            Ok((field, has_mask)) => if has_mask { &mut masked } else { &mut exact }.insert(field),
-            Err(ErrorCode::BmcBadField) if is_loose => {}
-            Err(code) => return Err(code),
-        }
-    }
-    Ok((exact, masked))
-}
-
-fn pull_names(fields: Reader<'_>, is_loose: bool) -> Result<FieldSet, ErrorCode> {
-    let (exact, masked) = pull_fields(fields, is_loose)?;
-    if masked.is_empty() { Ok(exact) } else { Err(ErrorCode::BmcBadMask) }
 }
 
 fn put_property(kind: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
