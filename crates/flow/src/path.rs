@@ -13,7 +13,8 @@ use crate::key::{Key, TunnelWords};
 use crate::pattern::{finish, mix};
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
-use crate::walk::trace::Trace;
+use crate::walk::room::Room;
+use crate::walk::trace::{Trace, Tracer};
 
 /// A change of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -348,19 +349,27 @@ pub(crate) struct Way<'w> {
     /// Without the tables, which are those of the visits.
     pub(crate) basis: Basis,
     pub(crate) lost: Option<Lost>,
-    pub(crate) trace: Option<Trace>,
+    /// What the packet was on it, if that was noted.
+    pub(crate) tracer: Option<Box<Tracer>>,
 }
 
 impl Way<'_> {
-    /// The path.
-    pub(crate) fn into_path(self) -> Path {
+    /// The path; the way's memory goes back to where it was from.
+    pub(crate) fn into_path(mut self, trace: Option<Trace>, room: &mut Room) -> Path {
         let mut basis = self.basis;
         self.visits.iter().for_each(|visit| basis.tables.insert(visit.table));
-        let visits = self.visits.into_iter();
-        let visits = visits.map(|Visit { table, rule }| Visit { table, rule: rule.cloned() });
-        let groups = self.groups.into_iter().cloned().collect();
-        let path = Path::new((self.ops, self.learns), basis, self.lost);
-        Path { visits: visits.collect(), groups, trace: self.trace, ..path }
+        let owned = |visit: &Passed<'_>| Visit { table: visit.table, rule: visit.rule.cloned() };
+        let visits = self.visits.iter().map(owned).collect();
+        let groups = self.groups.iter().copied().cloned().collect();
+        let (ops, learns) = (self.ops.drain(..).collect(), std::mem::take(&mut self.learns));
+        let path = Path { visits, groups, trace, ..Path::new((ops, learns), basis, self.lost) };
+        room.take_back(self);
+        path
+    }
+
+    /// What is known of the packet.
+    pub(crate) fn trace(&mut self) -> Option<Trace> {
+        self.tracer.as_mut().and_then(|tracer| tracer.finish())
     }
 
     /// Whether a path is this way.
@@ -372,18 +381,20 @@ impl Way<'_> {
             && *self.learns == *path.learns
             && Basis { tables: path.basis.tables, ..self.basis } == path.basis
             && self.lost == path.lost
-            && self.trace.is_some() == path.trace.is_some()
     }
 
-    /// What is different of a path that is to be this way.
-    pub(crate) fn renewal_of(self, path: &Path, seed: u64) -> Renewal {
+    /// What is different of a path that is to be this way, which was traced.
+    pub(crate) fn renewal_of(mut self, path: &Path, seed: u64, room: &mut Room) -> Renewal {
         let Some(others) = self.others_than(path) else {
-            let hash = self.hash(seed);
-            return Renewal::All(Box::new(self.into_path()), hash);
+            let (hash, trace) = (self.hash(seed), self.trace());
+            return Renewal::All(Box::new(self.into_path(trace, room)), hash);
         };
         let hash = (*self.ops != *path.ops).then(|| self.hash(seed));
-        let ops = hash.map(|hash| (self.ops, hash));
-        Renewal::Rules { others, ops, trace: self.trace }
+        let ops = hash.map(|hash| (self.ops.drain(..).collect(), hash));
+        let is_same = |tracer: &mut Box<Tracer>| tracer.is(path.trace.as_ref());
+        let is_retraced = !self.tracer.as_mut().is_some_and(is_same);
+        room.take_back(self);
+        Renewal::Rules { others, ops, is_retraced }
     }
 
     /// The rules that are others than those of a path, with their places, if little else is different.
@@ -432,11 +443,11 @@ const MAX_OTHERS: usize = 4;
 #[derive(Debug)]
 pub(crate) enum Renewal {
     /// In some places there are other rules that count where those before did, and other operations if any are
-    /// given, with their hash.
+    /// given, with their hash; and the packet may be something else on its way.
     Rules {
         others: ArrayVec<(usize, Arc<Rule>), MAX_OTHERS>,
-        ops: Option<(Vec<Op>, u64)>,
-        trace: Option<Trace>,
+        ops: Option<(Box<[Op]>, u64)>,
+        is_retraced: bool,
     },
     /// All, and its hash.
     All(Box<Path>, u64),
@@ -459,18 +470,19 @@ impl Renewal {
         matches!(self, Self::All(..))
     }
 
-    /// Has the path be that way. Returns its hash if that may be another one.
-    pub(crate) fn apply(self, path: &mut Path) -> (Extent, Option<u64>) {
+    /// Has the path be that way, which was the last one that took this room. Returns its hash if that may be another
+    /// one.
+    pub(crate) fn apply(self, path: &mut Path, room: &mut Room) -> (Extent, Option<u64>) {
         match self {
-            Self::Rules { others, ops, trace } => {
+            Self::Rules { others, ops, is_retraced } => {
                 for (at, rule) in others {
                     if let Some(visit) = path.visits.get_mut(at) {
                         visit.rule = Some(rule);
                     }
                 }
-                let extent = if trace == path.trace { Extent::Rules } else { Extent::Values };
-                if extent == Extent::Values {
-                    path.trace = trace;
+                let extent = if is_retraced { Extent::Values } else { Extent::Rules };
+                if let Some(tracer) = room.last().filter(|_| is_retraced) {
+                    tracer.put(&mut path.trace);
                 }
                 let hash = ops.map(|(ops, hash)| {
                     path.set_ops(ops);
@@ -534,7 +546,7 @@ impl PartialEq for Path {
 impl Path {
     /// A path that does this.
     pub(crate) fn new(
-        (ops, learns): (Vec<Op>, Vec<Arc<Change>>),
+        (ops, learns): (Box<[Op]>, Vec<Arc<Change>>),
         basis: Basis,
         lost: Option<Lost>,
     ) -> Self {
@@ -556,7 +568,7 @@ impl Path {
     }
 
     /// Has it do this.
-    fn set_ops(&mut self, ops: Vec<Op>) {
+    fn set_ops(&mut self, ops: Box<[Op]>) {
         let is_new = |(at, op): (usize, &Op)| {
             matches!(op, Op::Output(_)) && ops.iter().take(at).all(|before| before != op)
         };
@@ -564,7 +576,7 @@ impl Path {
         self.stops =
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
         self.cuts = ops.iter().any(Op::cuts);
-        self.ops = ops.into();
+        self.ops = ops;
     }
 
     /// The counts of the rules, groups and buckets that it passes.

@@ -658,7 +658,7 @@ impl Tables {
         match table.rules.insert(Arc::clone(rule)) {
             Some(before) => {
                 if !rule.does_as(&before) {
-                    table.log.note(&before, Fate::Replaced);
+                    table.log.note(&before, Fate::Replaced(Arc::clone(rule)));
                 }
                 table.timed -= usize::from(before.is_timed());
                 self.uses.go(&before.uses);

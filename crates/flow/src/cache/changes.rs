@@ -264,6 +264,13 @@ impl Changes {
         }
     }
 
+    /// A packet that was noted takes another way by now, of which this is known.
+    pub(super) fn note_values(&mut self, trace: Option<&Trace>) {
+        if let Some(seen) = self.seen.as_mut().filter(|_| self.era > 0) {
+            seen.note_values(trace);
+        }
+    }
+
     /// There is another path, of this number.
     pub(super) fn note_path(&mut self, path: &Path, id: u32, is_there: &impl Fn(u32) -> bool) {
         if let Some(seen) = self.seen.as_mut().filter(|_| self.era > 0) {

@@ -19,8 +19,9 @@ use super::changes::{Changes, Since, Verdict};
 use crate::key::Key;
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
+use crate::walk::room::Room;
 use mend::Lacks;
-pub(super) use mend::Renewed;
+pub(super) use mend::{Broken, Renewed};
 
 /// The most paths; beyond that some make room.
 pub(super) const MAX_PATHS: usize = 1 << 16;
@@ -194,7 +195,7 @@ impl Paths {
         }
         let Self { places, changes, standing: all, .. } = self;
         let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
-        if known.lacks != Lacks::Nothing {
+        if !known.lacks.is_nothing() {
             // All of its packets found what is gone.
             self.remove(id);
             return Some(Verdict::Over);
@@ -266,23 +267,28 @@ impl Paths {
 
     /// The number of the path of a way, which a packet takes that came in as this; the same one for ways
     /// that are equal.
-    pub(super) fn intern(&mut self, way: Way<'_>, key: &Key) -> Option<u32> {
-        self.changes.note(key, way.trace.as_ref());
+    pub(super) fn intern(&mut self, mut way: Way<'_>, key: &Key, room: &mut Room) -> Option<u32> {
+        let trace = way.trace();
+        self.changes.note(key, trace.as_ref());
         let hash = way.hash(self.seed);
         let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
-        let is_same = |id: &u32| self.get(*id).is_some_and(|path| way.is(path));
+        let is_same = |id: &u32| {
+            let is_it = |path: &Path| way.is(path) && path.trace.is_some() == trace.is_some();
+            self.get(*id).is_some_and(is_it)
+        };
         let found = same.iter().copied().find(is_same);
         if let Some(id) = found
             && self.check(id) == Some(Verdict::Holds)
             && let Some(known) = self.known_mut(id)
         {
-            if let (Some(trace), Some(other)) = (&mut known.path.trace, &way.trace) {
+            if let (Some(trace), Some(other)) = (&mut known.path.trace, &trace) {
                 trace.join(other);
             }
             self.share(id, key);
+            room.take_back(way);
             return Some(id);
         }
-        self.add(way.into_path(), hash, key)
+        self.add(way.into_path(trace, room), hash, key)
     }
 
     /// Adds a path that holds, which a packet takes that came in as this.

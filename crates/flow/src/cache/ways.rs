@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::paths::{MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
+use super::paths::{Broken, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
 use crate::frozen::Frozen;
 use crate::key::{Key, slot};
 use crate::path::{Op, Way};
 use crate::pipeline::Pipeline;
 use crate::walk::guide::Guide;
+use crate::walk::room::Room;
 use crate::walk::{Start, find_way};
 
 /// What each round weighs at least, so that there are no more than paths.
@@ -73,13 +74,15 @@ pub(super) struct Ways {
     /// How many packets went through the tables, and how many of these for the sake of an entry that there was.
     pub(super) walks: u64,
     pub(super) mended: u64,
+    room: Room,
 }
 
 impl Ways {
     /// None yet.
     pub(super) fn new(pipeline: Arc<Pipeline>, seed: u64) -> Self {
         let paths = Paths::new(seed, pipeline.tables.look_ups().clone());
-        Self { pipeline, paths, rounds: Rounds::default(), walks: 0, mended: 0 }
+        let (rounds, room) = Default::default();
+        Self { pipeline, paths, rounds, walks: 0, mended: 0, room }
     }
 
     /// Another pipeline decides from now on. Returns whether it is known what is different.
@@ -116,29 +119,28 @@ impl Ways {
 
     /// The only packet that takes a path may take another way: it goes through the tables, as far as it has to.
     fn mend(&mut self, id: u32) -> Option<u32> {
-        let Self { pipeline, paths, rounds, walks, mended } = self;
-        let broken = paths.take_broken(id)?;
+        let Self { pipeline, paths, rounds, walks, mended, room } = self;
+        let Broken { path, key, gone } = paths.broken(id)?;
         (*walks, *mended) = (*walks + 1, *mended + 1);
-        let frozen = rounds.get(broken.key.get_u32(slot::RECIRC_ID)).cloned();
+        let frozen = rounds.get(key.get_u32(slot::RECIRC_ID)).cloned();
         let start = frozen.as_deref().map_or(Start::Table, Start::Frozen);
-        let guide = broken.gone.and_then(|gone| Guide::new(&broken.path, &broken.key, gone));
-        let mut key = *broken.key;
-        let mut way = find_way(pipeline, &mut key, &start, (None, true), guide);
+        let guide = gone.and_then(|gone| Guide::new(path, key, gone));
+        let mut way = find_way(pipeline, key, &start, (true, guide), room);
         rounds.note(&mut way);
-        let renewal = way.renewal_of(&broken.path, paths.seed());
-        paths.mend(id, broken, renewal)
+        let renewal = way.renewal_of(path, paths.seed(), room);
+        paths.mend(id, renewal, room)
     }
 
     /// The way of a packet is not known: it goes through the tables.
     #[cold]
     pub(super) fn find(&mut self, key: &Key, start: &Start<'_>) -> u32 {
-        let Self { pipeline, paths, rounds, walks, .. } = self;
+        let Self { pipeline, paths, rounds, walks, room, .. } = self;
         *walks += 1;
         // Where rules change, it is noted what tells packets from those that a change is about.
         let traces = paths.take_traces();
-        let mut way = find_way(pipeline, &mut key.clone(), start, (None, traces), None);
+        let mut way = find_way(pipeline, key, start, (traces, None), room);
         rounds.note(&mut way);
         // There are more numbers than packets of a burst can need.
-        paths.intern(way, key).unwrap_or(NONE)
+        paths.intern(way, key, room).unwrap_or(NONE)
     }
 }

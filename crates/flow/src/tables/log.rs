@@ -13,14 +13,14 @@ const MAX_CHANGES: usize = 512;
 const MAX_BATCHES: usize = 16;
 
 /// What has become of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Fate {
     /// It was not there before.
     Come,
     /// It is not there any more.
     Gone,
-    /// There is another one of its match and priority.
-    Replaced,
+    /// There is this one of its match and priority.
+    Replaced(Arc<Rule>),
 }
 
 /// A rule that is not as it was.
@@ -28,6 +28,23 @@ pub(crate) enum Fate {
 pub(crate) struct Turn {
     pub(crate) rule: Arc<Rule>,
     pub(crate) fate: Fate,
+}
+
+impl Turn {
+    /// Whether it was not there before.
+    #[inline]
+    pub(crate) const fn has_come(&self) -> bool {
+        matches!(self.fate, Fate::Come)
+    }
+
+    /// The rule in its place by now, if that counts where it did.
+    #[inline]
+    pub(crate) fn heir(&self) -> Option<&Arc<Rule>> {
+        match &self.fate {
+            Fate::Replaced(by) if Arc::ptr_eq(&by.stats, &self.rule.stats) => Some(by),
+            _ => None,
+        }
+    }
 }
 
 /// Changes between two versions that somebody may know.

@@ -2,103 +2,75 @@
 //! another one.
 //!
 //! In each table where the packet comes to be what it was there before, as far as any rule of that table asks, it
-//! finds the rule that it found before. Only else it is looked up.
+//! finds the rule that it found before, or the one in its place. Only else it is looked up.
 
 use std::sync::Arc;
 
-use super::trace::Trace;
+use super::trace::{Trace, Tracer};
 use crate::classifier::Classifier;
-use crate::key::{Key, WORDS};
+use crate::key::Key;
 use crate::path::{Path, Visit};
 use crate::rule::{Rule, Stats};
 
 /// Ways on which packets change more often are no help.
 const MAX_STEPS: usize = 32;
 
-/// The way before, and what the packet is beside what it was there.
+/// A rule that is not what it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Gone {
+    /// What it counts in.
+    pub(crate) rule: u64,
+    /// The one that is found in its place, if that is known.
+    pub(crate) heir: Option<Arc<Rule>>,
+}
+
+/// The way before.
 #[derive(Debug)]
 pub(crate) struct Guide<'w> {
     visits: &'w [Visit],
     trace: &'w Trace,
-    /// What the rule counts in that is not known to be found still.
-    gone: u64,
-    /// What the packet was when it had passed fewer tables than `passed`.
-    before: Key,
-    passed: usize,
-    /// Words in which it is something else by now, a bit for each, and by how much.
-    differs: u64,
-    difference: Key,
+    /// The rule that is not found any more.
+    gone: &'w Gone,
+    /// The packet as it came in.
+    key: &'w Key,
+    /// The packet was compared with what it was before this look-up, and is to be when it comes to the next at which
+    /// it was something else.
+    from: usize,
+    next: usize,
+    /// So many steps of the way now were compared.
+    seen: usize,
 }
 
 impl<'w> Guide<'w> {
-    /// By a path, which a packet took that came in as `key`, and would take still but for the rule that counts where
-    /// `gone` says; `None` if that is no help.
-    pub(crate) fn new(path: &'w Path, key: &Key, gone: u64) -> Option<Box<Self>> {
+    /// By a path, which a packet took that came in as `key`, and would take still but for the rule that is `gone`;
+    /// `None` if that is no help.
+    pub(crate) fn new(path: &'w Path, key: &'w Key, gone: &'w Gone) -> Option<Self> {
         let trace = path.trace.as_ref().filter(|trace| trace.is_of_one(MAX_STEPS))?;
-        Some(Box::new(Self {
-            visits: &path.visits,
-            trace,
-            gone,
-            before: *key,
-            passed: 0,
-            differs: 0,
-            difference: Key::default(),
-        }))
+        Some(Self { visits: &path.visits, trace, gone, key, from: 0, next: 0, seen: 0 })
     }
 
-    /// What the packet finds in a table when it has passed so many, if that is known. It `is_same` as when it was
-    /// asked for the last time, or not.
+    /// What the packet, that is traced, finds in a table when it has passed so many, if that is known.
+    #[inline]
     pub(super) fn find(
         &mut self,
         at: usize,
         table: u8,
         rules: &Classifier<Arc<Rule>>,
-        (key, is_same): (&Key, bool),
+        tracer: &mut Tracer,
     ) -> Option<Option<&'w Arc<Rule>>> {
-        let was_same = self.advance(at);
-        if !(was_same && is_same) {
-            self.compare(key);
+        if at >= self.next || tracer.len() > self.seen {
+            self.next = tracer.compare(self.key, self.seen, self.trace, (self.from, at));
+            (self.from, self.seen) = (at + 1, tracer.len());
         }
         let visit = self.visits.get(at).filter(|visit| visit.table == table)?;
-        let is_gone = |rule: &Arc<Rule>| address(&rule.stats) == self.gone;
-        if visit.rule.as_ref().is_some_and(is_gone) || rules.has_parts() || self.may_tell(rules) {
+        if rules.has_parts() || tracer.apart.may_be_told_by(rules.mask()) {
             return None;
         }
-        Some(visit.rule.as_ref())
-    }
-
-    /// The packet was this when it had passed so many tables. Returns whether it was that before.
-    fn advance(&mut self, at: usize) -> bool {
-        let is_same = self.trace.steps_of(self.passed, at, |word, value| {
-            if let Some(own) = self.before.0.get_mut(usize::from(word)) {
-                *own = value;
-            }
-        });
-        self.passed = at + 1;
-        is_same
-    }
-
-    /// Finds out in which words the packet is something else.
-    fn compare(&mut self, key: &Key) {
-        self.differs = 0;
-        let all = self.before.0.iter().zip(&key.0).zip(&mut self.difference.0);
-        for (at, ((before, now), difference)) in all.enumerate().take(WORDS) {
-            *difference = before ^ now;
-            self.differs |= u64::from(*difference != 0) << at;
+        let found = visit.rule.as_ref();
+        match found.filter(|rule| address(&rule.stats) == self.gone.rule) {
+            Some(_) => self.gone.heir.as_ref().map(Some),
+            None => Some(found),
         }
-    }
-
-    /// Whether rules may tell what the packet is from what it was.
-    fn may_tell(&self, rules: &Classifier<Arc<Rule>>) -> bool {
-        let mut left = self.differs;
-        while left != 0 {
-            let at = left.trailing_zeros() as usize;
-            if self.difference.word(at) & rules.mask().word(at) != 0 {
-                return true;
-            }
-            left &= left - 1;
-        }
-        false
     }
 }
 

@@ -12,6 +12,7 @@
 //! - `mpls`: labels of MPLS
 //! - `nsh`: network service headers
 //! - `outer`: headers in front of a whole packet
+//! - `room`: memory for it
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
@@ -33,6 +34,7 @@ mod mark;
 mod mpls;
 mod nsh;
 mod outer;
+pub(crate) mod room;
 pub(crate) mod set;
 mod table;
 mod tags;
@@ -60,6 +62,7 @@ use freeze::Freezing;
 use guide::Guide;
 use mpls::Labels;
 use nsh::Metadata;
+use room::Room;
 use table::Next;
 use tags::Tags;
 use trace::Tracer;
@@ -114,42 +117,29 @@ pub fn walk<'w>(
     start: &Start<'_>,
     watch: Option<&'w mut dyn Watch>,
 ) -> Path {
-    find_way(pipeline, key, start, (watch, false), None).into_path()
+    let mut room = Room::default();
+    let mut walk = Walk::new(pipeline, key, watch, &mut room);
+    walk.go(start);
+    *key = walk.state.key;
+    walk.finish().into_path(None, &mut room)
 }
 
-/// The same, as it is on the way to a path; `traces` if it is to be noted what the packet is whenever it
-/// is looked up. It may be known which way it took before.
+/// The same, as it is on the way to a path; if it `is_traced`, it is noted what the packet is whenever it
+/// is looked up. It may be known then which way it took before.
 pub(crate) fn find_way<'w>(
     pipeline: &'w Pipeline,
-    key: &mut Key,
+    key: &Key,
     start: &Start<'_>,
-    (watch, traces): (Option<&'w mut dyn Watch>, bool),
-    guide: Option<Box<Guide<'w>>>,
+    (is_traced, guide): (bool, Option<Guide<'w>>),
+    room: &mut Room,
 ) -> Way<'w> {
-    let tracer = traces.then(|| Box::new(Tracer::new(key)));
-    key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
-    let mut walk = Walk::new(pipeline, *key, watch);
-    (walk.tracer, walk.guide) = (tracer, guide);
-    match start {
-        Start::Table => {
-            let port = walk.in_port();
-            walk.is_first = true;
-            // It has come by that.
-            walk.state.tunnel = Some(key.tunnel());
-            // It is as long as it is, without the place of a header that it has not.
-            walk.state.grown = 0;
-            walk.table(port, 0, true);
-        }
-        Start::Actions(actions) => {
-            walk.is_packet_out = true;
-            walk.actions(actions);
-        }
-        Start::Frozen(frozen) => walk.thaw(frozen),
+    let mut walk = Walk::new(pipeline, key, None, room);
+    if is_traced {
+        let mut tracer = room.tracer();
+        tracer.begin(key);
+        (walk.tracer, walk.guide) = (Some(tracer), guide);
     }
-    if walk.error.is_none() {
-        walk.end();
-    }
-    *key = walk.state.key;
+    walk.go(start);
     walk.finish()
 }
 
@@ -176,11 +166,12 @@ struct State {
 }
 
 impl State {
-    fn new(key: Key) -> Self {
-        let (tags, labels) = (Tags::new(&key), Labels::new(&key));
-        let (grown, begins) = (outer::longer(&key), key.get_u32(slot::PACKET_TYPE));
+    #[inline]
+    fn new(key: &Key) -> Self {
+        let (tags, labels) = (Tags::new(key), Labels::new(key));
+        let (grown, begins) = (outer::longer(key), key.get_u32(slot::PACKET_TYPE));
         let dirty = [0; PACKET_WORDS];
-        Self { key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins, zone: None }
+        Self { key: *key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins, zone: None }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -231,13 +222,21 @@ struct Walk<'w> {
     trail: u64,
     groups: Vec<&'w Arc<Stats>>,
     tracer: Option<Box<Tracer>>,
-    guide: Option<Box<Guide<'w>>>,
+    /// By what the tracer has.
+    guide: Option<Guide<'w>>,
     basis: Basis,
     learns: Vec<Arc<Change>>,
 }
 
 impl<'w> Walk<'w> {
-    fn new(pipeline: &'w Pipeline, key: Key, watch: Option<&'w mut dyn Watch>) -> Self {
+    #[inline]
+    fn new(
+        pipeline: &'w Pipeline,
+        key: &Key,
+        watch: Option<&'w mut dyn Watch>,
+        room: &mut Room,
+    ) -> Self {
+        let (ops, visits) = room.lists();
         Self {
             pipeline,
             watch,
@@ -260,14 +259,38 @@ impl<'w> Walk<'w> {
             has_exited: false,
             freezing: None,
             error: None,
-            ops: Vec::with_capacity(USUAL_OPS),
-            visits: Vec::with_capacity(USUAL_RULES),
+            ops,
+            visits,
             trail: 0,
             groups: Vec::new(),
             tracer: None,
             guide: None,
             basis: Basis::default(),
             learns: Vec::new(),
+        }
+    }
+
+    /// Goes all of the way.
+    fn go(&mut self, start: &Start<'_>) {
+        self.state.key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        match start {
+            Start::Table => {
+                let port = self.in_port();
+                self.is_first = true;
+                // It has come by that.
+                self.state.tunnel = Some(self.state.key.tunnel());
+                // It is as long as it is, without the place of a header that it has not.
+                self.state.grown = 0;
+                self.table(port, 0, true);
+            }
+            Start::Actions(actions) => {
+                self.is_packet_out = true;
+                self.actions(actions);
+            }
+            Start::Frozen(frozen) => self.thaw(frozen),
+        }
+        if self.error.is_none() {
+            self.end();
         }
     }
 
@@ -345,8 +368,7 @@ impl<'w> Walk<'w> {
         let end = self.ops.iter().rposition(|op| !is_change(op)).map_or(0, |last| last + 1);
         self.ops.truncate(end);
         let Self { ops, learns, visits, trail, groups, basis, tracer, .. } = self;
-        let trace = tracer.and_then(|tracer| tracer.finish());
-        Way { ops, learns, visits, trail, groups, basis, lost, trace }
+        Way { ops, learns, visits, trail, groups, basis, lost, tracer }
     }
 
     /// Does no more, as there is too much to do; what was done stays.

@@ -128,7 +128,7 @@ impl<'w> Walk<'w> {
             }
             rule = match &mut self.guide {
                 None => tables.table(table).and_then(|rules| rules.lookup(&self.state.key)),
-                Some(_) => self.look_up_guided(table, is_same),
+                Some(_) => self.look_up_guided(table),
             };
             // It stays as it is.
             is_same = true;
@@ -233,18 +233,20 @@ impl<'w> Walk<'w> {
         self.tell(|watch, key| watch.look_up(key, table, rules));
         match &self.guide {
             None => rules.lookup(&self.state.key),
-            Some(_) => self.look_up_guided(table, false),
+            Some(_) => self.look_up_guided(table),
         }
     }
 
-    /// The same of a packet that has found its way before. It `is_same` as for the last look-up, or not.
+    /// The same of a packet that has found its way before.
     #[inline(never)]
-    fn look_up_guided(&mut self, table: u8, is_same: bool) -> Option<&'w Arc<Rule>> {
+    fn look_up_guided(&mut self, table: u8) -> Option<&'w Arc<Rule>> {
         let rules = self.pipeline.tables.table(table)?;
-        let (at, key) = (self.visits.len(), &self.state.key);
-        let guide = self.guide.as_mut();
-        let known = guide.and_then(|guide| guide.find(at, table, rules, (key, is_same)));
-        known.unwrap_or_else(|| rules.lookup(key))
+        if let (Some(guide), Some(tracer)) = (&mut self.guide, &mut self.tracer)
+            && let Some(known) = guide.find(self.visits.len(), table, rules, tracer)
+        {
+            return known;
+        }
+        rules.lookup(&self.state.key)
     }
 
     /// Notes what is looked up, if that is wanted.

@@ -2,8 +2,13 @@
 //! those that are not for it, without its way being found out anew.
 //!
 //! Packets that take one path have one trace. What is not the same of all of them is not known.
+//!
+//! - `apart`: what a packet is beside what it was on another way
+
+mod apart;
 
 use crate::key::{Key, WORDS};
+use apart::Apart;
 
 /// The most steps that are kept.
 const MAX_STEPS: usize = 1024;
@@ -59,22 +64,14 @@ impl Trace {
         self.of(word).map(|step| step.value)
     }
 
+    /// The words that were something else on the way, or of which that is not known: a bit for each.
+    pub(crate) fn words(&self) -> u64 {
+        self.steps.iter().fold(self.unknown, |words, step| words | bit(step.word))
+    }
+
     /// Whether it is known of all words what they were, and they changed so often at most.
     pub(crate) const fn is_of_one(&self, most: usize) -> bool {
         self.unknown == 0 && self.steps.len() <= most
-    }
-
-    /// Hands out which words were something else from look-ups on that are not before `from`, nor behind `to`, in
-    /// order for each word. Returns whether there are none.
-    pub(crate) fn steps_of(&self, from: usize, to: usize, mut take: impl FnMut(u8, u64)) -> bool {
-        let mut is_none = true;
-        for step in &self.steps {
-            if (from..=to).contains(&(step.at as usize)) {
-                take(step.word, step.value);
-                is_none = false;
-            }
-        }
-        is_none
     }
 
     /// Other packets take the path, of which this is known.
@@ -97,47 +94,121 @@ impl Trace {
     }
 }
 
-/// There are fewer words than bits.
-fn bit(word: u8) -> u64 {
+/// The bit of a word. There are fewer words than bits.
+#[inline]
+pub(crate) fn bit(word: u8) -> u64 {
     1_u64.checked_shl(word.into()).unwrap_or_default()
 }
 
 /// Notes what a packet is while it is on its way.
-#[derive(Debug)]
-pub(super) struct Tracer {
+#[derive(Debug, Default)]
+pub(crate) struct Tracer {
     last: Key,
     steps: Vec<Step>,
+    /// What it is beside what it was on the way before, if there was one.
+    pub(super) apart: Apart,
 }
 
+/// Words that are compared at once.
+const GROUP: usize = 4;
+
 impl Tracer {
-    /// Of a packet that came in as this.
-    pub(super) const fn new(key: &Key) -> Self {
-        Self { last: *key, steps: Vec::new() }
+    /// Begins anew, with a packet that came in as this.
+    pub(super) fn begin(&mut self, key: &Key) {
+        self.last = *key;
+        self.steps.clear();
+        self.apart.clear();
     }
 
     /// It is looked up when it has passed so many tables.
-    #[cold]
+    #[inline(never)]
     pub(super) fn see(&mut self, at: usize, key: &Key) {
-        if self.last == *key || self.steps.len() > MAX_STEPS {
+        if self.is_too_much() {
             return;
         }
         let at = u32::try_from(at).unwrap_or(u32::MAX);
-        for (word, (last, now)) in (0_u8..).zip(self.last.words().iter().zip(key.words())) {
+        let groups = self.last.0.chunks_exact_mut(GROUP).zip(key.0.chunks_exact(GROUP));
+        for (first, (last, now)) in (0_u8..).step_by(GROUP).zip(groups) {
             if last != now {
-                self.steps.push(Step { word, at, value: *now });
+                for (word, (last, now)) in (first..).zip(last.iter_mut().zip(now)) {
+                    if last != now {
+                        *last = *now;
+                        self.steps.push(Step { word, at, value: *now });
+                    }
+                }
             }
         }
-        self.last = *key;
+    }
+
+    /// How many steps there are.
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there are so many that no more are noted.
+    const fn is_too_much(&self) -> bool {
+        self.steps.len() > MAX_STEPS
+    }
+
+    /// Compares the packet, of which steps from number `first` on are new, with what it was by a trace at look-ups
+    /// from `from` to `to`, if it came in as `own`. Returns the next look-up at which it was something else.
+    pub(super) fn compare(
+        &mut self,
+        own: &Key,
+        first: usize,
+        trace: &Trace,
+        (from, to): (usize, usize),
+    ) -> usize {
+        let (is_too_much, Self { steps, apart, .. }) = (self.is_too_much(), self);
+        let mut next = usize::MAX;
+        for step in &trace.steps {
+            let at = step.at as usize;
+            if (from..=to).contains(&at) {
+                apart.was(own, step.word, step.value);
+            } else if at > to {
+                next = next.min(at);
+            }
+        }
+        for step in steps.get(first..).unwrap_or_default() {
+            apart.is(own, step.word, step.value);
+        }
+        apart.compare(is_too_much);
+        next
     }
 
     /// All of it; `None` if it is too much.
-    pub(super) fn finish(self) -> Option<Trace> {
-        let mut steps = self.steps;
-        if steps.len() > MAX_STEPS {
+    pub(crate) fn finish(&mut self) -> Option<Trace> {
+        let steps = self.all()?.into();
+        Some(Trace { steps, unknown: 0 })
+    }
+
+    /// Whether a trace is that.
+    pub(crate) fn is(&mut self, trace: Option<&Trace>) -> bool {
+        match (self.all(), trace) {
+            (Some(steps), Some(trace)) => *steps == *trace.steps && trace.unknown == 0,
+            (own, trace) => own.is_none() && trace.is_none(),
+        }
+    }
+
+    /// Has a trace be that.
+    pub(crate) fn put(&mut self, trace: &mut Option<Trace>) {
+        match (self.all(), trace) {
+            (Some(steps), Some(trace)) if steps.len() == trace.steps.len() => {
+                trace.steps.copy_from_slice(steps);
+                trace.unknown = 0;
+            }
+            (_, trace) => *trace = self.finish(),
+        }
+    }
+
+    /// All steps, in order.
+    fn all(&mut self) -> Option<&[Step]> {
+        if self.is_too_much() {
             return None;
         }
-        steps.sort_unstable();
-        Some(Trace { steps: steps.into(), unknown: 0 })
+        self.steps.sort_unstable();
+        Some(&self.steps)
     }
 }
 
@@ -149,7 +220,8 @@ mod tests {
     fn trace(steps: &[(usize, u128, u128)]) -> Trace {
         let mut key = Key::default();
         key.set(slot::IPV4_DST, 9);
-        let mut tracer = Tracer::new(&key);
+        let mut tracer = Tracer::default();
+        tracer.begin(&key);
         for (at, metadata, tag) in steps {
             key.set(slot::METADATA, *metadata);
             key.set(slot::reg(0), *tag);

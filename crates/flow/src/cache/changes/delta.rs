@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use crate::key::{Key, slot};
 use crate::rule::Rule;
-use crate::tables::log::{Batch, Fate, Turn};
+use crate::tables::log::{Batch, Turn};
 use crate::walk::guide::address;
 use crate::walk::trace::{Known, Trace};
 
@@ -104,7 +104,7 @@ impl Delta {
     pub(super) fn sieve(&self) -> &Sieve {
         self.sieve.get_or_init(|| {
             let mut gone = Values::NONE;
-            for turn in self.turns().filter(|turn| turn.fate != Fate::Come) {
+            for turn in self.turns().filter(|turn| !turn.has_come()) {
                 gone.add(address(&turn.rule.stats));
             }
             let top = self.wanted().map(|turn| turn.rule.priority).max();
@@ -114,7 +114,7 @@ impl Delta {
 
     /// Those by which other packets may find something else than before.
     fn wanted(&self) -> impl Iterator<Item = &Turn> {
-        self.turns().filter(|turn| self.has_parts || turn.fate == Fate::Come)
+        self.turns().filter(|turn| self.has_parts || turn.has_come())
     }
 
     /// The words for which all rules ask by which a packet may find something else, each with the bits
@@ -158,8 +158,7 @@ impl Delta {
     }
 
     fn is_gone(&self, rule: &Rule) -> bool {
-        let is_it =
-            |turn: &Turn| turn.fate != Fate::Come && Arc::ptr_eq(&turn.rule.stats, &rule.stats);
+        let is_it = |turn: &Turn| !turn.has_come() && Arc::ptr_eq(&turn.rule.stats, &rule.stats);
         self.sieve().gone.may_have(address(&rule.stats)) && self.turns().any(is_it)
     }
 

@@ -8,6 +8,8 @@
 //! with another *era*. And it is noted which path found each rule: if that is a single one, it is *pointed
 //! at* when the rule goes, and nothing is to be judged for that either.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::delta::Delta;
@@ -16,9 +18,9 @@ use crate::key::{Key, slot};
 use crate::path::{Path, TableSet};
 use crate::pattern::{finish, mix};
 use crate::rule::Rule;
-use crate::tables::log::{Fate, Turn};
-use crate::walk::guide::address;
-use crate::walk::trace::Trace;
+use crate::tables::log::Turn;
+use crate::walk::guide::{Gone, address};
+use crate::walk::trace::{Trace, bit};
 
 /// Words that are noted, at most.
 const MAX_LENSES: usize = 8;
@@ -103,11 +105,11 @@ impl Lens {
     }
 }
 
-/// A path that found a rule which is gone, or another one; and what that one counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A path that found a rule which is gone, or another one.
+#[derive(Debug)]
 pub(in super::super) struct Pointed {
     pub(in super::super) path: u32,
-    pub(in super::super) rule: u64,
+    pub(in super::super) gone: Gone,
 }
 
 /// What packets have been since the last era began.
@@ -166,6 +168,20 @@ impl Seen {
         }
     }
 
+    /// A packet that was noted takes another way by now, of which this is known.
+    pub(super) fn note_values(&mut self, trace: Option<&Trace>) {
+        let Some(trace) = trace else {
+            self.is_blind = true;
+            return;
+        };
+        let words = trace.words();
+        for lens in self.lenses.iter_mut().filter(|lens| words & bit(lens.word) != 0) {
+            self.notes += 1;
+            self.is_blind |= !trace.knows(lens.word);
+            trace.values_of(lens.word).for_each(|value| lens.values.add(value & lens.bits));
+        }
+    }
+
     /// Whether a trace has all that is noted of packets.
     pub(super) fn is_told_by(&self, trace: &Trace) -> bool {
         self.lenses.iter().all(|lens| trace.knows(lens.word))
@@ -186,12 +202,15 @@ impl Seen {
     }
 
     fn may_be_about(&mut self, turn: &Turn, has_parts: bool, pointed: &mut Vec<Pointed>) -> bool {
-        let is_gone = turn.fate != Fate::Come;
+        let is_gone = !turn.has_come();
         let rule = address(&turn.rule.stats);
         match self.finders.of(rule) {
             _ if !is_gone => {}
             Finder::Nobody => {}
-            Finder::One(path) if !has_parts => pointed.push(Pointed { path, rule }),
+            Finder::One(path) if !has_parts => {
+                let gone = Gone { rule, heir: turn.heir().map(Arc::clone) };
+                pointed.push(Pointed { path, gone });
+            }
             Finder::One(_) | Finder::Several => return true,
         }
         (has_parts || !is_gone) && self.may_find(&turn.rule)

@@ -424,8 +424,8 @@ const OWN: [(u64, u64); 4] = [(0, 0), (0, 1), (1, 0), (2, 2)];
 /// Changes where most are about single flows.
 #[derive(Clone, Debug)]
 enum Turn {
-    /// A flow's own rule is another one: these actions, and a table to go on to.
-    Own(usize, Vec<Action>, u8),
+    /// A flow's own rule is another one: these actions, and a table to go on to; and whether it counts anew.
+    Own(usize, Vec<Action>, u8, bool),
     /// It is gone, or has another priority.
     Gone(usize),
     Other(Step),
@@ -449,7 +449,8 @@ fn turn() -> impl Strategy<Value = Turn> {
         matches!(step, Step::Add(1.., ..) | Step::Delete(1.., ..) | Step::Modify(1.., ..))
     });
     prop_oneof![
-        6 => (flow(), actions(), 1..TABLES).prop_map(|(flow, actions, to)| Turn::Own(flow, actions, to)),
+        6 => (flow(), actions(), 1..TABLES, prop::bool::weighted(0.1))
+            .prop_map(|(flow, actions, to, anew)| Turn::Own(flow, actions, to, anew)),
         1 => flow().prop_map(Turn::Gone),
         1 => other.prop_map(Turn::Other),
         6 => Just(Turn::Publish),
@@ -467,6 +468,17 @@ fn change_own(flows: &mut Pipeline, flow: usize, what: Option<(&[Action], u8)>) 
         }
         None => drop(flows.tables.change(&Change::delete(Some(0), matching), 0).unwrap()),
     }
+}
+
+/// The same, by a rule that counts from nothing.
+fn count_anew(flows: &mut Pipeline, flow: usize, actions: &[Action], to: u8) {
+    let (eth_dst, eth_src) = OWN[flow];
+    let matching =
+        Match::new().with(Field::EthDst, eth_dst.into()).with(Field::EthSrc, eth_src.into());
+    let actions = [actions, &[Action::resubmit_table(to)]].concat();
+    let mut change = Change::add(0, matching, Instructions::apply(actions)).with_priority(100);
+    change.flags.reset_counts = true;
+    flows.tables.change(&change, 0).unwrap();
 }
 
 /// Tables in which each flow has a rule of its own, and a worker that has met them all and notes what they are.
@@ -515,7 +527,10 @@ proptest! {
         late.update(&flows);
         for (number, turn) in turns.iter().enumerate() {
             match turn {
-                Turn::Own(flow, actions, to) => change_own(&mut flows, *flow, Some((actions, *to))),
+                Turn::Own(flow, actions, to, false) => {
+                    change_own(&mut flows, *flow, Some((actions, *to)));
+                }
+                Turn::Own(flow, actions, to, true) => count_anew(&mut flows, *flow, actions, *to),
                 Turn::Gone(flow) => change_own(&mut flows, *flow, None),
                 Turn::Other(step) => change(&mut flows, &heads, step),
                 Turn::Publish => {

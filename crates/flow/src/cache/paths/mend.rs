@@ -8,13 +8,32 @@ use crate::cache::changes::Pointed;
 use crate::key::Key;
 use crate::path::{Extent, Path, Renewal};
 use crate::pipeline::Pipeline;
+use crate::walk::guide::Gone;
+use crate::walk::room::Room;
 
-/// Which rules of a path are gone, or other ones, by what they count in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which rules of a path are gone, or other ones.
+#[derive(Debug)]
 pub(super) enum Lacks {
     Nothing,
-    One(u64),
+    One(Gone),
     Several,
+}
+
+impl Lacks {
+    /// Whether all are there.
+    pub(super) const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// One more is gone, or another one.
+    fn add(&mut self, gone: Gone) {
+        match self {
+            Self::One(before) if before.rule != gone.rule => *self = Self::Several,
+            // What has become of it last is what it is.
+            Self::Nothing | Self::One(_) => *self = Self::One(gone),
+            Self::Several => {}
+        }
+    }
 }
 
 /// What has become of a path that was asked for.
@@ -28,15 +47,15 @@ pub(in super::super) enum Renewed {
     Gone,
 }
 
-/// A path that is being mended: it is not in its place meanwhile.
+/// A path that is to be mended.
 #[derive(Debug)]
-pub(in super::super) struct Broken {
-    pub(in super::super) path: Path,
+pub(in super::super) struct Broken<'p> {
+    pub(in super::super) path: &'p Path,
     /// The packet that takes it, as that came in.
-    pub(in super::super) key: Box<Key>,
+    pub(in super::super) key: &'p Key,
     /// The only rule that is not known to be the one that the packet finds where it found it, as long as it is what
-    /// it was, by what that rule counts in.
-    pub(in super::super) gone: Option<u64>,
+    /// it was.
+    pub(in super::super) gone: Option<&'p Gone>,
 }
 
 impl Paths {
@@ -50,13 +69,9 @@ impl Paths {
     }
 
     /// A path found a rule that is gone.
-    fn point(&mut self, Pointed { path, rule }: Pointed) {
+    fn point(&mut self, Pointed { path, gone }: Pointed) {
         let Some(known) = self.known_mut(path) else { return };
-        known.lacks = match known.lacks {
-            Lacks::Nothing => Lacks::One(rule),
-            Lacks::One(other) if other == rule => Lacks::One(rule),
-            Lacks::One(_) | Lacks::Several => Lacks::Several,
-        };
+        known.lacks.add(gone);
         if let Some(own) = self.standing.get_mut(place(path)) {
             *own = 0;
         }
@@ -83,7 +98,7 @@ impl Paths {
         let (only, trace) = (known.only.as_deref()?, known.path.trace.as_ref());
         let (now, since) = (self.changes.now(), known.checked);
         let is_told = since.era == now.era || trace.is_some_and(|of| self.changes.is_told_by(of));
-        if known.lacks != Lacks::Nothing || !is_told {
+        if !known.lacks.is_nothing() || !is_told {
             return Some(Verdict::Over);
         }
         let verdict = self.changes.judge(&known.path, since, Some(only));
@@ -122,41 +137,36 @@ impl Paths {
         }
     }
 
-    /// Takes a path out of its place that a single packet takes, to mend it.
-    pub(in super::super) fn take_broken(&mut self, id: u32) -> Option<Broken> {
-        let Self { places, changes, .. } = self;
-        let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
-        let key = known.only.take()?;
-        let gone = match known.lacks {
+    /// A path that a single packet takes, and that is to be mended.
+    pub(in super::super) fn broken(&self, id: u32) -> Option<Broken<'_>> {
+        let (changes, known) = (&self.changes, self.known(id)?);
+        let (path, key) = (&known.path, known.only.as_deref()?);
+        let gone = match &known.lacks {
             Lacks::One(gone) if known.checked.era == changes.now().era => {
-                let verdict = changes.judge(&known.path, known.checked, Some(&key));
+                let verdict = changes.judge(path, known.checked, Some(key));
                 (verdict == Verdict::Holds).then_some(gone)
             }
             _ => None,
         };
-        let none = Path::new(Default::default(), Default::default(), None);
-        Some(Broken { path: std::mem::replace(&mut known.path, none), key, gone })
+        Some(Broken { path, key, gone })
     }
 
-    /// Puts it back as what it is by now. Returns the path that the packet takes: another one if that is the same.
+    /// Has it be what it is by now. Returns the path that the packet takes: another one if that is the same.
     pub(in super::super) fn mend(
         &mut self,
         id: u32,
-        broken: Broken,
         renewal: Renewal,
+        room: &mut Room,
     ) -> Option<u32> {
-        let Broken { path, key, .. } = broken;
-        let now = self.changes.now();
-        let known = self.known_mut(id)?;
-        (known.path, known.only) = (path, Some(key));
-        let (weight, is_of_era) = (known.path.weight(), known.checked.era == now.era);
         if renewal.has_other_counts() {
             self.tell(id);
         }
+        let now = self.changes.now();
         let known = self.known_mut(id)?;
+        let (weight, is_of_era) = (known.path.weight(), known.checked.era == now.era);
         // It is nobody's heir any more.
         known.is_mended = true;
-        let (renewed, hash) = renewal.apply(&mut known.path);
+        let (renewed, hash) = renewal.apply(&mut known.path, room);
         let more = known.path.weight();
         known.weight = known.weight.saturating_add(more).saturating_sub(weight);
         self.weight = self.weight.saturating_add(more).saturating_sub(weight);
@@ -177,10 +187,8 @@ impl Paths {
     /// Packets of a path have had other values on their way.
     fn note_values(&mut self, id: u32) {
         let Self { places, changes, .. } = self;
-        if let Some(known) = places.get(place(id))
-            && let Some(only) = &known.only
-        {
-            changes.note(only, known.path.trace.as_ref());
+        if let Some(known) = places.get(place(id)) {
+            changes.note_values(known.path.trace.as_ref());
         }
     }
 
