@@ -41,7 +41,7 @@ pub enum Dummies {
     None,
     /// Those whose type says so, and the internal ones of bridges whose type of data path does.
     Named,
-    /// Those of the system, too.
+    /// Those of the system, too, and the internal ones of bridges of its data path.
     System,
     /// All but patch ports.
     All,
@@ -55,7 +55,11 @@ impl Dummies {
         match self {
             Self::None => false,
             Self::Named => is_named,
-            Self::System => is_named || matches!(kind, "" | "system"),
+            // So is the system's data path, in which bridges are of which nothing is said.
+            Self::System => match kind {
+                "internal" => matches!(datapath_type, "" | "system" | "dummy"),
+                _ => is_named || matches!(kind, "" | "system"),
+            },
             Self::All => kind != "patch",
         }
     }
@@ -341,6 +345,8 @@ mod tests {
         );
         assert!(!Dummies::Named.has("internal", "") && !Dummies::Named.has("system", "dummy"));
         assert!(Dummies::System.has("", "") && !Dummies::System.has("tap", ""));
+        assert!(["", "system", "dummy"].iter().all(|path| Dummies::System.has("internal", path)));
+        assert!(!Dummies::System.has("internal", "netdev"));
         assert!(Dummies::All.has("tap", "") && !Dummies::All.has("patch", "dummy"));
         let device = |options: &[(&str, &str)]| dummy(&interface("dummy", options), None);
         assert_eq!(device(&[]), "dummy:");

@@ -210,6 +210,8 @@ const COMMANDS: &[Command] = &[
     command("upcall/show", "", (0, 0), dump::show),
     command("version", "", (0, 0), version),
     command("vlog/close", "", (0, 0), vlog::close),
+    command("vlog/disable-rate-limit", "[module]...", (0, ANY), vlog::limit),
+    command("vlog/enable-rate-limit", "[module]...", (0, ANY), vlog::limit),
     command("vlog/list", "", (0, 0), vlog::list),
     command("vlog/list-pattern", "", (0, 0), vlog::patterns),
     command("vlog/reopen", "", (0, 0), vlog::reopen),
