@@ -48,10 +48,55 @@ pub struct Watched {
 }
 
 impl Watched {
-    fn has(&self, head: &[u8], source: &Source<'_>) -> bool {
-        let key = || source.tunnel().key().get_u64(slot::TUN_ID);
+    fn has(&self, head: &[u8], key: impl FnOnce() -> u64) -> bool {
         self.extended.is_some_and(|extended| is_message(head, extended))
             || self.bfd.as_ref().is_some_and(|settings| is_for(head, key(), settings))
+    }
+}
+
+/// By what a neighbour speaks to the switch itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// LLDP.
+    Lldp,
+    /// Spanning tree.
+    SpanningTree,
+    /// LACP.
+    Lacp,
+    /// CFM or BFD, which watch a link.
+    Watch,
+}
+
+/// What is listened for on a port.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listens<'w> {
+    /// LLDP.
+    pub lldp: bool,
+    /// Messages of spanning tree.
+    pub bpdu: bool,
+    /// LACP.
+    pub slow: bool,
+    /// Frames by which its link is watched.
+    pub watch: Option<&'w Watched>,
+}
+
+impl Listens<'_> {
+    /// What a frame that begins with `head` is heard as; `key` is that of the tunnel it has come by.
+    pub fn protocol(&self, head: &[u8], key: impl FnOnce() -> u64) -> Option<Protocol> {
+        let ethertype = head.get(ETHERTYPE_AT..).and_then(|rest| rest.first_chunk());
+        if self.lldp
+            && head.starts_with(&NEAREST_BRIDGE.0)
+            && ethertype == Some(&LLDP.to_be_bytes())
+        {
+            return Some(Protocol::Lldp);
+        }
+        if self.bpdu && head.starts_with(&BRIDGES.0) {
+            return Some(Protocol::SpanningTree);
+        }
+        if self.slow && head.starts_with(&SLOW_PROTOCOLS.0) {
+            return Some(Protocol::Lacp);
+        }
+        self.watch.filter(|watched| watched.has(head, key)).map(|_| Protocol::Watch)
     }
 }
 
@@ -87,33 +132,34 @@ impl Trap {
     /// Takes a frame, if it is one of those that are listened for; an error is why it is dropped all
     /// the same.
     fn take(&self, frame: &Frame<'_>, source: &Source<'_>) -> Option<Result<(), DropReason>> {
-        let room = |had_room: bool| had_room.then_some(()).ok_or(DropReason::RateLimited);
+        let (head, from) = (frame.head(), (source.port, 0));
+        let had_room = match self.protocol(head, source) {
+            Some(Protocol::Lldp) => self.lldp.as_ref()?.put(from, frame, source.now),
+            Some(Protocol::SpanningTree) => self.bpdu.as_ref()?.put(from, frame, source.now),
+            Some(Protocol::Lacp) => self.slow.as_ref()?.put(from, frame, source.now),
+            Some(Protocol::Watch) => self.watch.as_ref()?.1.put(from, frame, source.now),
+            None => return self.answer(frame, source),
+        };
+        Some(had_room.then_some(()).ok_or(DropReason::RateLimited))
+    }
+
+    fn protocol(&self, head: &[u8], source: &Source<'_>) -> Option<Protocol> {
+        let listens = Listens {
+            lldp: self.lldp.is_some(),
+            bpdu: self.bpdu.is_some(),
+            slow: self.slow.is_some(),
+            watch: self.watch.as_ref().map(|(watched, _)| watched),
+        };
+        listens.protocol(head, || source.tunnel().key().get_u64(slot::TUN_ID))
+    }
+
+    /// Takes a frame if it answers what a member of a bond has asked, or is such a question.
+    fn answer(&self, frame: &Frame<'_>, source: &Source<'_>) -> Option<Result<(), DropReason>> {
         let head = frame.head();
-        let ethertype = head.get(ETHERTYPE_AT..).and_then(|rest| rest.first_chunk());
-        if let Some(inlet) = &self.lldp
-            && head.starts_with(&NEAREST_BRIDGE.0)
-            && ethertype == Some(&LLDP.to_be_bytes())
-        {
-            return Some(room(inlet.put((source.port, 0), frame, source.now)));
-        }
-        if let Some(inlet) = &self.bpdu
-            && head.starts_with(&BRIDGES.0)
-        {
-            return Some(room(inlet.put((source.port, 0), frame, source.now)));
-        }
-        if let Some(inlet) = &self.slow
-            && head.starts_with(&SLOW_PROTOCOLS.0)
-        {
-            return Some(room(inlet.put((source.port, 0), frame, source.now)));
-        }
-        if let Some((watched, inlet)) = &self.watch
-            && watched.has(head, source)
-        {
-            return Some(room(inlet.put((source.port, 0), frame, source.now)));
-        }
         if let Some(Answers { asker, inlet }) = &self.answers {
             if may_answer(head, asker.own) {
-                return Some(room(inlet.put((source.port, 0), frame, source.now)));
+                let had_room = inlet.put((source.port, 0), frame, source.now);
+                return Some(had_room.then_some(()).ok_or(DropReason::RateLimited));
             }
             return asker.have_asked(head).then_some(Err(DropReason::CameBack));
         }

@@ -14,6 +14,8 @@ pub enum Action {
     Output(u32),
     /// These are done with a copy.
     Clone(Vec<Self>),
+    /// The same, where a datapath has no word for it: they are done with a copy of some packets, which are all.
+    Sample(Vec<Self>),
     /// The first ones are done with a packet that is longer than so many bytes, the others with one that
     /// is not.
     ByLen(u16, [Vec<Self>; 2]),
@@ -92,7 +94,7 @@ impl Action {
     pub fn balances(actions: &[Self]) -> Vec<Balance> {
         let of = |action: &Self| match action {
             Self::Balance(balance) => vec![Balance::clone(balance)],
-            Self::Clone(inner) => Self::balances(inner),
+            Self::Clone(inner) | Self::Sample(inner) => Self::balances(inner),
             Self::ByLen(_, [longer, others]) => {
                 let mut all = Self::balances(longer);
                 all.extend(Self::balances(others));
@@ -154,6 +156,10 @@ impl fmt::Display for Actions<'_> {
                 Action::Clone(actions) => {
                     let nested = Self { actions, names: self.names };
                     write!(f, "clone({nested})")?;
+                }
+                Action::Sample(actions) => {
+                    let nested = Self { actions, names: self.names };
+                    write!(f, "sample(sample=100.0%,actions({nested}))")?;
                 }
                 Action::ByLen(len, [longer, others]) => {
                     let nested = |actions| Self { actions, names: self.names };

@@ -35,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abilities;
 pub mod action;
 mod commit;
 mod compose;
@@ -52,10 +53,11 @@ pub mod trace;
 mod tunnel;
 mod value;
 
+pub use abilities::Abilities;
 pub use action::{Action, Actions};
 pub use compose::compose;
 pub use flows::{Flow, Flows};
 pub use masked::Masked;
 pub use parse::{Parsed, parse, parse_hex};
-pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, resume, trace};
+pub use trace::{MirrorCopy, Normal, Outlet, Protocol, Question, Told, World, resume, trace};
 pub use tunnel::{IntoTunnel, Push, TunnelWay};

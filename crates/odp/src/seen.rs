@@ -79,6 +79,13 @@ impl Seen {
         self.0.set_tunnel(words);
     }
 
+    /// These bits.
+    pub(crate) fn bits(&mut self, bits: &Key) {
+        let mut words = *self.0.words();
+        words.iter_mut().zip(bits.words()).for_each(|(word, bits)| *word |= bits);
+        self.0 = Key::from_words(words);
+    }
+
     pub(crate) fn whole(&mut self, slot: Slot) {
         self.0.set(slot, slot.ones());
     }

@@ -3,6 +3,7 @@
 //! - `follow`: what is heard of a walk
 //! - `onward`: where a packet is handed on to
 //! - `rounds`: packets that are tracked, and looked up again
+//! - `slow`: what a datapath leaves to others
 //! - `thaw`: packets that come again, and what was left of their rules
 //! - `tunnels`: into tunnels, and out of them
 
@@ -10,6 +11,7 @@ mod follow;
 mod nat;
 mod onward;
 mod rounds;
+mod slow;
 mod thaw;
 mod tunnels;
 
@@ -20,6 +22,7 @@ use flow::walk::{Start, walk};
 use flow::{Change, Frozen, Key, PacketIn, Pipeline, slot};
 use openflow::{Action as Of, PortNo};
 
+use crate::abilities::Abilities;
 use crate::action::{Action, Actions, Names, Onward, open_last_clone};
 use crate::look::MAX_RULES;
 use crate::node::{Tree, What};
@@ -27,6 +30,7 @@ use crate::seen::Seen;
 use crate::told;
 use crate::tunnel::IntoTunnel;
 use rounds::Round;
+pub use slow::Protocol;
 
 /// What lies behind a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,12 +125,24 @@ pub trait World {
         false
     }
 
+    /// By which protocol a packet that comes in on a bridge speaks to the switch itself, and goes no further; and
+    /// which bits of it tell that.
+    fn heard(&mut self, bridge: &str, key: &Key) -> (Option<Protocol>, Key) {
+        let _ = (bridge, key);
+        (None, Key::default())
+    }
+
     /// A number for what is to go on with a packet that leaves the datapath.
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
 
-    /// Whether the datapath can put labels of MPLS in front of a whole packet.
-    fn adds_labels(&self) -> bool {
-        true
+    /// What the datapath can.
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
+
+    /// How long the packet is, if there is one.
+    fn packet_len(&self) -> Option<usize> {
+        None
     }
 
     /// A number for what a tracked packet goes on with.
@@ -276,6 +292,19 @@ pub fn resume(world: &mut dyn World, key: &Key, onward: &Onward) -> Told {
     pass(world, &question).0
 }
 
+/// How what is done with a copy is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyKind {
+    /// Without more: it can be undone, or nothing follows.
+    Plain,
+    /// By the datapath's action for that.
+    Clone,
+    /// By that for some of all packets, for all of them.
+    Sample,
+    /// Not at all, as the datapath can do neither.
+    None,
+}
+
 /// Where a way is, at the moment.
 #[derive(Debug)]
 struct Fork {
@@ -283,8 +312,8 @@ struct Fork {
     tunnel: Option<String>,
     /// How deep lines were.
     depth: usize,
-    /// Whether what is done belongs to a clone of the datapath's.
-    is_clone: bool,
+    /// How what is done is told.
+    kind: CopyKind,
     was_last: bool,
 }
 
@@ -304,6 +333,7 @@ struct Tracer<'w> {
     is_real: bool,
     is_flow: bool,
     names: bool,
+    can: Abilities,
     bridge: String,
     tree: Tree,
     /// What the packet was, and what the datapath has it for by now.
@@ -339,6 +369,8 @@ struct Tracer<'w> {
     is_covered: bool,
     /// Whether a kernel's datapath could not do it.
     is_slow: bool,
+    /// By what it has spoken to the switch.
+    heard: BTreeSet<Protocol>,
     /// Whether it has flooded.
     is_flooded: bool,
     rules_left: usize,
@@ -350,6 +382,7 @@ struct Tracer<'w> {
 impl<'w> Tracer<'w> {
     fn new(world: &'w mut dyn World, question: &Question<'_>, key: &Key) -> Self {
         Self {
+            can: world.abilities(),
             world,
             is_real: question.is_real,
             is_flow: question.is_flow,
@@ -375,6 +408,7 @@ impl<'w> Tracer<'w> {
             encap: None,
             is_covered: false,
             is_slow: false,
+            heard: BTreeSet::new(),
             is_flooded: false,
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,
@@ -401,9 +435,11 @@ impl<'w> Tracer<'w> {
                 if !matches!(start, Start::Frozen(_)) {
                     self.copies(key, None);
                 }
-                let path = walk(&pipeline, key, start, Some(self));
-                if self.is_real {
-                    path.learns.iter().for_each(|change| self.world.learn(bridge, change));
+                if !self.is_heard(bridge, key, start) {
+                    let path = walk(&pipeline, key, start, Some(self));
+                    if self.is_real {
+                        path.learns.iter().for_each(|change| self.world.learn(bridge, change));
+                    }
                 }
             }
         }
@@ -412,18 +448,31 @@ impl<'w> Tracer<'w> {
         (self.bridge, self.root) = (outer, root);
     }
 
+    /// Whether a packet is for the switch itself; what comes again was not, when it came in.
+    fn is_heard(&mut self, bridge: &str, key: &Key, start: &Start<'_>) -> bool {
+        if !matches!(start, Start::Table) {
+            return false;
+        }
+        let (protocol, bits) = self.world.heard(bridge, key);
+        self.seen.bits(&bits);
+        self.heard.extend(protocol);
+        protocol.is_some()
+    }
+
     /// All of it.
     fn finish(mut self, bridge: &str, first: &Key, last: &Key) -> (Told, Vec<Round>) {
         let mut actions = self.actions.drain(..).next().unwrap_or_default();
         if self.error.is_some() {
             actions.clear();
-        } else if self.is_slow && self.is_flow {
+        } else if self.is_flow
+            && let Some(slow) = slow::flow(self.is_slow, &self.heard)
+        {
             // A datapath hands its packets to who knows how to do it.
-            actions = vec![Action::said("userspace(pid=0,slow_path(action))")];
+            actions = vec![Action::Said(slow)];
         }
         open_last_clone(&mut actions);
-        let Self { world, tree, seen, error, errors, is_slow, is_flooded, names, rounds, .. } =
-            self;
+        let Self { world, tree, seen, error, errors, is_flooded, names, rounds, .. } = self;
+        let (is_slow, heard) = (self.is_slow, self.heard);
         let mask = seen.finish(first, last);
         let way = tree.text();
         let port_names = |port| world.port_name(bridge, port);
@@ -442,15 +491,16 @@ impl<'w> Tracer<'w> {
         );
         if let Some(error) = error {
             text += &format!("\nTranslation failed ({error}), packet is dropped.\n");
-        } else if is_slow {
-            text += "\nThis flow is handled by the userspace slow path because it:\n  - Uses action(s) \
-                     not supported by datapath.";
+        } else {
+            text += &slow::text(is_slow, &heard);
         }
         let is_lost = error.is_some_and(|error| ENDLESS.contains(&error));
         (Told { text, mask, actions, is_flooded, errors, is_lost }, rounds)
     }
 }
 
+#[cfg(test)]
+mod ability_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -16,11 +16,11 @@ use Feature::{Count, Is};
 /// What there may be: as `dpif/show-dp-features` names it, and as `Datapath.capabilities` does.
 pub const FEATURES: [(&str, &str, Feature); 26] = [
     ("Masked set action", "masked_set_action", Is(true)),
-    ("Tunnel push pop", "tnl_push_pop", Is(false)),
+    ("Tunnel push pop", "tnl_push_pop", Is(true)),
     ("Ufid", "ufid", Is(true)),
     ("Truncate action", "trunc", Is(true)),
     ("Clone action", "clone", Is(true)),
-    ("Sample nesting", "sample_nesting", Count(0)),
+    ("Sample nesting", "sample_nesting", Count(10)),
     ("Conntrack eventmask", "ct_eventmask", Is(false)),
     ("Conntrack clear", "ct_clear", Is(true)),
     ("Max dp_hash algorithm", "max_hash_alg", Count(0)),

@@ -72,6 +72,7 @@ pub use datapath::flows::{
 pub use datapath::guard::PortGuard;
 pub use datapath::limit::PortLimits;
 pub use datapath::record::{Record, Recorded, Recording};
+pub use datapath::trap::{Listens, Protocol, Watched};
 pub use datapath::vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};
 pub use datapath::{flows, guard, limit, record, vlan};
 pub use error::Error;

@@ -53,11 +53,11 @@ impl List {
         self.tests.contains(&key(test))
     }
 
-    /// Puts a test in, or takes it out.
-    pub fn set(&mut self, test: &Test, passes: bool) {
-        if passes {
-            self.tests.insert(key(test));
-        } else {
+    /// Puts those of some tests in that pass, and takes others out. One that has its name in common with another passes
+    /// if that does, too.
+    pub fn update(&mut self, tests: &[Test], passes: impl Fn(&Test) -> bool) {
+        self.tests.extend(tests.iter().map(key));
+        for test in tests.iter().filter(|test| !passes(test)) {
             self.tests.remove(&key(test));
         }
     }
@@ -116,6 +116,19 @@ mod tests {
             name: name.to_owned(),
             runs_daemon: true,
         }
+    }
+
+    #[test]
+    fn a_name_is_kept_if_all_of_that_name_pass() {
+        let numbered = |number, name| Test { number, ..test("a.at", name) };
+        let tests = [numbered(1, "twins"), numbered(2, "twins"), numbered(3, "alone")];
+        let mut list = List { path: PathBuf::new(), head: "", tests: BTreeSet::new() };
+        for failing in [1, 2] {
+            list.update(&tests, |test| test.number != failing);
+            assert_eq!(list.tests, BTreeSet::from(["a.at: alone".to_owned()]));
+        }
+        list.update(&tests, |test| test.number != 3);
+        assert_eq!(list.tests, BTreeSet::from(["a.at: twins".to_owned()]));
     }
 
     #[test]

@@ -97,9 +97,7 @@ pub fn run(options: &Options) -> Result<bool> {
         .filter(|test| passes.has(test) && verdicts.get(&test.key()) != Some(&Verdict::Passed))
         .collect();
     if options.update {
-        for test in &tests {
-            passes.set(test, verdicts.get(&test.key()) == Some(&Verdict::Passed));
-        }
+        passes.update(&tests, |test| verdicts.get(&test.key()) == Some(&Verdict::Passed));
         passes.save()?;
         return Ok(true);
     }

@@ -170,8 +170,8 @@ impl<D: Driver> Shared<D> {
         }
         let what = &self.what;
         tracing::warn!(
-            "{what}: the interface was deleted or moved to another network namespace; the port \
-             waits for one of this name"
+            "error receiving on {what}: the interface was deleted or moved to another network \
+             namespace; the port waits for one of this name"
         );
     }
 

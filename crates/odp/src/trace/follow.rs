@@ -9,7 +9,8 @@ use flow::{Change, Choice, Classifier, Frozen, Key, Op, PlaceHash, Rule, slot};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Field, Subfield};
 
-use super::{ByLen, Fork, MAX_ERRORS, Tracer};
+use super::{ByLen, CopyKind, Fork, MAX_ERRORS, Tracer};
+use crate::abilities::Abilities;
 use crate::action::Action;
 use crate::commit::commit;
 use crate::kind::is_mpls;
@@ -103,7 +104,7 @@ impl Watch for Tracer<'_> {
                 Step::Action(Of::Encap(encap)) => Some(nsh_metadata(encap)),
                 _ => None,
             };
-            self.is_slow |= is_about_labels(key, &step) && !self.world.adds_labels();
+            self.is_slow |= is_about_labels(key, &step) && !self.can.labels;
         }
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
             self.push(Action::said("ct_clear"));
@@ -180,7 +181,7 @@ impl Watch for Tracer<'_> {
             Some(longer) => {
                 let len = own.len;
                 self.by_len.pop();
-                self.push(Action::ByLen(len, [longer, done]));
+                self.told_by_len(len, [longer, done]);
                 if let Some((is_last, _)) = self.lasts.pop() {
                     self.is_last = is_last;
                 }
@@ -345,32 +346,58 @@ impl Tracer<'_> {
 
     /// What follows is done with a copy: without a clone of the datapath's, where that can be undone.
     pub(super) fn fork_for(&mut self, key: &Key, actions: &[Of]) {
-        let is_clone = !is_reversible(actions) && !self.is_last;
-        if is_clone {
+        let kind = self.copy_kind(actions);
+        if kind != CopyKind::Plain {
             self.commit(key);
             self.actions.push(Vec::new());
+        }
+        if kind == CopyKind::None {
+            self.tree.add(What::Error, "Failed to compose clone action".to_owned());
         }
         self.forks.push(Fork {
             base: self.base,
             tunnel: self.tunnel.clone(),
             depth: self.tree.depth(),
-            is_clone,
+            kind,
             was_last: self.is_last,
         });
-        self.is_last |= is_clone;
+        self.is_last |= kind != CopyKind::Plain;
+    }
+
+    /// Both ways are told, or that of the packet that there is.
+    fn told_by_len(&mut self, len: u16, [longer, others]: [Vec<Action>; 2]) {
+        if self.can.lengths {
+            return self.push(Action::ByLen(len, [longer, others]));
+        }
+        self.is_slow = true;
+        let is_longer = self.world.packet_len().is_some_and(|own| own > len.into());
+        let own = if is_longer { longer } else { others };
+        own.into_iter().for_each(|action| self.push(action));
+    }
+
+    fn copy_kind(&self, actions: &[Of]) -> CopyKind {
+        match self.can {
+            _ if self.is_last || is_reversible(actions) => CopyKind::Plain,
+            Abilities { clones: true, .. } => CopyKind::Clone,
+            can if can.samples_copies() => CopyKind::Sample,
+            _ => CopyKind::None,
+        }
     }
 
     /// What follows is done with the packet as it was at the last fork.
     pub(super) fn join_last(&mut self) {
         let Some(fork) = self.forks.pop() else { return };
         self.is_last = fork.was_last;
-        if !fork.is_clone {
+        if fork.kind == CopyKind::Plain {
             return;
         }
         let inner = self.actions.pop().unwrap_or_default();
         (self.base, self.tunnel) = (fork.base, fork.tunnel);
-        if !inner.is_empty() {
-            self.push(Action::Clone(inner));
+        match fork.kind {
+            _ if inner.is_empty() => {}
+            CopyKind::Clone => self.push(Action::Clone(inner)),
+            CopyKind::Sample => self.push(Action::Sample(inner)),
+            CopyKind::Plain | CopyKind::None => {}
         }
     }
 

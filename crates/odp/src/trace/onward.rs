@@ -41,7 +41,7 @@ impl Tracer<'_> {
             Op::Sample(sample) => self.sample(key, sample),
             Op::Track(track, _) => self.track(key, track),
             Op::Again(frozen, _) => self.again(key, frozen),
-            Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
+            Op::Cut(len) => self.cut(*len),
             Op::Edit(_)
             | Op::PushNsh(_)
             | Op::Tunnel(_)
@@ -49,6 +49,12 @@ impl Tracer<'_> {
             | Op::Save
             | Op::Restore => {}
         }
+    }
+
+    /// What is sent next is cut.
+    fn cut(&mut self, len: u32) {
+        self.push(Action::Said(format!("trunc({len})")));
+        self.is_slow |= !self.can.cuts;
     }
 
     fn output(&mut self, key: &Key, port: u16) {
@@ -112,7 +118,7 @@ impl Tracer<'_> {
         for MirrorCopy { outlet, key, len } in copies {
             let is_last = std::mem::take(&mut self.is_last);
             if let Some(len) = len {
-                self.push(Action::Said(format!("trunc({len})")));
+                self.cut(len.into());
             }
             self.send_to(&key, &outlet);
             self.is_last = is_last;

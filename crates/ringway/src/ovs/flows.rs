@@ -16,7 +16,7 @@ use eal::time::{Time, later};
 use flow::{Frozen, Key, Pipeline, VlanLimit, slot};
 use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
-use odp::{Flow, Told};
+use odp::{Abilities, Flow, Told};
 use openflow::PortNo;
 use switch::{Record, Recorded};
 use tracing::Level;
@@ -54,6 +54,8 @@ pub struct PathFlows {
     pub is_terse: bool,
     /// Whether flows stay what they are, whatever rules say.
     pub is_paused: bool,
+    /// What a data path is taken to be able to do: packets go as ever.
+    pub abilities: Abilities,
     /// For tests: recorded always.
     is_forced: bool,
     /// Whether packets are recorded, and whether all are.

@@ -48,8 +48,6 @@ pub struct Underlay {
     has_failed: bool,
     /// For tests: packets go to no tunnel, as if a datapath had to see to that.
     is_off: bool,
-    /// For tests: packets get no label of MPLS in front of all, as if a datapath had to see to that.
-    lacks_labels: bool,
     /// For tests: whatever the host has does not count (`--disable-system-route`).
     is_alone: bool,
 }
@@ -109,16 +107,6 @@ impl Underlay {
     /// Says whether.
     pub const fn set_pushes(&mut self, pushes: bool) {
         self.is_off = !pushes;
-    }
-
-    /// Whether packets get a label of MPLS in front of all.
-    pub const fn adds_labels(&self) -> bool {
-        !self.lacks_labels
-    }
-
-    /// Says whether.
-    pub const fn set_adds_labels(&mut self, adds: bool) {
-        self.lacks_labels = !adds;
     }
 
     /// All routes that tunnels go by.

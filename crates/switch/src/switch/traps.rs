@@ -4,14 +4,14 @@ use std::sync::mpsc::Receiver;
 
 use datapath::bond::answers::ANSWER_LEN;
 use datapath::inlet::{Heard, Inlet};
-use datapath::trap::{Answers, Askers, Trap, WATCH_LEN, Watched};
+use datapath::trap::{Answers, Askers, Listens, Trap, WATCH_LEN, Watched};
 use datapath::worker::{Mailbox, Message};
 use l2proto::lacp::pdu::FRAME_LEN as SLOW_LEN;
 use l2proto::lldp::frame::MAX_LEN as LLDP_LEN;
 use l2proto::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use litemap::LiteMap;
 
-use super::Control;
+use super::{Control, Switch};
 
 /// The most frames of LLDP from a port that wait.
 const LLDP_ROOM: usize = 8;
@@ -129,6 +129,23 @@ impl Ears {
     pub(super) fn bpdu_ports(&self) -> Vec<u16> {
         let listened = self.0.iter().filter(|(_, ear)| ear.bpdu.is_some());
         listened.map(|(number, _)| *number).collect()
+    }
+}
+
+impl Switch {
+    /// Tells `tell` what is listened for on a port: what speaks to the switch itself goes no further.
+    pub fn listens<R>(&self, port: &str, tell: impl FnOnce(Listens<'_>) -> R) -> R {
+        let control = self.control();
+        let Ok(entry) = control.ports.get(port) else { return tell(Listens::default()) };
+        let bond = entry.options().bond.as_ref().and_then(|bond| control.bonds.0.get(bond));
+        let ear = control.ears.0.get(&entry.number());
+        tell(Listens {
+            lldp: ear.is_some_and(|ear| ear.lldp.is_some()),
+            bpdu: ear.is_some_and(|ear| ear.bpdu.is_some()),
+            slow: ear.is_some_and(|ear| ear.slow.is_some())
+                || bond.is_some_and(|bond| bond.inlet.is_some()),
+            watch: ear.and_then(|ear| ear.watch.as_ref()).map(|(watched, _)| watched),
+        })
     }
 }
 

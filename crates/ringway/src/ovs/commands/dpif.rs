@@ -18,6 +18,8 @@ pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str)
     let is_dummy = appctl.agent.dummies().has(&row.kind, datapath_type);
     match (row.kind.as_str(), row.options.get("peer")) {
         ("internal", _) if is_dummy => "dummy-internal".to_owned(),
+        // What it is: Open vSwitch's own userspace data path has none but these either.
+        ("internal", _) => "tap".to_owned(),
         ("", _) => "system".to_owned(),
         // A dummy port has one queue to send to.
         ("dummy-pmd", _) => {

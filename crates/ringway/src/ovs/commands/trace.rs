@@ -1,11 +1,13 @@
 //! What becomes of a packet, step by step.
 //!
+//! - `heard`: packets to the switch itself
 //! - `numbers`: of packets that come again
 //! - `question`: what is asked
 //! - `round`: packets that come again for a bond
 //! - `tunnels`: into tunnels, and out of them
 //! - `world`: what a trace has to know of the switch
 
+mod heard;
 mod numbers;
 mod question;
 pub mod round;

@@ -154,7 +154,9 @@ fn gather<'a>(actions: &'a [Action], all: &mut Vec<To<'a>>) {
             Action::Output(port) => all.push(To::Port(*port)),
             // It is for the host, at a port whose number (`OFPP_LOCAL`) is that of several ports.
             Action::Pop(_) => all.push(To::Any),
-            Action::Clone(actions) | Action::ByLen(_, [_, actions]) => gather(actions, all),
+            Action::Clone(actions) | Action::Sample(actions) | Action::ByLen(_, [_, actions]) => {
+                gather(actions, all);
+            }
             // One of a bond's members, or what a bucket says: which one is not known here.
             Action::Balance(_) => all.push(To::Any),
             // What is behind that is done with the outer packet.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use ethdev::DropReason;
 use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
 use odp::action::Onward;
-use odp::{IntoTunnel, MirrorCopy, Normal, Outlet, World, compose};
+use odp::{Abilities, IntoTunnel, MirrorCopy, Normal, Outlet, Protocol, World, compose};
 use openflow::PortNo;
 use ordered::Order as _;
 use ovs::numbers::LOCAL;
-use switch::{DEFAULT_BRIDGE, Decided, Mirror};
+use switch::{DEFAULT_BRIDGE, Decided, FdbEntry, Mirror};
 
 use super::super::Appctl;
 use super::numbers::{self, number_of};
-use super::{round, tunnels};
+use super::{heard, round, tunnels};
 
 /// Tags of a frame that is told about.
 const VLANS: u8 = 2;
@@ -137,6 +137,15 @@ impl<'s, 'a> Sight<'s, 'a> {
         copies
     }
 
+    /// Where a packet's source is known to be.
+    fn known(&self, bridge: &str, key: &Key) -> Vec<FdbEntry> {
+        let source = key.get(slot::ETH_SRC).to_be_bytes();
+        let is_it = |entry: &FdbEntry| entry.bridge == bridge && source.ends_with(&entry.mac.0);
+        let mut all = self.appctl.daemon.switch().fdb();
+        all.retain(is_it);
+        all
+    }
+
     fn inlet(&self, bridge: &str) -> Option<switch::FlowInlet> {
         self.appctl.daemon.switch().flows(bridge).ok()??.packets
     }
@@ -150,6 +159,16 @@ fn cut(mirror: &Mirror) -> Option<u16> {
 /// Whether a packet is for a group that bridges keep for themselves.
 fn is_reserved(key: &Key) -> bool {
     key.get(slot::ETH_DST) & !0xF == 0x0180_C200_0000
+}
+
+/// What is said of an address that has been learnt, or has moved.
+fn learnt(before: &[FdbEntry], after: &[FdbEntry]) -> Vec<(bool, String)> {
+    let place = |entry: &FdbEntry| (entry.vlan, entry.port.clone());
+    let is_new = |entry: &&FdbEntry| !before.iter().any(|known| place(known) == place(entry));
+    let said = |FdbEntry { mac, vlan, port, .. }: &FdbEntry| {
+        (false, format!("learned that {mac} is on port {port} in VLAN {vlan}"))
+    };
+    after.iter().filter(is_new).map(said).collect()
 }
 
 /// What is said of a decision.
@@ -202,13 +221,17 @@ impl World for Sight<'_, '_> {
         let switch = self.appctl.daemon.switch();
         let name = port.and_then(|port| switch.port_named(port));
         let learns = self.frame.is_some();
+        let known = if learns { self.known(bridge, key) } else { Vec::new() };
         let Ok(decided) = switch.decide(bridge, name.as_deref(), &frame, learns) else {
             return Normal {
                 notes: vec![(true, "no input bundle, dropping".to_owned())],
                 ..Normal::default()
             };
         };
-        let notes = notes(&decided, key);
+        let mut notes = notes(&decided, key);
+        if learns {
+            notes.splice(..0, learnt(&known, &self.known(bridge, key)));
+        }
         let mut outputs: Vec<(Outlet, Key)> = Vec::new();
         let mut copies = Vec::new();
         for (name, frame) in &decided.outputs {
@@ -260,8 +283,19 @@ impl World for Sight<'_, '_> {
         number_of((bridge, about.table, about.cookie, &about.key, &about.userdata))
     }
 
-    fn adds_labels(&self) -> bool {
-        self.appctl.underlay.adds_labels()
+    fn heard(&mut self, bridge: &str, key: &Key) -> (Option<Protocol>, Key) {
+        match self.inlet_port(bridge, key) {
+            Some(port) => heard::heard(self.appctl, &port, key, self.frame),
+            None => (None, Key::default()),
+        }
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.appctl.flows.abilities
+    }
+
+    fn packet_len(&self) -> Option<usize> {
+        self.frame.map(<[u8]>::len)
     }
 
     fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32 {
@@ -312,4 +346,28 @@ fn with_tags_of(key: &Key, frame: &[u8]) -> Key {
         key.set(slot, read.get(slot));
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_new_or_has_moved_is_told() {
+        let entry = |port: &str, vlan| FdbEntry {
+            bridge: "br0".to_owned(),
+            mac: packet::MacAddr([2, 0, 0, 0, 0, 1]),
+            vlan,
+            port: port.to_owned(),
+            age: 0,
+            is_static: false,
+        };
+        let said = |before: &[FdbEntry], after: &[FdbEntry]| -> Vec<String> {
+            learnt(before, after).into_iter().map(|(_, text)| text).collect()
+        };
+        let new = "learned that 02:00:00:00:00:01 is on port p1 in VLAN 7";
+        assert_eq!(said(&[], &[entry("p1", 7)]), [new]);
+        assert_eq!(said(&[entry("p2", 7)], &[entry("p1", 7)]), [new]);
+        assert_eq!(said(&[entry("p1", 7)], &[entry("p1", 7)]), [""; 0]);
+    }
 }
