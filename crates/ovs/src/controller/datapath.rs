@@ -76,7 +76,9 @@ impl Forwarding {
                 takes_bare: self.sight.takes_bare(&port.name),
             };
             let of = port.marks.iter().map(|(queue, mark)| ((port.desc.number, *queue), *mark));
-            marks.extend(of);
+            for (queue, mark) in of {
+                marks.insert(queue, mark);
+            }
             Some((port.desc.number, settings))
         });
         let ports = known.gather();

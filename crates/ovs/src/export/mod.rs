@@ -105,7 +105,7 @@ impl Exports {
         let netflow = self.netflow.iter().map(|(name, one)| (name, Protocol::Netflow, one.tally()));
         // What rules sample counts with what else is told of the bridge.
         let ipfix: LiteMap<&String, &Tally> =
-            self.ipfix.iter().map(|((bridge, _), one)| (bridge, one.tally())).collect();
+            self.ipfix.iter().map(|((bridge, _), one)| (bridge, one.tally())).gather();
         let ipfix = ipfix.into_iter().map(|(name, tally)| (name, Protocol::Ipfix, tally));
         let told = sflow.chain(netflow).chain(ipfix).map(|(bridge, protocol, tally)| Told {
             bridge: bridge.clone(),
@@ -195,7 +195,7 @@ impl Exports {
 
     fn tell_counts(&self) {
         let counts = |(place, one): (&Place, &Ipfix)| (place.clone(), one.counts(place.1));
-        self.counts.set(self.ipfix.iter().map(counts).collect());
+        self.counts.set(self.ipfix.iter().map(counts).gather());
     }
 
     /// Whether any collector is told of a bridge by IPFIX.
@@ -318,7 +318,7 @@ fn wanted_ipfix(content: &Content) -> LiteMap<Place, IpfixSettings> {
             .filter_map(|(set, row)| Some(((name.clone(), set), settings::ipfix(row).ok()?)));
         settings.collect::<Vec<_>>()
     };
-    content.bridges.iter().flat_map(of_bridge).collect()
+    content.bridges.iter().flat_map(of_bridge).gather()
 }
 
 /// The first number that is not taken. Numbers stay as they are where other bridges come and go: collectors would

@@ -1,5 +1,7 @@
 //! The tables and their columns.
 
+use ordered::Order as _;
+
 use super::bonds::BONDS;
 use super::column::Column;
 use super::mirrors::MIRRORS;
@@ -156,7 +158,7 @@ fn why(row: &PortRow) -> Value {
 
 fn numbers(all: &[usize]) -> String {
     let mut all = all.to_vec();
-    all.sort_unstable();
+    all.order();
     all.dedup();
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
