@@ -360,7 +360,10 @@ impl<R: Ranked> Classifier<R> {
 }
 
 fn is_it<R: Ranked>(rule: &R, pattern: &Pattern, priority: u16) -> bool {
-    rule.priority() == priority && rule.pattern().values() == pattern.values()
+    let own = rule.pattern();
+    rule.priority() == priority
+        && own.values() == pattern.values()
+        && own.is_ethernet() == pattern.is_ethernet()
 }
 
 fn hash_of(pattern: &Pattern) -> u64 {

@@ -453,6 +453,13 @@ impl Key {
         key
     }
 
+    /// Whether the packet begins with a header of Ethernet.
+    #[must_use]
+    #[inline]
+    pub fn is_ethernet(&self) -> bool {
+        self.get_u32(slot::PACKET_TYPE) == 0
+    }
+
     /// Says what the packet begins with. What is there in the place of a header of Ethernet, where it has
     /// none, is nothing of the packet.
     pub fn set_packet_type(&mut self, packet_type: u32) {

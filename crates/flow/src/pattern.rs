@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::key::Key;
+use crate::key::{Key, slot};
 
 /// The words of a key that are looked at, each with its bits; only those where there are any, in
 /// order. Rules with the same mask share it.
@@ -84,6 +84,9 @@ pub struct Pattern {
     mask: Arc<Mask>,
     /// As many as the mask has words.
     values: Box<[u64]>,
+    /// Only those that begin with a header of Ethernet. Nearly all rules ask for that and nearly all packets do so:
+    /// were it in the masks, every look-up would have a word more to look at.
+    is_ethernet: bool,
 }
 
 impl Default for Pattern {
@@ -99,7 +102,43 @@ impl Pattern {
     pub fn new(key: &Key, mask: &Key) -> Self {
         let mask = Mask::new(mask);
         let values = mask.0.iter().map(|(at, bits)| key.word(usize::from(*at)) & bits).collect();
-        Self { mask: Arc::new(mask), values }
+        Self { mask: Arc::new(mask), values, is_ethernet: false }
+    }
+
+    /// Those of these alone that begin with a header of Ethernet.
+    #[must_use]
+    pub const fn with_ethernet(mut self) -> Self {
+        self.is_ethernet = true;
+        self
+    }
+
+    /// Whether it asks for a header of Ethernet, beside the bits that it looks at.
+    #[must_use]
+    #[inline]
+    pub const fn is_ethernet(&self) -> bool {
+        self.is_ethernet
+    }
+
+    /// Whether it is all packets.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.mask.0.is_empty() && !self.is_ethernet
+    }
+
+    /// Whether a packet begins with what it asks for, if that is Ethernet.
+    #[inline]
+    pub(crate) fn takes_type(&self, key: &Key) -> bool {
+        !self.is_ethernet || key.is_ethernet()
+    }
+
+    /// All bits that it asks for.
+    #[must_use]
+    pub fn bits(&self) -> Key {
+        let mut bits = self.mask.to_key();
+        if self.is_ethernet {
+            bits.set(slot::PACKET_TYPE, slot::PACKET_TYPE.ones());
+        }
+        bits
     }
 
     /// The bits that are looked at.
@@ -131,6 +170,7 @@ impl Pattern {
     pub fn matches(&self, key: &Key) -> bool {
         let mut words = self.mask.0.iter().zip(&self.values);
         words.all(|((at, bits), value)| key.word(usize::from(*at)) & bits == *value)
+            && self.takes_type(key)
     }
 
     /// What it asks of a word, and of which bits.
@@ -141,27 +181,29 @@ impl Pattern {
         found.map_or((0, 0), |((_, bits), value)| (*value, *bits))
     }
 
-    /// Whether a packet is as it asks in those bits that are in `within`.
+    /// Whether a packet is as it asks in those bits that are in `within`, and begins as it asks.
     #[must_use]
     pub fn agrees(&self, key: &Key, within: &Key) -> bool {
         let mut words = self.mask.0.iter().zip(&self.values);
         words.all(|((at, bits), value)| {
             let at = usize::from(*at);
             (key.word(at) ^ value) & bits & within.word(at) == 0
-        })
+        }) && self.takes_type(key)
     }
 
     /// Whether each of its packets is one of `other`'s.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        self.mask.covers(&other.mask) && other.matches(&self.to_key())
+        (self.is_ethernet || !other.is_ethernet)
+            && self.mask.covers(&other.mask)
+            && other.matches(&self.to_key())
     }
 
     /// Whether a packet can be one of both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.to_key(), other.to_key());
-        let (my_mask, their_mask) = (self.mask.to_key(), other.mask.to_key());
+        let (my_mask, their_mask) = (self.bits(), other.bits());
         let keys = mine.0.iter().zip(&theirs.0);
         let masks = my_mask.0.iter().zip(&their_mask.0);
         keys.zip(masks).all(|((mine, theirs), (a, b))| (mine ^ theirs) & a & b == 0)

@@ -119,12 +119,15 @@ fn register(field: Field) -> Option<Slot> {
 /// The match is on such a field.
 pub fn pattern(matching: &Match) -> Result<Pattern, Field> {
     let (mut key, mut mask) = (Key::default(), Key::default());
-    for entry in matching.iter() {
+    // That packets begin with Ethernet is asked for in another way, whether it is said or goes without saying.
+    let is_said = |field: Field| field == Field::PacketType && matching.says_ethernet();
+    for entry in matching.iter().filter(|entry| !is_said(entry.field)) {
         let slot = place(entry.field).ok_or(entry.field)?;
         key.set_masked(slot, entry.value, entry.mask);
         mask.set_masked(slot, entry.mask, entry.mask);
     }
-    Ok(Pattern::new(&key, &mask))
+    let pattern = Pattern::new(&key, &mask);
+    Ok(if matching.says_ethernet() { pattern.with_ethernet() } else { pattern })
 }
 
 /// The match that is true of this key alone: of all fields of the packet that it can have by its
@@ -161,6 +164,45 @@ mod tests {
             ["tun_metadata", "tun_erspan", "tun_gtpu"].iter().any(|of| name.starts_with(of))
         };
         assert!(names.iter().all(is_known), "{names:?}");
+    }
+
+    /// As in Open vSwitch: fields of packets are those of packets of Ethernet, unless their type is said.
+    #[test]
+    fn rules_that_say_no_type_are_for_ethernet_or_for_all() {
+        let bare = |packet_type: u32| {
+            let mut key = Key::default();
+            key.set(slot::ETH_TYPE, 0x800);
+            key.set_packet_type(packet_type);
+            key
+        };
+        let of = |matching: Match| pattern(&matching).unwrap();
+        let all = of(Match::new());
+        let port = of(Match::new().with(Field::InPort, 0).with(Field::Reg1, 0));
+        let said = of(Match::new().with(Field::PacketType, 0).with(Field::Reg1, 0));
+        let ip = of(Match::new().with(Field::EthType, 0x800));
+        let untagged = of(Match::new().with(Field::VlanTci, 0));
+        let ip_alone = of(Match::new().with(Field::PacketType, 0x1_0800).with(Field::IpSrc, 0));
+        for (pattern, has_ethernet, is_bare, takes) in [
+            (&all, false, false, [true, true]),
+            (&port, false, false, [true, true]),
+            (&said, true, false, [true, false]),
+            (&ip, true, false, [true, false]),
+            (&untagged, true, false, [true, false]),
+            (&ip_alone, false, true, [false, true]),
+        ] {
+            assert_eq!(pattern.is_ethernet(), has_ethernet, "{pattern:?}");
+            let keys = [bare(0), bare(0x1_0800)];
+            assert_eq!(keys.map(|key| pattern.matches(&key)), takes, "{pattern:?}");
+            // No look-up has a word more to look at.
+            let has_type = pattern.mask().to_key().get(slot::PACKET_TYPE) != 0;
+            assert_eq!(has_type, is_bare, "{pattern:?}");
+        }
+        let eth = of(Match::new().with(Field::PacketType, 0));
+        let within = [&all, &said, &ip, &untagged, &ip_alone].map(|of| of.is_within(&eth));
+        assert_eq!(within, [false, true, true, true, false]);
+        assert!(ip.is_within(&all) && ip_alone.is_within(&all) && !all.is_within(&eth));
+        assert!(!ip_alone.overlaps(&ip) && !ip_alone.overlaps(&eth) && ip_alone.overlaps(&port));
+        assert!(all.is_any() && !eth.is_any());
     }
 
     #[test]

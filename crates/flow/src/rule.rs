@@ -159,7 +159,7 @@ impl Rule {
         let reads = reads(&instructions);
         let clauses = instructions.apply.iter().filter_map(clause).collect();
         let uses = uses::of(&instructions);
-        let is_table_miss = priority == 0 && pattern.mask().words().is_empty();
+        let is_table_miss = priority == 0 && pattern.is_any();
         let goes_to = goes_to(&instructions);
         Self {
             table,

@@ -25,7 +25,7 @@ pub(crate) fn commit(
 ) -> bool {
     let mut commit = Commit { base, key, mask, actions };
     commit.outer(encap);
-    if key.get_u32(slot::PACKET_TYPE) == 0 {
+    if key.is_ethernet() {
         commit.header(&ETHERNET);
     }
     let was_mpls = is_mpls(commit.base);

@@ -41,11 +41,6 @@ pub(crate) fn begins_with_nsh(key: &Key) -> bool {
     key.get_u32(slot::PACKET_TYPE) == 0x1_894F
 }
 
-/// Whether it begins with a header of Ethernet.
-pub(crate) fn is_ethernet(key: &Key) -> bool {
-    key.get_u32(slot::PACKET_TYPE) == 0
-}
-
 /// Whether it has a tag.
 pub(crate) fn is_tagged(key: &Key) -> bool {
     key.get_u16(slot::VLAN_TCI) & TAG_PRESENT != 0

@@ -224,8 +224,10 @@ impl Lookup<'_> {
     /// The rule of one mask that is for the packet.
     fn tuple<'r>(&mut self, tuple: &'r Tuple<Arc<Rule>>) -> Option<&'r Arc<Rule>> {
         let whole = tuple.mask().to_key();
-        let stages = STAGE_BITS.iter().map(|stage| and(&whole, stage));
-        let stages: Vec<Key> = stages.filter(|stage| *stage != Key::default()).collect();
+        let stages = STAGE_BITS.iter().map(|stage| and(&whole, stage)).enumerate();
+        // What packets begin with is asked for in the first one, where it is asked for.
+        let stages = stages.filter(|(at, stage)| *at == 0 || *stage != Key::default());
+        let stages: Vec<Key> = stages.map(|(_, stage)| stage).collect();
         let mut so_far = Key::default();
         for (at, stage) in stages.iter().enumerate() {
             if self.is_ruled_out(&whole, stage) {

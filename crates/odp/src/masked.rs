@@ -6,7 +6,7 @@ use flow::walk::labels;
 use flow::{Key, OptionField, Slot, TAG_PRESENT, slot};
 
 use crate::header::label;
-use crate::kind::{Kind, is_discovery, is_ethernet, is_later, is_tagged};
+use crate::kind::{Kind, is_discovery, is_later, is_tagged};
 use crate::value::{Fields, Style, hex};
 
 /// A packet of a flow, and its mask.
@@ -141,7 +141,7 @@ impl Masked<'_> {
 
     /// The frame, from its addresses on.
     fn link(&self, parts: &mut Vec<String>) {
-        if is_ethernet(self.key) {
+        if self.key.is_ethernet() {
             self.header("eth", ETHERNET, None, parts);
         }
         if !is_tagged(self.key) {

@@ -10,7 +10,7 @@ use openflow::action::{Algorithm, CtZone, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
 
-use crate::kind::{Kind, begins_with_nsh, is_ethernet, is_later, is_tagged};
+use crate::kind::{Kind, begins_with_nsh, is_later, is_tagged};
 use crate::tunnel::is_tunnelled;
 use tunnel::{Inherited, Settings};
 
@@ -321,10 +321,10 @@ impl Seen {
                 count => self.labels(0, count),
             },
             Action::PopMpls { .. } => self.popped_label(key),
-            Action::Encap(_) if !is_ethernet(key) => self.labels(0, labels(key).len()),
+            Action::Encap(_) if !key.is_ethernet() => self.labels(0, labels(key).len()),
             Action::DecNshTtl if kind == Kind::Nsh => self.whole(slot::NSH_TTL),
             Action::Decap { .. } if begins_with_nsh(key) => self.whole(slot::NSH_NP),
-            Action::Decap { .. } if !is_ethernet(key) => self.popped_label(key),
+            Action::Decap { .. } if !key.is_ethernet() => self.popped_label(key),
             Action::SetMplsLabel(_) if kind == Kind::Mpls => self.whole(slot::MPLS_LABEL),
             Action::SetMplsTc(_) if kind == Kind::Mpls => self.whole(slot::MPLS_TC),
             Action::SetMplsTtl(_) | Action::DecMplsTtl if kind == Kind::Mpls => {
@@ -421,7 +421,7 @@ impl Seen {
         if Kind::of(first) != Kind::Nsh && !begins_with_nsh(first) {
             crate::nsh::slots().for_each(|slot| self.0.set(slot, 0));
         }
-        if !is_ethernet(first) {
+        if !first.is_ethernet() {
             self.0.set(slot::ETH_SRC, 0);
             self.0.set(slot::ETH_DST, 0);
         }

@@ -5,7 +5,7 @@ use flow::{Key, TAG_PRESENT, slot};
 use openflow::matching::home;
 use openflow::{Field, Match, PortNo};
 
-use crate::kind::{Kind, is_discovery, is_ethernet, is_later};
+use crate::kind::{Kind, is_discovery, is_later};
 use crate::masked::signed;
 use crate::tunnel::{FLAGS, flags_of, is_tunnelled, named_flags};
 
@@ -40,7 +40,7 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
     let registers = (0..slot::REGS).filter_map(Field::reg);
     beside.into_iter().chain(registers).filter(is_not_zero).for_each(&mut set);
     let link = [Field::PacketType, Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci];
-    link.into_iter().take(if is_ethernet(key) { 5 } else { 1 }).for_each(&mut set);
+    link.into_iter().take(if key.is_ethernet() { 5 } else { 1 }).for_each(&mut set);
     of_network(key).iter().copied().for_each(&mut set);
     of_tunnel(key, &mut all);
     let text = with_inner_labels(with_inner_tag(all.to_string(), key, None), key);

@@ -42,6 +42,7 @@ struct Row<R> {
     first: [Asked; FIRST],
     /// Whether there are more.
     has_more: bool,
+    is_ethernet: bool,
     rule: R,
 }
 
@@ -52,13 +53,16 @@ impl<R: Ranked> Row<R> {
         first.iter_mut().zip(&mut all).for_each(|(place, asked)| *place = asked);
         let has_more = all.next().is_some();
         drop(all);
-        Self { first, has_more, rule }
+        let is_ethernet = rule.pattern().is_ethernet();
+        Self { first, has_more, is_ethernet, rule }
     }
 
     #[inline]
     fn is_for(&self, key: &Key) -> bool {
         let is_first = self.first.iter().all(|asked| asked.is_in(key));
-        is_first && (!self.has_more || self.rule.pattern().matches(key))
+        is_first
+            && (!self.has_more || self.rule.pattern().matches(key))
+            && (!self.is_ethernet || key.is_ethernet())
     }
 }
 
@@ -174,6 +178,31 @@ mod tests {
             mask.set(*slot, slot.ones());
         }
         Rule(Pattern::new(&key, &mask), priority)
+    }
+
+    /// However many there are; and the same rule for packets of all kinds is another one.
+    #[test]
+    fn rules_for_ethernet_are_passed_over_where_there_is_none() {
+        for count in [1, 8, 60] {
+            let mut table = Classifier::default();
+            let ip = |port| [(slot::ETH_TYPE, 0x0800), (slot::METADATA, 1), (slot::TP_DST, port)];
+            for (port, len) in (0..count).zip([1, 2, 3].into_iter().cycle()) {
+                let Rule(pattern, _) = rule(&ip(port)[..len], 1);
+                table.insert(Rule(pattern.clone(), 1));
+                table.insert(Rule(pattern.with_ethernet(), 2));
+            }
+            assert_eq!(table.rows.is_some(), count < 10);
+            let mut key = Key::default();
+            for (slot, value) in ip(0) {
+                key.set(slot, value);
+            }
+            assert_eq!(table.lookup(&key).map(|rule| rule.1), Some(2));
+            key.set_packet_type(0x1_0800);
+            assert_eq!(table.lookup(&key).map(|rule| rule.1), Some(1));
+            let Rule(pattern, _) = rule(&ip(0)[..1], 1);
+            assert!(table.remove(&pattern, 2).is_none());
+            assert!(table.remove(&pattern.with_ethernet(), 2).is_some());
+        }
     }
 
     #[test]

@@ -584,7 +584,7 @@ impl<'w> Walk<'w> {
     /// Does what a switch without rules does, which needs a port where the packet came in, or that it
     /// is a controller's.
     fn switch(&mut self) {
-        if !outer::is_ethernet(&self.state.key) {
+        if !self.state.key.is_ethernet() {
             return self.refuse_without_ethernet();
         }
         let port = self.in_port();

@@ -34,14 +34,9 @@ fn ether_type(packet_type: u32) -> Option<u16> {
     (packet_type >> 16 == u32::from(BY_ETHER_TYPE)).then_some(of)
 }
 
-/// Whether it has a header of Ethernet.
-pub(super) fn is_ethernet(key: &Key) -> bool {
-    key.get_u32(slot::PACKET_TYPE) == ETHERNET
-}
-
 /// By how much a packet is longer than its frame is here.
 pub(super) fn longer(key: &Key) -> i32 {
-    if is_ethernet(key) { 0 } else { -HEADER }
+    if key.is_ethernet() { 0 } else { -HEADER }
 }
 
 impl Walk<'_> {
@@ -58,7 +53,7 @@ impl Walk<'_> {
     }
 
     fn encap_ethernet(&mut self) {
-        if is_ethernet(&self.state.key) {
+        if self.state.key.is_ethernet() {
             return self.lose(format_args!(
                 "Dropping packet as encap(ethernet) is not supported for packet type ethernet."
             ));
@@ -73,7 +68,7 @@ impl Walk<'_> {
     fn encap_mpls(&mut self, ether_type: u16) {
         let key = &self.state.key;
         let own = key.get_u16(slot::ETH_TYPE);
-        let has_labels = !is_ethernet(key) && is_mpls(own) && !labels(key).is_empty();
+        let has_labels = !key.is_ethernet() && is_mpls(own) && !labels(key).is_empty();
         if has_labels && labels(key).is_full() {
             return self.too_many("an encap MPLS action", "would have");
         }
@@ -83,7 +78,7 @@ impl Walk<'_> {
             // As Open vSwitch has it, whatever is behind it.
             false => label << 12 | LAST_LABEL | TTL,
         };
-        if is_ethernet(key) {
+        if key.is_ethernet() {
             self.ops.push(Op::Edit(Edit::PushEthernet { ether_type }));
         }
         if !has_labels {
@@ -171,7 +166,7 @@ impl Walk<'_> {
     /// Whether a packet can have tags, and so be given one, or lose it. Without a header of Ethernet there is nothing
     /// that they are in.
     pub(super) fn takes_tags(&mut self) -> bool {
-        let takes = is_ethernet(&self.state.key);
+        let takes = self.state.key.is_ethernet();
         if !takes {
             let note = "Dropping packet, cannot change VLAN tags without a header of Ethernet.";
             self.lose(format_args!("{note}"));

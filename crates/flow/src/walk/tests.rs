@@ -797,3 +797,32 @@ fn what_a_packet_begins_with_is_told_where_it_goes_out() {
     };
     assert_eq!((sent(true), sent(false)), (vec![Op::Output(12)], vec![]));
 }
+
+/// As in Open vSwitch: a rule that says something of packets, and not what they begin with, is for Ethernet.
+#[test]
+fn behind_a_header_that_is_gone_rules_are_found_that_say_so() {
+    let (any, ip) = (Match::new(), Match::new().with(Field::EthType, 0x800));
+    let bare = Match::new().with(Field::PacketType, 0x1_0800);
+    let clause = |clause| vec![Action::Conjunction { id: 1, clause, clauses: 2 }];
+    let actions = [1, 2, 3].map(Action::resubmit_table);
+    let decap = Action::Decap { packet_type: 0xFFFE };
+    let mut pipeline = pipeline(&[
+        (0, 1, any.clone(), [&[decap][..], &actions].concat()),
+        (1, 9, ip.clone(), vec![output(4)]),
+        (1, 8, any.clone().with_masked(Field::EthSrc, 0, 1 << 40), vec![output(4)]),
+        (1, 7, bare.clone().with(Field::IpSrc, 0x0A00_0001), vec![output(2)]),
+        (2, 9, ip, clause(0)),
+        (2, 9, bare.clone(), clause(1)),
+        (2, 8, any.clone().with(Field::ConjId, 1), vec![output(4)]),
+        (2, 7, any.clone(), vec![output(3)]),
+        (3, 9, bare.clone().with(Field::IpProto, 17), clause(0)),
+        (3, 9, bare.with(Field::IpSrc, 0x0A00_0001), clause(1)),
+        (3, 8, any.with(Field::ConjId, 1), vec![output(2)]),
+    ]);
+    for number in 1..5 {
+        pipeline.ports.get_mut(&PortNo(number)).unwrap().takes_bare = true;
+    }
+    let path = path(&pipeline);
+    let sent = path.ops.iter().filter(|op| matches!(op, Op::Output(_))).cloned();
+    assert_eq!(sent.collect::<Vec<_>>(), [12, 13, 12].map(Op::Output));
+}

@@ -16,6 +16,9 @@ use crate::version::Version;
 /// That there is a VLAN tag.
 const PRESENT: u128 = 0x1000;
 
+/// The type of packets that may begin with anything.
+const UNKNOWN: u128 = 0xFFFF_FFFF;
+
 /// The largest number of a meter.
 const LAST_METER: u32 = 0xFFFF_0000;
 
@@ -125,7 +128,7 @@ impl Known {
     }
 
     fn has_tag(&self) -> bool {
-        self.has(Prerequisite::Vlan)
+        self.matching.has_tag()
     }
 
     /// What is asked for but in OpenFlow 1.0.
@@ -274,7 +277,11 @@ impl Known {
                 let below = 1 << 16 | u128::from(self.matching.eth_type());
                 self.matching.set(Field::PacketType, below);
             }
-            Action::Decap { .. } => self.matching.set(Field::PacketType, 0xFFFF),
+            Action::Decap { .. } => {
+                // What is behind is not known, and no field of it is there.
+                self.matching.set(Field::PacketType, UNKNOWN);
+                self.matching.set(Field::EthType, 0xFFFF);
+            }
             _ => {}
         }
         Ok(())
@@ -354,8 +361,10 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use crate::Version;
     use crate::error::ErrorCode;
-    use crate::message::flow_mod::Command;
+    use crate::message::flow_mod::{Command, FlowMod};
+    use crate::message::{Form, Raw};
     use crate::text::{Names, flow_mod};
 
     /// Whether one tag more is too many behind these actions.
@@ -363,11 +372,45 @@ mod tests {
         let rule = |actions: &str| {
             let text = format!("actions={actions}");
             let wanted = flow_mod(&text, Command::Add, Names::NONE).unwrap();
-            wanted.instructions.check(&wanted.matching, 0, crate::Version::V15)
+            wanted.instructions.check(&wanted.matching, 0, Version::V15)
         };
         assert_ne!(rule(actions), Err(ErrorCode::BacBadTag), "{actions}");
         let text = format!("actions={actions},push_vlan:0x8100");
         flow_mod(&text, Command::Add, Names::NONE).is_err()
+    }
+
+    /// Whether a flow is taken as it comes over the wire, where some actions are two.
+    fn is_taken(text: &str) -> bool {
+        let Ok(flow) = flow_mod(text, Command::Add, Names::NONE) else { return false };
+        let sent = flow.encode(Version::V15, Form::Of, false, 1);
+        let read = FlowMod::decode(&Raw::read(&sent).unwrap(), false);
+        assert!(matches!(read, Ok(_) | Err(ErrorCode::BacMatchInconsistent)), "{text}");
+        read.is_ok()
+    }
+
+    #[test]
+    fn what_packets_begin_with_is_followed_through_headers_that_come_and_go() {
+        for (rule, is_right) in [
+            ("actions=decap(),mod_vlan_pcp:2", false),
+            ("dl_vlan=5,actions=mod_vlan_pcp:2,decap()", true),
+            ("actions=push_vlan:0x8100,decap(),set_field:5->vlan_vid", false),
+            ("ip,actions=decap(),set_field:1->eth_src", false),
+            ("ip,actions=decap(),encap(ethernet),set_field:00:00:00:00:00:01->eth_src", true),
+            ("ip,actions=decap(),dec_ttl", true),
+            ("ip,actions=decap(),decap(),dec_ttl", false),
+            ("tcp,actions=decap(),set_field:80->tcp_dst", true),
+            ("tcp,actions=encap(nsh),set_field:80->tcp_dst", false),
+            ("ip,actions=encap(nsh),set_field:1->nsh_si,decap(),set_field:1->nsh_si", false),
+            ("dl_type=0x894f,actions=dec_nsh_ttl,decap(),dec_nsh_ttl", true),
+            ("dl_type=0x894f,actions=decap(),decap(),dec_nsh_ttl", false),
+            ("packet_type=(1,0x894f),actions=dec_nsh_ttl", true),
+            ("packet_type=(1,0x800),actions=push_mpls:0x8847", false),
+            ("mpls,actions=decap(),pop_mpls:0x800", false),
+            ("ip,actions=encap(mpls),set_mpls_ttl:3,encap(ethernet),set_mpls_ttl:3", true),
+            ("ip,actions=decap(),clone(decap()),dec_ttl", true),
+        ] {
+            assert_eq!(is_taken(rule), is_right, "{rule}");
+        }
     }
 
     #[test]

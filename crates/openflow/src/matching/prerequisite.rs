@@ -49,6 +49,11 @@ impl Match {
         self.value(Field::PacketType) == 0
     }
 
+    /// Whether they have a VLAN tag, or had one before their header of Ethernet was taken off.
+    pub(crate) fn has_tag(&self) -> bool {
+        self.value(Field::VlanTci) & 0x1000 != 0
+    }
+
     /// Their EtherType; 0 if any.
     #[must_use]
     pub fn eth_type(&self) -> u16 {
@@ -94,7 +99,7 @@ impl Match {
             Prerequisite::Nothing => true,
             Prerequisite::Ethernet => self.is_ethernet(),
             Prerequisite::Arp => matches!(self.eth_type(), ETH_TYPE_ARP | ETH_TYPE_RARP),
-            Prerequisite::Vlan => self.value(Field::VlanTci) & 0x1000 != 0,
+            Prerequisite::Vlan => self.is_ethernet() && self.has_tag(),
             Prerequisite::Ipv4 => self.eth_type() == ETH_TYPE_IP,
             Prerequisite::Ipv6 => self.eth_type() == ETH_TYPE_IPV6,
             Prerequisite::Ip => self.is_ip(),
@@ -160,13 +165,15 @@ impl Match {
         }
     }
 
-    /// Whether it is said, or goes without saying, that packets have an Ethernet header.
-    pub(super) fn says_ethernet(&self) -> bool {
-        self.exact(Field::PacketType) == Some(0) || self.implies_ethernet()
+    /// Whether it is said, or goes without saying, that packets have an Ethernet header: a match on any field
+    /// of packets themselves, and not on their type, is on such packets alone (OpenFlow 1.5, 7.2.3.11).
+    #[must_use]
+    pub fn says_ethernet(&self) -> bool {
+        self.exact(Field::PacketType).map_or_else(|| self.implies_ethernet(), |kind| kind == 0)
     }
 
-    /// Whether a field is there that packets without an Ethernet header do not have.
-    pub(super) fn implies_ethernet(&self) -> bool {
+    /// Whether a field is there that packets themselves have, whatever their type.
+    fn implies_ethernet(&self) -> bool {
         let in_packet = |field: Field| field.prerequisite() != Prerequisite::Nothing;
         self.iter().any(|entry| in_packet(entry.field))
     }

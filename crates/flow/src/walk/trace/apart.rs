@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::key::Key;
+use crate::key::{Key, slot};
 
 /// Words that are compared, at most.
 const MAX_WORDS: usize = 16;
@@ -21,6 +21,8 @@ pub(in super::super) struct Apart {
     words: ArrayVec<Word, MAX_WORDS>,
     /// Those that are not what they were, with the bits.
     differing: ArrayVec<(u8, u64), MAX_WORDS>,
+    /// It begins with something else, which rules tell beside their masks.
+    begins_otherwise: bool,
     /// There are too many.
     is_lost: bool,
 }
@@ -30,7 +32,7 @@ impl Apart {
     pub(super) fn clear(&mut self) {
         self.words.clear();
         self.differing.clear();
-        self.is_lost = false;
+        (self.begins_otherwise, self.is_lost) = (false, false);
     }
 
     /// A word was this, of a packet that came in as `own`.
@@ -62,13 +64,20 @@ impl Apart {
         self.is_lost |= is_lost;
         let all = self.words.iter().map(|Word { word, was, is }| (*word, was ^ is));
         self.differing = all.filter(|(_, bits)| *bits != 0).collect();
+        let mut types = Key::default();
+        types.set(slot::PACKET_TYPE, slot::PACKET_TYPE.ones());
+        self.begins_otherwise = self.differs_in(&types);
     }
 
     /// Whether whoever looks at these bits may tell what it is from what it was.
     #[inline]
     pub(in super::super) fn may_be_told_by(&self, mask: &Key) -> bool {
-        let is_seen = |(word, bits): &(u8, u64)| mask.word((*word).into()) & bits != 0;
-        self.is_lost || self.differing.iter().any(is_seen)
+        self.is_lost || self.begins_otherwise || self.differs_in(mask)
+    }
+
+    #[inline]
+    fn differs_in(&self, bits: &Key) -> bool {
+        self.differing.iter().any(|(word, own)| bits.word((*word).into()) & own != 0)
     }
 }
 
@@ -94,6 +103,12 @@ mod tests {
         assert!(!told(&mut apart), "both have it");
         apart.was(&own, 2, 6);
         assert!(!told(&mut apart), "another word");
+        // Rules that are for packets of Ethernet do not say so in their masks.
+        let (begin, _) = slot::PACKET_TYPE.spread(0).next().unwrap();
+        apart.is(&own, u8::try_from(begin).unwrap(), 0x1_0800);
+        assert!(told(&mut apart), "what it begins with");
+        apart.is(&own, u8::try_from(begin).unwrap(), 0);
+        assert!(!told(&mut apart));
         (4..20).for_each(|word| apart.is(&own, word, 0));
         assert!(told(&mut apart), "there are too many");
         apart.clear();

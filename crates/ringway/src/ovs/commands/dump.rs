@@ -188,7 +188,7 @@ fn filter(appctl: &Appctl<'_>, text: &str) -> Result<(Key, Key), String> {
     let asked = matching(text, Names { port: &port }).map_err(|error| wrong(&error))?;
     let pattern =
         place::pattern(&asked).map_err(|field| wrong(&format!("unknown field {field}")))?;
-    Ok((pattern.to_key(), pattern.mask().to_key()))
+    Ok((pattern.to_key(), pattern.bits()))
 }
 
 /// Flows of the packets that come in on a bridge.
