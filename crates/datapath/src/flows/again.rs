@@ -79,7 +79,8 @@ impl Inner {
     }
 
     /// Adds a frame to those with its path.
-    fn group_again(
+    #[inline]
+    pub(super) fn group_again(
         &mut self,
         groups: &mut ArrayVec<Group, BURST>,
         round: u32,
@@ -90,7 +91,7 @@ impl Inner {
         self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
         if let Some(path) = self.cache.find_tracked(round, &mut key) {
             // The place of a header that it does not have is nothing of it.
-            let place = if key.get_u32(slot::PACKET_TYPE) == 0 { 0 } else { ETHERNET_LEN };
+            let place = if key.is_ethernet() { 0 } else { ETHERNET_LEN };
             Group::add(groups, path, (1_u32 << index, frame.len().saturating_sub(place) as u64));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use conntrack::{Adjustment, Conntrack, Seen, State, Tracked, Translation, dissect};
 use ethdev::DropReason;
-use flow::{Depth, Key, Track, extract, slot, unpadded};
+use flow::{Depth, Key, Track, extract, slot};
 use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Frame};
 
@@ -306,7 +306,7 @@ impl Inner {
         key.set(slot::IN_PORT, onward.key.get(slot::IN_PORT));
         key.set_packet_type(onward.key.get_u32(slot::PACKET_TYPE));
         // The place of a header that it does not have is nothing of it.
-        let place = if key.get_u32(slot::PACKET_TYPE) == 0 { 0 } else { ETHERNET_LEN };
+        let place = if key.is_ethernet() { 0 } else { ETHERNET_LEN };
         let len = frame.len().saturating_sub(place);
         recorder.note_tracked(&key, onward, len as u64, source);
     }
@@ -321,11 +321,7 @@ impl Inner {
         (mut key, tracked): (Key, &Tracked),
     ) {
         key.set_connection(tracked);
-        let vlans = self.cache.pipeline().vlans.tags();
-        self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
-        if let Some(path) = self.cache.find_tracked(round, &mut key) {
-            Group::add(groups, path, (1 << index, frame.len() as u64));
-        }
+        self.group_again(groups, round, (index, frame), key);
     }
 
     fn tracked_as(&mut self, seen: Option<&Seen>, track: &Track, manner: Manner) -> Tracked {

@@ -77,10 +77,12 @@ impl Walk<'_> {
     pub(super) fn keep(&mut self, left: &[Action], of: Option<&Instructions>) {
         let Some(freezing) = &mut self.freezing else { return };
         freezing.count = freezing.count.saturating_add(left.len());
+        // What does nothing is nothing that is left to do.
+        let is_left = |action: &&Action| !matches!(action, Action::Note(_));
         if freezing.count > MAX_REST || freezing.rest.len() >= MAX_REST {
             return self.fail(Lost::TooMany, format_args!("over {MAX_REST} actions left"));
         }
-        let apply = left.to_vec();
+        let apply = left.iter().filter(is_left).cloned().collect();
         let instructions = match of {
             Some(&Instructions { clear, ref write, metadata, goto_table, .. }) => {
                 Instructions { apply, clear, write: write.clone(), metadata, goto_table }
@@ -109,10 +111,12 @@ impl Walk<'_> {
         if self.error.is_some() {
             return;
         }
-        let Freezing { stop, table, cookie, rest, .. } = *freezing;
+        let Freezing { stop, table: at, cookie, rest, .. } = *freezing;
         let mut key = self.beside();
         let (stack, set) = (self.stack.clone(), self.set.clone());
-        let frozen = Frozen { key: key.clone(), stack, set, table: None, rest, zone: None };
+        // As in Open vSwitch: what has nothing left to do begins anew.
+        let table = (matches!(stop, Stop::Again) && rest.is_empty()).then_some(0);
+        let frozen = Frozen { key: key.clone(), stack, set, table, rest, zone: None };
         let (id, reason, userdata) = match stop {
             Stop::Controller { id, reason, userdata } => (id, reason, userdata),
             Stop::Again => return self.emit(Op::Again(Arc::new(frozen), 0)),
@@ -128,7 +132,7 @@ impl Walk<'_> {
         self.state.key.tell_connection(&mut key);
         let frozen = Some(Arc::new(frozen));
         let max_len = u16::MAX;
-        let packet_in = PacketIn { max_len, id, reason, table, cookie, key, userdata, frozen };
+        let packet_in = PacketIn { max_len, id, reason, table: at, cookie, key, userdata, frozen };
         self.emit(Op::Controller(Arc::new(packet_in)));
     }
 
@@ -137,7 +141,7 @@ impl Walk<'_> {
         let Frozen { key, stack, set, table, rest, zone } = frozen;
         self.state.zone = *zone;
         // What is known of a packet's connection is new if it was tracked.
-        self.state.key.set_beside(key, table.is_some());
+        self.state.key.set_beside(key, zone.is_some());
         self.stack.clone_from(stack);
         self.set.clone_from(set);
         self.update_actset_output();

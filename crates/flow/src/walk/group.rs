@@ -85,6 +85,11 @@ impl<'w> Walk<'w> {
         self.tell(|watch, _| watch.leave());
         self.is_in_group = is_nested;
         self.has_exited = false;
+        if matches!(self.error, Some(Lost::PacketType | Lost::TooManyLabels)) {
+            // What cannot be done to the bucket's own packet does not matter to others, but for what there is too
+            // much of.
+            self.error = None;
+        }
     }
 
     fn in_copy(&mut self, bucket: &'w Bucket) {

@@ -215,6 +215,27 @@ fn a_packet_behind_labels_has_the_type_that_is_said() {
     assert_eq!((got[22], &got[26..]), (plain[22] - 1, &plain[26..]));
 }
 
+/// As in Open vSwitch: where nothing is left to do when a packet is looked at anew, its way begins anew, and what of
+/// it is beside the packet stays.
+#[test]
+fn what_has_nothing_left_to_do_behind_its_header_begins_in_the_first_table() {
+    let plain = datagram(&[5; 9], 0);
+    let frame = covered(&[3], &plain[14..]);
+    let bare = Match::new().with(Field::PacketType, 0x1_0800).with(Field::Reg1, 7);
+    let onward = vec![encap(ETHERNET), write(Field::EthDst, 9), output(2)];
+    let last = [vec![], vec![Action::Note(vec![1])], vec![write(Field::Reg1, 8)]];
+    let counts = last.map(|last| {
+        let before = vec![write(Field::Reg1, 7), decap(NEXT), decap(0x1_0800)];
+        let rules = [
+            (0, Match::new(), vec![Action::resubmit_table(1)]),
+            (1, mpls(), [before, last].concat()),
+            (0, bare.clone(), onward.clone()),
+        ];
+        sent(&rules, &[Frame::from_bytes(&frame)]).0.len()
+    });
+    assert_eq!(counts, [1, 1, 0]);
+}
+
 /// Controllers are told what a packet begins with, and get no header that it does not have.
 #[test]
 fn controllers_get_packets_without_a_header_of_ethernet_as_they_are() {

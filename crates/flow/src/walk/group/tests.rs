@@ -157,6 +157,26 @@ fn buckets_behind_one_in_which_a_packet_is_lost_count_it() {
     assert!(times(&second.stats) > 1);
 }
 
+/// As in Open vSwitch: what a bucket's own packet is lost by matters to no other.
+#[test]
+fn a_packet_that_is_lost_for_what_it_is_in_a_bucket_goes_on_behind_the_group() {
+    let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };
+    let lost = vec![Action::Encap(Box::new(encap)), output(2)];
+    let label = vec![Action::PushMpls { ethertype: 0x8847 }; 4];
+    for bucket in [lost, label] {
+        let (lone, all) = (vec![bucket.clone()], vec![bucket.clone(), vec![output(3)]]);
+        let mut pipeline = pipeline(&[(1, GroupType::Indirect, lone), (2, GroupType::All, all)]);
+        rule(&mut pipeline, 0, vec![Action::Group(1), Action::Group(2), output(4)]);
+        let path = path(&pipeline);
+        assert_eq!(path.lost, None);
+        let sent = path.ops.iter().filter(|op| matches!(op, Op::Output(_)));
+        assert_eq!(sent.collect::<Vec<_>>(), [&Op::Output(3), &Op::Output(4)]);
+        // No bucket is around it.
+        rule(&mut pipeline, 0, [bucket, vec![output(4)]].concat());
+        assert!(self::path(&pipeline).lost.is_some());
+    }
+}
+
 /// What OVN's load balancers do.
 #[test]
 fn a_bucket_may_end_with_tracking() {
