@@ -30,6 +30,7 @@
 //! - [`files`]: how many files the process may have open
 //! - [`foreign`]: memory of a peer process, mapped and guarded
 //! - [`handover`]: the place where a queue passes between a control thread and its worker
+//! - [`htb`]: how the kernel shapes what goes out on an interface
 //! - [`huge`]: huge pages for large tables on the heap
 //! - [`machine`]: by what the machine is known
 //! - [`mem`]: memory of our own that a peer may map
@@ -59,6 +60,7 @@ pub mod event;
 pub mod files;
 pub mod foreign;
 pub mod handover;
+pub mod htb;
 pub mod huge;
 pub mod machine;
 pub mod mem;

@@ -31,6 +31,7 @@ use crate::numbers::{Applicant, Numbers, PathNumbers};
 use crate::pmd::{Cores, Pmd, Usage};
 use crate::refused::Refused;
 use crate::report;
+use crate::shaping::{self, Kernel, Shaping};
 
 /// How often links and counters are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -110,6 +111,8 @@ pub struct Agent {
     under_way: Option<TransactionId>,
     /// That the database takes no news.
     refused: Refused,
+    /// What the kernel shapes.
+    shaping: Shaping,
     looked: Instant,
     counted: Instant,
     /// How often something had changed of links that are watched.
@@ -149,6 +152,7 @@ impl Agent {
             is_awaited: false,
             under_way: None,
             refused: Refused::default(),
+            shaping: Shaping::default(),
             looked: now,
             counted: now,
             watched: 0,
@@ -336,6 +340,9 @@ impl Agent {
             self.trees.look(content, &daemon.switch().rstp(), now);
         }
         let may_write = self.under_way.is_none() && !self.refused.waits(now);
+        if is_time || self.is_awaited {
+            self.shape(daemon);
+        }
         if (is_time || self.is_awaited) && may_write {
             self.looked = now;
             self.is_awaited = false;
@@ -345,6 +352,33 @@ impl Agent {
             }
             self.report(daemon, counts);
         }
+    }
+
+    /// Has the kernel shape what goes out where the database wants that.
+    fn shape(&mut self, daemon: &Daemon) {
+        let Some(content) = &self.content else { return };
+        let device = |name: &str| daemon.state().ports.get(name).map(|port| port.device.as_str());
+        let wanted: Vec<_> = content
+            .interfaces()
+            .filter(|(_, port, name, _)| {
+                device(name).is_some_and(|device| shaping::is_shaped(device, port.qos.as_ref()))
+            })
+            .filter_map(|(_, port, name, _)| Some((name, port.qos.as_ref()?)))
+            .collect();
+        if wanted.is_empty() && self.shaping.is_idle() {
+            return;
+        }
+        let link = |name: &str| {
+            let report = daemon.switch().port(name).ok();
+            let speed = report.as_ref().and_then(|report| report.link.speed_mbps);
+            shaping::Link {
+                mtu: report.map_or(1_500, |report| report.mtu),
+                speed: speed.map(|mbps| u64::from(mbps).saturating_mul(125_000)),
+            }
+        };
+        let wanted = wanted.into_iter().map(|(name, qos)| (name, qos, link(name)));
+        // What it refuses is for the switch to limit.
+        self.is_stale |= self.shaping.follow(wanted, &System);
     }
 
     /// Tells collectors what there is to tell, whether or not it is time for that: for tests.
@@ -419,7 +453,8 @@ impl Agent {
     fn reconfigure(&mut self, daemon: &mut Daemon) {
         let Some(content) = Content::read(self.client.cache()) else { return };
         let Settings { run, dummies, .. } = &self.settings;
-        let places = Places { dummies: *dummies, run, exists: &exists };
+        let shapes = |name: &str| self.shaping.can(name);
+        let places = Places { dummies: *dummies, run, exists: &exists, shapes: &shapes };
         let mut desired = Desired::new(&content, &self.settings.base, places);
         let usage = &self.usage;
         self.pmd.adjust(&content, &mut desired.state, |port, queue| usage.load(port, queue));
@@ -526,6 +561,15 @@ impl Agent {
             .as_ref()
             .and_then(|content| content.other_config.get("stats-update-interval")?.parse().ok());
         asked.map_or(STATISTICS, Duration::from_millis).max(STATISTICS)
+    }
+}
+
+/// The kernel that there is.
+struct System;
+
+impl Kernel for System {
+    fn index(&self, name: &str) -> Option<u32> {
+        news::interface_index(name)
     }
 }
 

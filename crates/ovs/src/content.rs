@@ -106,7 +106,7 @@ const TABLES: [(&str, &[&str], &[&str]); 16] = [
     ("CT_Zone", &["timeout_policy", "limit"], &[]),
     ("CT_Timeout_Policy", &["timeouts"], &[]),
     ("QoS", &["type", "other_config", "queues"], &[]),
-    ("Queue", &["dscp"], &[]),
+    ("Queue", &["dscp", "other_config"], &[]),
     ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups", "prefixes"], &[]),
     (
         "Controller",
@@ -364,8 +364,17 @@ pub struct Qos {
     pub kind: String,
     /// How much may pass, and further settings.
     pub other_config: Texts,
-    /// Its queues, by their numbers: the DSCP that packets get that go out by them.
-    pub queues: LiteMap<u32, Option<u8>>,
+    /// Its queues, by their numbers.
+    pub queues: LiteMap<u32, Queue>,
+}
+
+/// A row of `Queue`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// The DSCP that packets get that go out by it.
+    pub dscp: Option<u8>,
+    /// How much may go out by it.
+    pub other_config: Texts,
 }
 
 /// How much may come in on an interface; 0 where nothing is said.
@@ -610,9 +619,11 @@ impl Qos {
     fn read(cache: &Cache, qos: &Row) -> Self {
         let queues = qos.get("queues").pairs().filter_map(|(number, row)| match (number, row) {
             (Atom::Integer(number), Atom::Uuid(row)) => {
-                let dscp = cache.row("Queue", *row)?.get("dscp").integer();
-                let dscp = dscp.and_then(|dscp| u8::try_from(dscp).ok());
-                Some((u32::try_from(*number).ok()?, dscp.filter(|dscp| *dscp < 64)))
+                let queue = cache.row("Queue", *row)?;
+                let dscp = queue.get("dscp").integer().and_then(|dscp| u8::try_from(dscp).ok());
+                let dscp = dscp.filter(|dscp| *dscp < 64);
+                let other_config = texts(queue.get("other_config"));
+                Some((u32::try_from(*number).ok()?, Queue { dscp, other_config }))
             }
             _ => None,
         });

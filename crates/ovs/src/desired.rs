@@ -17,7 +17,7 @@ use switch::{DEFAULT_BRIDGE, Lacp, LldpMode, PortRstp, PortSnooping, PortVlan, i
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
 use crate::device::{Places, TUNNELS, device, dummy, is_of_system};
-use crate::{mirror, policing, snoop, spanning, vlan, watch};
+use crate::{mirror, policing, shaping, snoop, spanning, vlan, watch};
 
 /// What a port has that asks for nothing.
 const USUAL_MTU: i64 = 1_500;
@@ -198,8 +198,11 @@ impl Desired {
             true => dummy(row, mac.as_deref()),
             false => device(name, row, mac.as_deref(), places)?,
         };
+        // What the kernel shapes is not limited once more.
+        let is_shaped = shaping::is_shaped(&device, port.qos.as_ref()) && (places.shapes)(name);
+        let qos = port.qos.as_ref().filter(|_| !is_shaped);
         Ok(Port {
-            limits: policing::limits(&row.policing, port.qos.as_ref())?,
+            limits: policing::limits(&row.policing, qos)?,
             mtu: row.mtu_request.map(mtu).transpose()?,
             vlan: vlan::settings(port)?,
             lldp: if row.lldp && has_neighbours(row) { LldpMode::Both } else { LldpMode::Off },
@@ -424,7 +427,8 @@ mod tests {
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports.collect());
         let content = Content::bare(Texts::new(), ("br0", bridge));
         let (dummies, run) = (Dummies::None, Path::new("/run"));
-        let places = Places { dummies, run, exists: &|name| name == "eth0" };
+        let places =
+            Places { dummies, run, exists: &|name| name == "eth0", shapes: &|name| name == "eth0" };
         Desired::new(&content, &State::default(), places)
     }
 

@@ -74,6 +74,8 @@ pub struct Places<'p> {
     pub run: &'p Path,
     /// Whether the system has an interface of this name.
     pub exists: &'p dyn Fn(&str) -> bool,
+    /// Whether the kernel shapes what goes out on an interface of the system, where that is wanted.
+    pub shapes: &'p dyn Fn(&str) -> bool,
 }
 
 impl std::fmt::Debug for Places<'_> {
@@ -300,7 +302,9 @@ mod tests {
 
     fn of(kind: &str, options: &[(&str, &str)]) -> Result<String, String> {
         let dummies = Dummies::None;
-        let places = Places { dummies, run: Path::new("/run/openvswitch"), exists: &|_| true };
+        let (run, exists, shapes) =
+            (Path::new("/run/openvswitch"), &|_: &str| true, &|_: &str| true);
+        let places = Places { dummies, run, exists, shapes };
         device("p1", &interface(kind, options), Some("02:00:00:00:00:01"), places)
     }
 

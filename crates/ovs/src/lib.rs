@@ -29,6 +29,7 @@
 //! - [`mirror`]: mirrors of bridges
 //! - [`pmd`]: workers and the queues that they poll
 //! - [`policing`]: limits of interfaces
+//! - `shaping`: what goes out by the kernel's queueing discipline
 //! - [`snoop`]: snooping of bridges and ports
 //! - [`spanning`]: spanning tree of bridges and ports
 //! - [`numbers`]: OpenFlow port numbers
@@ -57,6 +58,7 @@ pub mod pmd;
 pub mod policing;
 pub mod refused;
 pub mod report;
+mod shaping;
 pub mod snoop;
 pub mod spanning;
 pub mod unixctl;

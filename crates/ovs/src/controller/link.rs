@@ -206,7 +206,7 @@ fn marks(bridge: &Bridge) -> LiteMap<String, LiteMap<u32, u8>> {
     let of = bridge.ports.values().filter_map(|port| {
         let queues = port.qos.as_ref()?.queues.iter();
         let marks: LiteMap<u32, u8> =
-            queues.filter_map(|(at, dscp)| Some((*at, (*dscp)?))).gather();
+            queues.filter_map(|(at, queue)| Some((*at, queue.dscp?))).gather();
         Some(port.interfaces.keys().map(move |name| (name.clone(), marks.clone())))
     });
     of.flatten().filter(|(_, marks)| !marks.is_empty()).gather()
