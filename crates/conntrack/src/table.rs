@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::beside::{Beside, Translated};
 use crate::conn::{Conn, Entry};
@@ -53,19 +54,25 @@ pub struct Conntrack {
 
 impl Default for Conntrack {
     fn default() -> Self {
-        Self::new(Timeouts::default())
+        Self::new(&Timeouts::default())
     }
 }
 
 impl Conntrack {
     /// Without connections.
     #[must_use]
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: &Timeouts) -> Self {
+        Self::with_lag(timeouts, Duration::ZERO)
+    }
+
+    /// The same, where the time that is told may be behind by so much: connections are kept no shorter for that.
+    #[must_use]
+    pub fn with_lag(timeouts: &Timeouts, lag: Duration) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             seed: RandomState::new().hash_one(2),
             chances: Chances::default(),
-            policies: Policies::new(timeouts),
+            policies: Policies::new(timeouts, lag),
             zones: Zones::default(),
             fragments: Fragments::default(),
             expectations: Expectations::default(),
@@ -307,7 +314,7 @@ impl Conntrack {
                 let (conns, rest) = shard.chunk(from, CHUNK);
                 drop(shard);
                 let there = conns.iter().filter(|conn| !conn.is_over(now));
-                there.for_each(|conn| take(conn.entry(now)));
+                there.for_each(|conn| take(conn.entry(now.saturating_add(self.policies.lag()))));
                 start = rest;
             }
         }

@@ -89,6 +89,33 @@ fn connections_end_when_their_time_is_over() {
     assert_eq!((all.count(), all.sweep(60_000, 1_000_000), all.count()), (1, 1, 0));
 }
 
+/// A clock that is told once a second has a packet come up to a second earlier than it does.
+#[test]
+fn a_clock_that_is_behind_ends_no_connection_too_soon() {
+    use std::time::Duration;
+
+    use crate::{Stage, Timeouts};
+    let all = Arc::new(Conntrack::with_lag(&Timeouts::default(), Duration::from_secs(1)));
+    let mut lane = Lane::new(Arc::clone(&all));
+    let second = Timeouts::default().with(Stage::OtherFirst, Duration::from_secs(1));
+    all.set_zone_timeouts(5, Some(&second));
+    for zone in [0, 5] {
+        let request = Request { zone, ..COMMIT };
+        lane.track(Some(&seen(17, (1, 5), (2, 53), zone)), &request, 7_000);
+    }
+    let left = |now| {
+        let mut left = Vec::new();
+        all.for_each(now, |entry| left.push((entry.original.zone(), entry.left)));
+        left.sort_unstable();
+        left
+    };
+    assert_eq!(left(7_000), [(0, 60_000), (5, 1_000)]);
+    assert_eq!(left(8_999), [(0, 58_001), (5, 0)]);
+    assert_eq!(left(9_000), [(0, 58_000)]);
+    all.set_zone_timeouts(5, None);
+    assert_eq!(all.sweep(9_000, 1_000_000), 1);
+}
+
 #[test]
 fn zones_have_timeouts() {
     use std::time::Duration;

@@ -50,6 +50,11 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// Those that are so much longer, in milliseconds.
+    fn longer(&self, by: u64) -> Self {
+        Self(self.0.map(|time| time.saturating_add(by)))
+    }
+
     /// Another time for a stage.
     #[must_use]
     pub fn with(mut self, stage: Stage, time: Duration) -> Self {
@@ -83,6 +88,9 @@ impl Policy {
 /// The timeouts of all zones.
 #[derive(Debug)]
 pub(crate) struct Policies {
+    /// How far the clock may be behind, in milliseconds: so much longer connections are kept, since what came last may
+    /// have come so much later than it says.
+    lag: u64,
     /// Of zones without timeouts of their own.
     usual: (Timeouts, Arc<Policy>),
     /// Of those that have, or had, some: connections may still go by them.
@@ -92,9 +100,17 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    pub(crate) fn new(timeouts: Timeouts) -> Self {
-        let policy = Arc::new(Policy::new(&timeouts));
-        Self { usual: (timeouts, policy), own: Mutex::default(), has_own: AtomicBool::new(false) }
+    pub(crate) fn new(timeouts: &Timeouts, lag: Duration) -> Self {
+        let lag = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+        let usual = timeouts.longer(lag);
+        let policy = Arc::new(Policy::new(&usual));
+        let (own, has_own) = (Mutex::default(), AtomicBool::new(false));
+        Self { lag, usual: (usual, policy), own, has_own }
+    }
+
+    /// How far the clock may be behind.
+    pub(crate) const fn lag(&self) -> u64 {
+        self.lag
     }
 
     /// What a connection of a zone goes by.
@@ -110,9 +126,10 @@ impl Policies {
     /// Sets the timeouts of a zone; `None`: the usual ones.
     pub(crate) fn set(&self, zone: u16, timeouts: Option<&Timeouts>) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeouts = timeouts.map(|timeouts| timeouts.longer(self.lag));
         match (own.get(&zone), timeouts) {
-            (Some(policy), timeouts) => policy.set(timeouts.unwrap_or(&self.usual.0)),
-            (None, Some(timeouts)) => _ = own.insert(zone, Arc::new(Policy::new(timeouts))),
+            (Some(policy), timeouts) => policy.set(timeouts.as_ref().unwrap_or(&self.usual.0)),
+            (None, Some(timeouts)) => _ = own.insert(zone, Arc::new(Policy::new(&timeouts))),
             (None, None) => {}
         }
         self.has_own.store(!own.is_empty(), Relaxed);

@@ -12,7 +12,7 @@ use fdb::Fdb;
 
 use crate::error::Error;
 
-const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The share of the ageing time in which all entries are looked at once.
 const SHARE: u32 = 8;

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use conntrack::Conntrack;
+use conntrack::{Conntrack, Timeouts};
 use drivers::Drivers;
 use drivers::dummy::Dummies;
 use eal::time::Time;
@@ -34,7 +34,7 @@ use crate::bridges::Bridges;
 use crate::capture::Wanted;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
-use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
+use crate::housekeeper::{Agers, Housekeeper, Notes, TICK, Task, notes};
 use crate::identity::Identity;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
@@ -354,7 +354,7 @@ impl Control {
             samplings: Samplings::default(),
             records: Record::Nothing,
             bridges: Bridges::new(&config.bridge())?,
-            connections: Arc::default(),
+            connections: Arc::new(Conntrack::with_lag(&Timeouts::default(), TICK)),
             bonds: Bonds::default(),
             links,
             lldp: Lldp::default(),
