@@ -36,7 +36,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
     }
     bridge::check(state)?;
     patch::check(state)?;
-    patch::check_tunnels(state)?;
+    patch::check_tunnels(before, state)?;
     bond::check(state)?;
     mirror::check(state)?;
     check_addresses(state)?;

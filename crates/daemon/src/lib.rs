@@ -75,6 +75,7 @@ pub use edit::Edit;
 pub use error::Error;
 pub use hub::Hub;
 pub use merge::merge;
+pub use patch::OTHER_POLICY;
 pub use snoop::McastSnooping;
 pub use state::{Port, State};
 pub use vdpa::Vdpa;

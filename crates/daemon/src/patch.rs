@@ -2,6 +2,8 @@
 //! may come one by one. And ports of tunnels, which have as few settings.
 
 use ethdev::hint;
+use litemap::LiteMap;
+use switch::tunnels::{Kind, Settings};
 use switch::{LldpMode, is_port_name, patch_peer, tunnel_settings};
 
 use crate::error::Error;
@@ -79,20 +81,53 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is wrong with a port of VXLAN to a port of UDP where others are.
+pub const OTHER_POLICY: &str = "all tunnels of VXLAN at one port of UDP have policies in their headers (gbp=on), or none \
+     has: set another port, or the same gbp";
+
 /// What is wrong with the ports of tunnels of a state, whose devices are good ones.
-pub(crate) fn check_tunnels(state: &State) -> Result<(), Error> {
-    for (name, port) in state.ports.iter().filter(|(_, port)| port.is_tunnel()) {
-        let wrong = |key: &str, reason: &str| {
-            Err(Error::invalid(format!("ports.{name}.{key}"), format!("port '{name}': {reason}")))
-        };
-        if let Some(key) = unused(port) {
-            return wrong(key, "a port of a tunnel has no such setting: leave it out");
-        }
-        if port.bond.is_some() {
-            return wrong("bond", "a port of a tunnel is no member of a bond");
+pub(crate) fn check_tunnels(before: &State, state: &State) -> Result<(), Error> {
+    let mut policies = LiteMap::new();
+    let is_old = |name: &str, port: &Port| before.ports.get(name) == Some(port);
+    // Who was there first stays.
+    for old in [true, false] {
+        let ports = state.ports.iter().filter(|(name, port)| is_old(name, port) == old);
+        for (name, port) in ports {
+            let Some(settings) = tunnel_settings(&port.device) else { continue };
+            check_tunnel(port, settings.ok().as_ref(), &mut policies).map_err(
+                |(key, reason)| {
+                    Error::invalid(
+                        format!("ports.{name}.{key}"),
+                        format!("port '{name}': {reason}"),
+                    )
+                },
+            )?;
         }
     }
     Ok(())
+}
+
+/// What is wrong with a port of a tunnel beside those of VXLAN with `policies`, by ports of UDP.
+fn check_tunnel(
+    port: &Port,
+    settings: Option<&Settings>,
+    policies: &mut LiteMap<u16, bool>,
+) -> Result<(), (&'static str, &'static str)> {
+    if let Some(key) = unused(port) {
+        return Err((key, "a port of a tunnel has no such setting: leave it out"));
+    }
+    if port.bond.is_some() {
+        return Err(("bond", "a port of a tunnel is no member of a bond"));
+    }
+    match settings {
+        // What comes is read by the one way or by the other.
+        Some(Settings { kind: Kind::Vxlan, port, has_policy, .. })
+            if policies.entry(*port).or_insert(*has_policy) != has_policy =>
+        {
+            Err(("device", OTHER_POLICY))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The key of a setting that has no meaning for a patch port, or one of a tunnel.

@@ -544,6 +544,22 @@ fn a_patch_port_may_wait_for_its_peer_where_ports_come_one_by_one() {
     assert!(["c", "d"].iter().all(|port| daemon.switch().port(port).unwrap().link.up));
 }
 
+/// What comes to a port of UDP is read by the one way or by the other; whoever was there first stays.
+#[test]
+fn tunnels_at_one_port_have_policies_in_their_headers_or_have_none() {
+    let vxlan = |more: &str| Port::new(format!("vxlan:remote=flow{more}"));
+    let mut daemon = start("");
+    let mut add = |name: &str, more: &str| {
+        daemon.edit(Missing::Refuse, |state: &mut State| state.add_port(name, vxlan(more)))
+    };
+    add("z", "").unwrap();
+    let refused = add("a", ",key=1,gbp=on").unwrap_err().to_string();
+    assert!(refused.contains("port 'a': all tunnels of VXLAN at one port"), "{refused}");
+    add("b", ",key=1,gbp=on,port=7").unwrap();
+    add("c", ",key=2,gpe=on").unwrap();
+    assert!(add("d", ",key=2,port=7").unwrap_err().to_string().contains("port 'd'"));
+}
+
 #[test]
 fn patch_ports_come_and_go_in_pairs() {
     let end = |name: &str, device: &str, more: &str| {

@@ -131,6 +131,8 @@ pub enum BridgeChange {
     Join(u16, Option<Arc<Policy>>),
     /// A port that belongs to it has these VLAN settings.
     SetVlan(u16, Option<Arc<Policy>>),
+    /// A port that belongs to it is one of those that frames flood to, as all are that join; or is none.
+    Flood(u16, bool),
     /// A port does not belong to it any more.
     Leave(u16),
     /// It has these mirrors, or none.
@@ -161,6 +163,8 @@ pub struct Bridge {
     any_source: bool,
     /// The numbers of its ports, in order.
     members: Vec<u16>,
+    /// Those of them that frames flood to.
+    flooded: Vec<u16>,
     vlans: VlanTable,
     /// Its mirrors, if it has any.
     taps: Option<Box<Taps>>,
@@ -188,14 +192,15 @@ impl Bridge {
     /// One without ports, which learns addresses in `fdb`.
     #[must_use]
     pub fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
-        let (members, vlans, looks) = (Vec::new(), VlanTable::default(), Looks::Addresses);
+        let (vlans, looks) = (VlanTable::default(), Looks::Addresses);
         let (taps, gate, snoop, flows) = (None, None, None, None);
         Self {
             fdb,
             learn_per_burst,
             group_fwd_mask,
             any_source: false,
-            members,
+            members: Vec::new(),
+            flooded: Vec::new(),
             vlans,
             taps,
             gate,
@@ -218,6 +223,7 @@ impl Bridge {
             }
             BridgeChange::Join(port, policy) => self.join(port, policy),
             BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
+            BridgeChange::Flood(port, floods) => self.set_flooded(port, floods),
             BridgeChange::Leave(port) => self.leave(port),
             BridgeChange::Mirror(taps) => self.set_taps(taps),
             BridgeChange::Gate(gate) => {
@@ -276,15 +282,24 @@ impl Bridge {
 
     /// Takes `port` in, with these VLAN settings.
     pub(crate) fn join(&mut self, port: u16, policy: Option<Arc<Policy>>) {
-        if let Err(place) = self.members.binary_search(&port) {
-            self.members.insert(place, port);
-        }
+        insert(&mut self.members, port);
+        insert(&mut self.flooded, port);
         self.set_vlan(port, policy);
+    }
+
+    /// Has frames flood to a port that belongs to it, or not: those whose destination is known go there in any case.
+    fn set_flooded(&mut self, port: u16, floods: bool) {
+        if !floods {
+            self.flooded.retain(|member| *member != port);
+        } else if self.members.binary_search(&port).is_ok() {
+            insert(&mut self.flooded, port);
+        }
     }
 
     /// Lets `port` go.
     pub(crate) fn leave(&mut self, port: u16) {
         self.members.retain(|member| *member != port);
+        self.set_flooded(port, false);
         self.set_vlan(port, None);
     }
 
@@ -633,7 +648,7 @@ impl Bridge {
         0
     }
 
-    /// Notes the frames of `flood` at all ports of the bridge that are ready and carry them, except
+    /// Notes the frames of `flood` at all ports of the bridge that are flooded, ready and carry them, except
     /// where they came from.
     #[cold]
     fn flood<S: Stage>(
@@ -648,7 +663,7 @@ impl Bridge {
         outputs.note_unknown(flood & unknown.fold(0, |mask, lookup| mask | lookup.mask));
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
         let (mut reached, mut why) = (0, None);
-        let others = self.members.iter().filter(|port| **port != source.port);
+        let others = self.flooded.iter().filter(|port| **port != source.port);
         for &port in others.filter(|port| !self.taps().is_some_and(|taps| taps.keeps(**port))) {
             let is_for = |(_, meta): &(u32, S::Meta)| S::reaches(port, meta);
             if !runs.iter().any(is_for) || !outputs.is_ready(port, source.now) {
@@ -669,6 +684,13 @@ impl Bridge {
             let count = (lookup.mask & lost).count_ones() as usize;
             source.stats.count_drops(why.unwrap_or_else(|| S::lost(&lookup.meta)), count);
         }
+    }
+}
+
+/// Puts a number into a list that is in order, once.
+fn insert(all: &mut Vec<u16>, port: u16) {
+    if let Err(place) = all.binary_search(&port) {
+        all.insert(place, port);
     }
 }
 

@@ -591,9 +591,8 @@ impl Datapath {
 
     /// Sends one frame where it belongs, of which a sample is taken.
     fn forward_sampled(&mut self, frame: &[Frame<'_>], source: &Source<'_>) {
-        let first = frame.first();
-        let draft =
-            first.and_then(|first| Some(self.taps(source)?.samplers().begin(source.inlet, first)));
+        let (first, from) = (frame.first(), (source.inlet, source.place()));
+        let draft = first.and_then(|first| Some(self.taps(source)?.samplers().begin(from, first)));
         self.outputs.begin_sample(draft.as_ref().map_or(0, Draft::bytes_out));
         self.forward_through(frame, source, false);
         let seen = self.outputs.end_sample();

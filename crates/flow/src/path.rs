@@ -153,7 +153,8 @@ pub enum Op {
     Meter(u32),
     /// If it goes into a tunnel whose ends or key are for rules to say: into this one, from now on.
     Tunnel(Arc<TunnelWords>),
-    /// Where it goes out on a port that takes more than Ethernet: it begins with this (`packet_type`), from now on.
+    /// Where it goes out on a port that takes more than Ethernet, or its bytes are counted: it begins with this
+    /// (`packet_type`), from now on.
     Begins(u32),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
@@ -183,6 +184,12 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it depends on what the packet begins with.
+    pub(crate) const fn is_by_type(&self) -> bool {
+        use Op::{Flood, Meter, Normal, Output, Sample};
+        matches!(self, Output(_) | Flood { .. } | Normal(_) | Meter(_) | Sample(_))
+    }
+
     /// Whether large segments are cut before it is done.
     const fn cuts(&self) -> bool {
         use Edit::{PushEthernet, PushMpls};

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Missing, State};
+use daemon::{Daemon, Missing, OTHER_POLICY, State};
 use eal::time::{Time, later};
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -526,6 +526,11 @@ impl Agent {
             let is_reserved = |all: &Problems| all.get(&row.row).is_some_and(|why| why == RESERVED);
             if is_reserved(&desired.problems) && !is_reserved(&self.problems) {
                 tracing::warn!("could not create interface {name}, {RESERVED}");
+            }
+            let has_other_policy =
+                |all: &Problems| all.get(&row.row).is_some_and(|why| why.contains(OTHER_POLICY));
+            if has_other_policy(&desired.problems) && !has_other_policy(&self.problems) {
+                tracing::warn!("{name}: could not set configuration (File exists)");
             }
         }
         let before = self.content.as_ref();

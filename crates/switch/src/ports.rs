@@ -15,6 +15,7 @@ use datapath::worker::{Mailbox, Message};
 use eal::clock;
 use ethdev::{Link, Port, PortControl, PortStats, RxQueue, TxQueue};
 use litemap::LiteMap;
+use tunnel::Mode;
 
 use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
@@ -447,6 +448,15 @@ impl Entry {
     /// Has the port belong to its bridge, with its part in VLANs, on all workers.
     pub(crate) fn join(&self, workers: &[Mailbox]) {
         self.change_bridge(&BridgeChange::Join(self.number, self.policy()), workers);
+        if !self.is_flooded() {
+            self.change_bridge(&BridgeChange::Flood(self.number, false), workers);
+        }
+    }
+
+    /// Whether frames flood there. Those for a port that takes the header of Ethernet off are for nobody behind it
+    /// in particular.
+    fn is_flooded(&self) -> bool {
+        self.tube().is_none_or(|tube| tube.settings().mode != Mode::Packets)
     }
 
     /// Has it belong to its bridge no more.

@@ -75,6 +75,55 @@ fn ethernet_is_taken_off_on_the_way_into_a_tunnel_and_put_on_behind_it() {
     assert_eq!(net.dropped(0, DropReason::FlowPacketType), (0, 1));
 }
 
+/// What nobody knows the way of is not for a port that takes the header of Ethernet off.
+#[test]
+fn frames_flood_only_where_they_are_to() {
+    let mut net = Net::new(vec![gre(Mode::Packets)]);
+    let frame = datagram(100);
+    let sent = |net: &mut Net| net.send(STATION, std::slice::from_ref(&frame))[1].len();
+    assert_eq!(sent(&mut net), 1);
+    net.bench.change(0, BridgeChange::Flood(TUNNEL, false));
+    assert_eq!(sent(&mut net), 0);
+    net.bench.change(0, BridgeChange::Flood(TUNNEL, true));
+    assert_eq!(sent(&mut net), 1);
+    // A port that has left is none of them.
+    net.bench.change(0, BridgeChange::Leave(TUNNEL));
+    net.bench.change(0, BridgeChange::Flood(TUNNEL, true));
+    assert_eq!(sent(&mut net), 0);
+}
+
+/// A meter has seen the bytes of packets, and not the place of a header that they do not have.
+#[test]
+fn meters_count_what_packets_have() {
+    use openflow::message::meter::{Meter, MeterCommand, MeterMod};
+    let mut net = Net::new(vec![gre(Mode::Any)]);
+    let frame = datagram(100);
+    let meter = |actions: Vec<Action>| {
+        let mut pipeline = Pipeline::default();
+        let meter = Meter { id: 1, flags: 1, bands: vec![] };
+        pipeline.tables.change_meter(&MeterMod { command: MeterCommand::Add, meter }, 0).unwrap();
+        let rule = Change::add(0, Match::new(), Instructions::apply(actions));
+        pipeline.tables.change(&rule, 0).unwrap();
+        pipeline.ports.insert(PortNo(1), Port::new(STATION));
+        pipeline
+    };
+    for (actions, len) in [
+        (vec![Action::Meter(1), out(1)], 0),
+        (vec![decap(), Action::Meter(1), encap(), out(1)], 14),
+        (vec![decap(), Action::Clone(vec![encap(), Action::Meter(1), out(1)])], 0),
+    ] {
+        let pipeline = meter(actions);
+        let stats = Arc::clone(&pipeline.tables.meters().get(1).unwrap().stats);
+        let mut flows = BridgeFlows::new(Arc::new(pipeline.clone()));
+        flows.metering = flows.metering.of(pipeline.tables.meters(), (1, 1_000, 0));
+        net.bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
+        net.send(STATION, std::slice::from_ref(&frame));
+        net.bench.change(0, BridgeChange::FlushFlows(0));
+        let bytes = stats.seen.bytes();
+        assert_eq!(bytes, (frame.len() - len) as u64);
+    }
+}
+
 #[test]
 fn packets_of_each_type_have_their_own_header() {
     let vxlan = Settings::new(Kind::Vxlan, Address::Is(peer()));
@@ -114,7 +163,12 @@ fn large_segments_stay_large_without_ethernet() {
 
 /// Rules of bridge `number`, whose ports have these numbers, by OpenFlow's; they all take packets without Ethernet
 /// but the station.
-fn rules(net: &mut Net, number: u16, ports: &[(u32, u16)], rules: Vec<(Match, Vec<Action>)>) {
+pub(super) fn rules(
+    net: &mut Net,
+    number: u16,
+    ports: &[(u32, u16)],
+    rules: Vec<(Match, Vec<Action>)>,
+) {
     let mut pipeline = Pipeline::default();
     for (port_no, port) in ports.iter().copied() {
         let takes_bare = port != STATION;

@@ -72,6 +72,9 @@ pub(crate) struct Verdict {
     pub(crate) remarked: ArrayVec<(u32, u8), MAX_BANDS>,
 }
 
+/// Frames, and how many of their first bytes are nothing of the packets.
+pub(super) type Packets<'p, 'f> = (&'p [Frame<'f>], usize);
+
 /// Frames and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -80,10 +83,10 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, frames: &[Frame<'_>], mask: u32) {
+    fn add(&mut self, (frames, place): Packets<'_, '_>, mask: u32) {
         self.frames += u64::from(mask.count_ones());
         let lens = frames.iter().enumerate().take(BURST).filter(|(at, _)| mask & 1 << at != 0);
-        self.bytes += lens.map(|(_, frame)| frame.len() as u64).sum::<u64>();
+        self.bytes += lens.map(|(_, frame)| frame.len().saturating_sub(place) as u64).sum::<u64>();
     }
 
     fn tell(&mut self, stats: &flow::Stats, now: u64) {
@@ -114,12 +117,12 @@ impl Part {
     }
 
     /// Of the bands whose rate a frame is beyond, the one with the highest says what becomes of it.
-    fn charge(&mut self, frames: &[Frame<'_>], now: u64) -> Verdict {
-        let all = (0..frames.len().min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
-        self.seen.add(frames, all);
+    fn charge(&mut self, packets: Packets<'_, '_>, now: u64) -> Verdict {
+        let all = (0..packets.0.len().min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
+        self.seen.add(packets, all);
         let mut beyond = [0_u32; MAX_BANDS];
         for (beyond, limiter) in beyond.iter_mut().zip(&mut self.bands) {
-            *beyond = all & !limiter.pass(frames, all, now);
+            *beyond = all & !limiter.pass_packets(packets, all, now);
         }
         let mut verdict = Verdict::default();
         let mut taken = 0;
@@ -131,7 +134,7 @@ impl Part {
                 continue;
             }
             taken |= mask;
-            count.add(frames, mask);
+            count.add(packets, mask);
             match band.remark {
                 None => verdict.dropped |= mask,
                 // There are no more than bands.
@@ -199,13 +202,13 @@ impl Meters {
 
     /// What the meter of this number does to a burst, at a time in clock cycles; nothing if there is
     /// none.
-    pub(super) fn charge(&mut self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
+    pub(super) fn charge(&mut self, id: u32, packets: Packets<'_, '_>, now: u64) -> Verdict {
         let Ok(at) = self.all.0.find_index(&id) else { return Verdict::default() };
         let (Some(part), Some((_, shared))) = (self.parts.get_mut(at), self.all.0.get_indexed(at))
         else {
             return Verdict::default();
         };
-        part.get_or_insert_with(|| Box::new(Part::new(shared))).charge(frames, now)
+        part.get_or_insert_with(|| Box::new(Part::new(shared))).charge(packets, now)
     }
 }
 

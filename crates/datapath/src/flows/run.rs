@@ -11,11 +11,11 @@ use packet::{BURST, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
 use super::changes::{Changes, Depth, Mark};
 use super::enter::{Entry, Manner, Onward, mark, reason};
-use super::meter::Verdict;
+use super::meter::{Packets, Verdict};
 use super::track::Tracking;
 use super::{Flows, RunRoom};
 use crate::bridge::Bridge;
-use crate::datapath::Source;
+use crate::datapath::{Source, place};
 use crate::mirror::Taps;
 use crate::outputs::Outputs;
 
@@ -166,7 +166,8 @@ impl<'s, 'f> Run<'s, 'f> {
                 }
                 Op::Meter(id) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    self.meter(id, &mut open, (editing, cut), source);
+                    let place = place(outputs.packet_type() != 0);
+                    self.meter((id, place), &mut open, (editing, cut), source);
                 }
                 Op::Cut(len) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
@@ -300,10 +301,10 @@ impl<'s, 'f> Run<'s, 'f> {
         }
     }
 
-    /// Sends frames through a meter.
+    /// Sends frames through a meter, without so many bytes in front of the packets.
     fn meter<'r>(
         &mut self,
-        id: u32,
+        (id, place): (u32, usize),
         open: &mut Option<ArrayVec<Open<'r>, BURST>>,
         (editing, cut): (&mut Editing<'r>, &mut EditRoom),
         source: &Source<'_>,
@@ -315,7 +316,7 @@ impl<'s, 'f> Run<'s, 'f> {
         }
         let mut verdict = Verdict::default();
         let charge = |frames: &[Frame<'_>], _| {
-            verdict = self.steps.flows.charge(id, frames, source.now);
+            verdict = self.steps.flows.charge(id, (frames, place), source.now);
         };
         self.with(open.as_deref(), cut, charge);
         // The verdict is on those that were alive then.
@@ -452,8 +453,9 @@ impl<'s, 'f> Run<'s, 'f> {
             Op::Sample(rule) if self.steps.manner == Manner::Real => {
                 let lost = self.steps.lost.is_some();
                 let samplers = self.steps.bridge.taps().map(Taps::samplers);
+                let from = (source.inlet, place(outputs.packet_type() != 0));
                 self.with(open, room, |frames, _| {
-                    samplers.into_iter().for_each(|all| all.take(rule, frames, source.inlet, lost));
+                    samplers.into_iter().for_each(|all| all.take(rule, frames, from, lost));
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {
@@ -539,9 +541,9 @@ pub(super) fn deposit(mask: u32, places: u32) -> u32 {
 
 impl Flows {
     /// What a meter does to frames.
-    fn charge(&self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
+    fn charge(&self, id: u32, packets: Packets<'_, '_>, now: u64) -> Verdict {
         let inner = self.0.try_borrow_mut();
-        inner.map(|mut inner| inner.meters.charge(id, frames, now)).unwrap_or_default()
+        inner.map(|mut inner| inner.meters.charge(id, packets, now)).unwrap_or_default()
     }
 
     /// Puts frames where controllers get them from.

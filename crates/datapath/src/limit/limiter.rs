@@ -33,6 +33,12 @@ impl Cost {
     }
 
     #[inline]
+    const fn without(self, place: usize) -> Self {
+        let place = (place as u64).saturating_mul(self.frames);
+        Self { bytes: self.bytes.saturating_sub(place), frames: self.frames }
+    }
+
+    #[inline]
     const fn add(&mut self, other: Self) {
         self.bytes = self.bytes.wrapping_add(other.bytes);
         self.frames = self.frames.wrapping_add(other.frames);
@@ -65,11 +71,32 @@ impl Limiter {
     /// A frame that there are no tokens for takes none.
     #[inline]
     pub(crate) fn pass(&mut self, frames: &[Frame<'_>], mask: u32, now: u64) -> u32 {
+        self.pass_by(frames, mask, now, Cost::of)
+    }
+
+    /// The same of frames of which the first `place` bytes are nothing of the packet.
+    pub(crate) fn pass_packets(
+        &mut self,
+        (frames, place): (&[Frame<'_>], usize),
+        mask: u32,
+        now: u64,
+    ) -> u32 {
+        self.pass_by(frames, mask, now, |frame| Cost::of(frame).without(place))
+    }
+
+    #[inline]
+    fn pass_by(
+        &mut self,
+        frames: &[Frame<'_>],
+        mask: u32,
+        now: u64,
+        cost: impl Fn(&Frame<'_>) -> Cost + Copy,
+    ) -> u32 {
         let mut all = Cost::default();
         let mut bit = 1_u32;
         for frame in frames.iter().take(BURST) {
             if mask & bit != 0 {
-                all.add(Cost::of(frame));
+                all.add(cost(frame));
             }
             bit = bit.wrapping_shl(1);
         }
@@ -77,16 +104,21 @@ impl Limiter {
             self.spend(all);
             return mask;
         }
-        self.pass_some(frames, mask)
+        self.pass_some(frames, mask, cost)
     }
 
     /// As `pass`, where there is not enough for all: frame by frame, of what is at hand.
     #[inline(never)]
-    fn pass_some(&mut self, frames: &[Frame<'_>], mask: u32) -> u32 {
+    fn pass_some(
+        &mut self,
+        frames: &[Frame<'_>],
+        mask: u32,
+        cost: impl Fn(&Frame<'_>) -> Cost,
+    ) -> u32 {
         let mut passed = 0;
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let bit = 1_u32 << index;
-            let cost = Cost::of(frame);
+            let cost = cost(frame);
             if mask & bit != 0 && self.is_at_hand(cost) {
                 self.spend(cost);
                 passed |= bit;

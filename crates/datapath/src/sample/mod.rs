@@ -14,7 +14,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use self::room::{Onward, Room, Sample, SampleLoss};
+pub use self::room::{Onward, Origin, Room, Sample, SampleLoss};
 pub(crate) use self::sampler::Draft;
 pub use self::sampler::{MAX_SAMPLERS, MAX_SETS, Sampler, Samplers, Seen, SetSampler};
 

@@ -22,6 +22,9 @@ pub struct Onward {
     pub tci: u16,
 }
 
+/// The number of the port where a frame came in, and how many of its first bytes are nothing of the packet.
+pub type Origin = (u16, usize);
+
 /// A frame that was sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -42,12 +45,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// One of a frame that came in on `port`, of which so many bytes are kept.
-    pub(super) fn new(port: u16, frame: &Frame<'_>, bytes: usize) -> Self {
+    /// One of a frame that came from there, of which so many bytes are kept.
+    pub(super) fn new((port, place): Origin, frame: &Frame<'_>, bytes: usize) -> Self {
         let mut sample = Self {
             port,
             stands_for: 1,
-            len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+            len: u32::try_from(frame.len().saturating_sub(place)).unwrap_or(u32::MAX),
             onward: Onward::default(),
             out: None,
             rule: None,

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use packet::Frame;
 
 use super::Sides;
-use super::room::{Onward, Room, Sample};
+use super::room::{Onward, Origin, Room, Sample};
 
 /// The most samplings of what comes in on a bridge.
 pub const MAX_SAMPLERS: usize = 8;
@@ -91,12 +91,12 @@ impl SetSampler {
         Self { set, bytes, random: seeded(seed), room }
     }
 
-    /// Takes samples of some of the frames that have come in on `port`.
-    fn take(&self, rule: &flow::Sample, frames: &[Frame<'_>], port: u16, onward: Onward) {
+    /// Takes samples of some of the frames that have come from there.
+    fn take(&self, rule: &flow::Sample, frames: &[Frame<'_>], from: Origin, onward: Onward) {
         let stands_for = u32::from(u16::MAX / rule.probability.max(1));
         for frame in frames {
             if below(&self.random, u16::MAX.into()) < rule.probability.into() {
-                let sample = Sample::new(port, frame, self.bytes);
+                let sample = Sample::new(from, frame, self.bytes);
                 let mut sample = sample.told(stands_for, onward, self.bytes);
                 sample.rule = Some(*rule);
                 self.room.put(&sample);
@@ -173,8 +173,8 @@ impl Samplers {
         (nearest <= frames).then(|| usize::try_from(nearest.saturating_sub(1)).unwrap_or(0))
     }
 
-    /// Takes a sample of a frame that has come in on `port`, for all whose turn it is.
-    pub fn begin(&self, port: u16, frame: &Frame<'_>) -> Draft {
+    /// Takes a sample of a frame that has come from there, for all whose turn it is.
+    pub fn begin(&self, from: Origin, frame: &Frame<'_>) -> Draft {
         let mut due = ArrayVec::new();
         let (mut bytes, mut out) = (0, 0);
         for (place, sampler) in self.all.iter().enumerate() {
@@ -184,7 +184,7 @@ impl Samplers {
                 sampler.draw();
             }
         }
-        Draft { sample: Sample::new(port, frame, bytes), due, out }
+        Draft { sample: Sample::new(from, frame, bytes), due, out }
     }
 
     /// Hands it over, as it is known where the frame has gone.
@@ -208,11 +208,11 @@ impl Samplers {
 
     /// Takes samples of frames that have come in on `port`, as a rule says; those of which nobody wants to know are
     /// not looked at.
-    pub(crate) fn take(&self, rule: &flow::Sample, frames: &[Frame<'_>], port: u16, lost: bool) {
+    pub(crate) fn take(&self, rule: &flow::Sample, frames: &[Frame<'_>], from: Origin, lost: bool) {
         // Where they go is not known yet, but whether they do.
         let onward = Onward { count: u32::from(!lost), ..Onward::default() };
         if let Some(sampler) = self.sets.iter().find(|sampler| sampler.set == rule.set) {
-            sampler.take(rule, frames, port, onward);
+            sampler.take(rule, frames, from, onward);
         }
     }
 }
@@ -251,7 +251,7 @@ impl Seen {
         }
         self.onward.count = self.onward.count.saturating_add(1);
         if self.bytes > 0 && self.out.len() < MAX_OUT {
-            let mut sample = Sample::new(port, frame, self.bytes);
+            let mut sample = Sample::new((port, 0), frame, self.bytes);
             sample.out = Some(port);
             sample.onward = Onward { count: 1, port, tci };
             self.out.push(sample);

@@ -29,7 +29,7 @@ fn come(samplers: &Samplers, bursts: &[usize], frames: usize) -> usize {
         left -= rest;
         while let Some(place) = samplers.next(rest) {
             rest -= place + 1;
-            samplers.end(&samplers.begin(1, &Frame::from_bytes(&bytes)), &Seen::default());
+            samplers.end(&samplers.begin((1, 0), &Frame::from_bytes(&bytes)), &Seen::default());
             sampled += 1;
         }
         if left == 0 {
@@ -140,11 +140,11 @@ fn what_was_counted_down_goes_on_with_other_samplers() {
 #[test]
 fn a_sample_has_the_first_bytes_of_its_frame() {
     let bytes: Vec<u8> = (0..=255).cycle().take(1_514).collect();
-    let sample = Sample::new(3, &Frame::from_bytes(&bytes), 1_000);
+    let sample = Sample::new((3, 0), &Frame::from_bytes(&bytes), 1_000);
     assert_eq!((sample.port, sample.len, sample.bytes()), (3, 1_514, &bytes[..MAX_SAMPLE]));
     let told = sample.told(9, Onward { count: 2, port: 5, tci: 7 }, 20);
     assert_eq!((told.stands_for, told.onward.port, told.bytes()), (9, 5, &bytes[..20]));
-    let short = Sample::new(3, &Frame::from_bytes(&bytes[..14]), 128);
+    let short = Sample::new((3, 0), &Frame::from_bytes(&bytes[..14]), 128);
     assert_eq!((short.len, short.bytes()), (14, &bytes[..14]));
 }
 
@@ -171,7 +171,7 @@ fn a_frame_can_be_sampled_where_it_goes_out() {
     let mut memory = Seen::default();
     for ports in [2, 0, 70_u16] {
         assert_eq!(samplers.next(1), Some(0));
-        let draft = samplers.begin(1, &Frame::from_bytes(&[1; 60]));
+        let draft = samplers.begin((1, 0), &Frame::from_bytes(&[1; 60]));
         assert_eq!(draft.bytes_out(), 20);
         let mut seen = Seen::new(draft.bytes_out(), memory);
         (0..ports).for_each(|port| seen.note(port + 2, &Frame::from_bytes(&[3; 64])));
@@ -210,7 +210,7 @@ fn rules_sample_as_many_frames_as_they_say() {
     let took = |rule: &flow::Sample, bursts: usize| {
         let mut count = 0;
         for _ in 0..bursts {
-            samplers.take(rule, &burst, 3, false);
+            samplers.take(rule, &burst, (3, 0), false);
             let all = taken(&room);
             let is_right = |sample: &Sample| (sample.rule, sample.port) == (Some(*rule), 3);
             assert!(all.iter().all(is_right));

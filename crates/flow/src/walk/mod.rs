@@ -644,10 +644,13 @@ impl<'w> Walk<'w> {
         // What the meter drops goes wherever else it was to go.
         let meter = Op::Meter(meter.desc.id);
         self.flush();
+        // What is told of it is forgotten with the rest.
+        let begins = self.state.begins;
         self.ops.push(Op::Save);
         self.emit(meter);
         self.emit(op);
         self.ops.push(Op::Restore);
+        self.state.begins = begins;
     }
 
     /// Tells collectors of it.
@@ -740,10 +743,11 @@ impl<'w> Walk<'w> {
             return self.stop();
         }
         self.flush();
-        if matches!(op, Op::Output(_) | Op::Flood { .. } | Op::Normal(_)) {
-            if self.pipeline.tunnels.is_used {
-                self.tell_tunnel();
-            }
+        let goes_out = matches!(op, Op::Output(_) | Op::Flood { .. } | Op::Normal(_));
+        if goes_out && self.pipeline.tunnels.is_used {
+            self.tell_tunnel();
+        }
+        if op.is_by_type() {
             self.tell_type();
         }
         self.tell(|watch, key| watch.send(key, &op));

@@ -82,7 +82,7 @@ mod tests {
     fn come(samplers: &Samplers, frames: usize) {
         for _ in 0..frames {
             assert_eq!(samplers.next(1), Some(0));
-            samplers.end(&samplers.begin(1, &Frame::from_bytes(&[0; 60])), &Seen::default());
+            samplers.end(&samplers.begin((1, 0), &Frame::from_bytes(&[0; 60])), &Seen::default());
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct Tube {
 
 impl Tube {
     /// What it is set to.
-    pub(super) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 

@@ -78,7 +78,7 @@ proptest! {
             now += pause * 8;
             model.fill(pause * 8);
             let frames: Vec<_> = lens.iter().map(|len| Frame::from_bytes(&bytes[..*len])).collect();
-            let verdict = own.charge(1, &frames, now);
+            let verdict = own.charge(1, (&frames, 0), now);
             for (at, len) in lens.iter().enumerate() {
                 let bit = 1_u32 << at;
                 let level = verdict.remarked.iter().find(|(mask, _)| mask & bit != 0);
@@ -109,12 +109,12 @@ fn all_workers_together_have_one_bucket_and_who_goes_leaves_his_share() {
     for _ in 0..10 {
         // Each time another worker, who has tokens in advance when he goes.
         let mut own = Meters::new(&metering);
-        passed += 32 - own.charge(1, &frames, 0).dropped.count_ones();
+        passed += 32 - own.charge(1, (&frames, 0), 0).dropped.count_ones();
     }
     assert_eq!(passed, 320);
     let mut own: Vec<Meters> = (0..4).map(|_| Meters::new(&metering)).collect();
     for turn in 0..40 {
-        passed += 32 - own[turn % 4].charge(1, &frames, 0).dropped.count_ones();
+        passed += 32 - own[turn % 4].charge(1, (&frames, 0), 0).dropped.count_ones();
     }
     assert!((880..=1_000).contains(&passed), "{passed}");
 }
@@ -129,7 +129,7 @@ fn a_worker_keeps_its_part_in_meters_that_stay_the_same() {
     };
     let bytes = [0; 60];
     let frames = [Frame::from_bytes(&bytes); 8];
-    let dropped = |own: &mut Meters, id| own.charge(id, &frames, 0).dropped.count_ones();
+    let dropped = |own: &mut Meters, id| own.charge(id, (&frames, 0), 0).dropped.count_ones();
     let before = Metering::default().of(&add(7), (1, HZ, 0));
     let mut own = Meters::new(&before);
     assert_eq!(dropped(&mut own, 5), 0, "there is none");
