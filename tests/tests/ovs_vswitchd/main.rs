@@ -7,6 +7,7 @@ mod collectors;
 mod controllers;
 mod logical;
 mod ovn;
+mod simulated;
 mod snoop;
 mod tunnels;
 
