@@ -227,8 +227,8 @@ impl<R: Ranked> Classifier<R> {
     #[inline]
     pub fn lookup(&self, key: &Key) -> Option<&R> {
         match &self.rows {
-            Some(rows) => rows.find(key),
-            None => self.lookup_with(key, |_| {}),
+            Some(rows) if key.is_ethernet() => rows.find(key),
+            _ => self.lookup_with(key, |_| {}),
         }
     }
 

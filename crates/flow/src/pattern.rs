@@ -168,9 +168,14 @@ impl Pattern {
     #[must_use]
     #[inline]
     pub fn matches(&self, key: &Key) -> bool {
+        self.fits(key) && self.takes_type(key)
+    }
+
+    /// Whether a packet that begins with Ethernet is one of them.
+    #[inline]
+    pub(crate) fn fits(&self, key: &Key) -> bool {
         let mut words = self.mask.0.iter().zip(&self.values);
         words.all(|((at, bits), value)| key.word(usize::from(*at)) & bits == *value)
-            && self.takes_type(key)
     }
 
     /// What it asks of a word, and of which bits.

@@ -42,7 +42,6 @@ struct Row<R> {
     first: [Asked; FIRST],
     /// Whether there are more.
     has_more: bool,
-    is_ethernet: bool,
     rule: R,
 }
 
@@ -53,16 +52,13 @@ impl<R: Ranked> Row<R> {
         first.iter_mut().zip(&mut all).for_each(|(place, asked)| *place = asked);
         let has_more = all.next().is_some();
         drop(all);
-        let is_ethernet = rule.pattern().is_ethernet();
-        Self { first, has_more, is_ethernet, rule }
+        Self { first, has_more, rule }
     }
 
     #[inline]
     fn is_for(&self, key: &Key) -> bool {
         let is_first = self.first.iter().all(|asked| asked.is_in(key));
-        is_first
-            && (!self.has_more || self.rule.pattern().matches(key))
-            && (!self.is_ethernet || key.is_ethernet())
+        is_first && (!self.has_more || self.rule.pattern().fits(key))
     }
 }
 
@@ -117,7 +113,7 @@ impl<R: Ranked> Rows<R> {
         ((word & self.bits).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize
     }
 
-    /// The rule for a packet.
+    /// The rule for a packet that begins with Ethernet.
     #[inline]
     pub(super) fn find(&self, key: &Key) -> Option<&R> {
         let Some(left) = &self.left else {
