@@ -11,6 +11,7 @@
 //! - `rewrite`: changes of frames
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
+//! - `onward`: what rules write beside packets, and those that only do that and go on
 //! - `kinds`: what the ways of packets of a kind depend on
 //! - `tables`: all tables of a bridge, and changes of them
 //! - `groups`: groups of buckets that rules send packets to
@@ -66,6 +67,7 @@ mod key;
 mod kinds;
 mod lengths;
 mod meters;
+mod onward;
 mod path;
 mod pattern;
 mod pipeline;

@@ -251,7 +251,7 @@ impl TableSet {
     /// The places at which two lists, of 256 at most, have not the same thing.
     pub(crate) fn of_changed<T>(one: &[Arc<T>], other: &[Arc<T>]) -> Self {
         let mut changed = Self::default();
-        for place in 0..=u8::MAX {
+        for place in (0..=u8::MAX).take(one.len().max(other.len())) {
             let [own, others] = [one, other].map(|list| list.get(usize::from(place)));
             if own.map(Arc::as_ptr) != others.map(Arc::as_ptr) {
                 changed.insert(place);
@@ -584,6 +584,15 @@ impl Path {
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
         self.cuts = ops.iter().any(Op::cuts);
         self.ops = ops;
+    }
+
+    /// Whether nothing that it does depends on what goes along beside packets, but by what rules ask for and what
+    /// their actions read.
+    pub(crate) fn is_plain(&self) -> bool {
+        let tells = |op: &Op| matches!(op, Op::Controller(_) | Op::Track(..) | Op::Again(..));
+        self.basis.groups == TableSet::default()
+            && self.learns.is_empty()
+            && !self.ops.iter().any(tells)
     }
 
     /// The counts of the rules, groups and buckets that it passes.

@@ -6,10 +6,11 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-use openflow::{Action, Instructions, Match, PortNo};
+use openflow::{Action, Instructions, Match};
 
 use crate::classifier::{Clause, Ranked};
 use crate::key::Key;
+use crate::onward::{self, Onward};
 use crate::pattern::Pattern;
 use crate::reads::reads;
 use crate::uses::{self, Used};
@@ -146,6 +147,10 @@ pub struct Rule {
     pub(crate) is_table_miss: bool,
     /// The table that packets go on to, if that is all that becomes of them.
     pub(crate) goes_to: Option<u8>,
+    /// If all else is that values are written beside them.
+    pub(crate) onward: Option<Onward>,
+    /// The words beside packets that its actions may write to, a bit for each.
+    pub(crate) touched: u64,
 }
 
 impl Rule {
@@ -161,6 +166,7 @@ impl Rule {
         let uses = uses::of(&instructions);
         let is_table_miss = priority == 0 && pattern.is_any();
         let goes_to = goes_to(&instructions);
+        let (onward, touched) = (Onward::of(&instructions), onward::touched(&instructions));
         Self {
             table,
             priority,
@@ -181,6 +187,8 @@ impl Rule {
             uses,
             is_table_miss,
             goes_to,
+            onward,
+            touched,
         }
     }
 
@@ -232,8 +240,8 @@ fn goes_to(instructions: &Instructions) -> Option<u8> {
     else {
         return None;
     };
-    match apply[..] {
-        [Action::Resubmit { port: None | Some(PortNo::IN_PORT), table, ct: false }] => table,
+    match &apply[..] {
+        [action] => onward::goes_to(action),
         _ => None,
     }
 }

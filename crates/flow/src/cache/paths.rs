@@ -10,6 +10,7 @@
 //! Numbers of paths are given once, so that an entry with one that is gone finds nothing. Memory is
 //! bounded: the paths that nobody takes make room.
 
+mod exchange;
 mod mend;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +21,7 @@ use crate::key::Key;
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
 use crate::walk::room::Room;
+pub(super) use exchange::Exchange;
 use mend::Lacks;
 pub(super) use mend::{Broken, Renewed};
 

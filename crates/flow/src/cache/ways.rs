@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::paths::{Broken, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
+use super::paths::{Broken, Exchange, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
 use crate::frozen::Frozen;
 use crate::key::{Key, slot};
 use crate::path::{Op, Way};
@@ -117,10 +117,16 @@ impl Ways {
         }
     }
 
-    /// The only packet that takes a path may take another way: it goes through the tables, as far as it has to.
+    /// The only packet that takes a path may take another way: it goes through the tables, as far as it has to, if at
+    /// all.
     fn mend(&mut self, id: u32) -> Option<u32> {
         let Self { pipeline, paths, rounds, walks, mended, room } = self;
-        let Broken { path, key, gone } = paths.broken(id)?;
+        let broken = paths.broken(id)?;
+        if let Some(exchange) = Exchange::of(&broken, &pipeline.tables) {
+            paths.exchange(id, &exchange);
+            return Some(id);
+        }
+        let Broken { path, key, gone } = broken;
         (*walks, *mended) = (*walks + 1, *mended + 1);
         let frozen = rounds.get(key.get_u32(slot::RECIRC_ID)).cloned();
         let start = frozen.as_deref().map_or(Start::Table, Start::Frozen);

@@ -7,6 +7,8 @@
 
 mod apart;
 
+use std::cmp::Ordering;
+
 use crate::key::{Key, WORDS};
 use apart::Apart;
 
@@ -62,6 +64,32 @@ impl Trace {
     /// What a word was on the way, beside what it was when the packet came in.
     pub(crate) fn values_of(&self, word: u8) -> impl Iterator<Item = u64> {
         self.of(word).map(|step| step.value)
+    }
+
+    /// What a word was before a look-up, if it came in as `own`, and the number of the step by which it was something
+    /// else at that; `None` if it was something else once more behind it.
+    pub(crate) fn around(&self, word: u8, at: usize, own: u64) -> Option<(u64, Option<usize>)> {
+        let (mut before, mut found) = (own, None);
+        for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| step.word == word) {
+            match (step.at as usize).cmp(&at) {
+                Ordering::Less => before = step.value,
+                Ordering::Equal => found = Some(number),
+                Ordering::Greater => return None,
+            }
+        }
+        Some((before, found))
+    }
+
+    /// What a word was from a step on.
+    pub(crate) fn value(&self, number: usize) -> Option<u64> {
+        self.steps.get(number).map(|step| step.value)
+    }
+
+    /// It is something else from there on.
+    pub(crate) fn set_value(&mut self, number: usize, value: u64) {
+        if let Some(step) = self.steps.get_mut(number) {
+            step.value = value;
+        }
     }
 
     /// The words that were something else on the way, or of which that is not known: a bit for each.

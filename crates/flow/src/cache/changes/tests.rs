@@ -19,7 +19,8 @@ use crate::pipeline::{Pipeline, Port};
 use crate::rule::Stats;
 use crate::tables::{Change, Command, Miss, TableSettings};
 use crate::walk::guide::address;
-use crate::walk::{Start, walk};
+use crate::walk::room::Room;
+use crate::walk::{Start, find_way, walk};
 
 use super::*;
 
@@ -122,8 +123,9 @@ fn group(pipeline: &mut Pipeline, command: GroupCommand, ports: &[u32]) {
 fn matching(end: u128) -> impl Strategy<Value = Match> {
     let some = |values: std::ops::Range<u128>| prop::option::weighted(0.3, values);
     let all = || some(0..end);
-    (all(), all(), some(1..3), all(), (all(), some(0..2), all())).prop_map(
-        |(to, from, port, metadata, (reg, conj, source))| {
+    let rare = prop::option::weighted(0.05, 0..3_u128);
+    (all(), all(), some(1..3), all(), (all(), some(0..2), all(), rare)).prop_map(
+        |(to, from, port, metadata, (reg, conj, source, beside))| {
             let all = [
                 (Field::EthDst, to),
                 (Field::EthSrc, from),
@@ -131,6 +133,7 @@ fn matching(end: u128) -> impl Strategy<Value = Match> {
                 (Field::Metadata, metadata),
                 (Field::Reg0, reg),
                 (Field::ConjId, conj.filter(|id| *id == 1)),
+                (Field::Reg4, beside),
             ];
             let mut matching = Match::new();
             for (field, value) in all {
@@ -152,6 +155,19 @@ fn heads() -> impl Strategy<Value = Vec<Match>> {
     prop_oneof![heads(3), heads(40)]
 }
 
+/// Writes to registers for which rules hardly ask.
+fn beside() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        3 => (0..3_u128).prop_map(|value| set(Field::Reg4, value)),
+        1 => (0..3_u128).prop_map(|value| set(Field::Reg5, value)),
+        1 => (0..3_u128).prop_map(|value| set(Field::Xreg2, value << 32 | 1)),
+        1 => (0..9_u16, 0..8_u64).prop_map(|(offset, value)| Action::Load {
+            target: Subfield { field: Field::Reg4, offset, bits: 3 },
+            value,
+        }),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let table = || 0..TABLES;
     prop_oneof![
@@ -161,6 +177,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..3_u128).prop_map(|value| set(Field::Metadata, value)),
         2 => (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
         2 => Just(Action::Move { source: part(Field::EthSrc, 32), target: part(Field::Reg0, 32) }),
+        2 => beside(),
+        1 => Just(Action::Move { source: part(Field::Reg4, 32), target: part(Field::Reg0, 32) }),
         1 => Just(Action::Push(part(Field::Reg0, 32))),
         1 => Just(Action::Pop(part(Field::Metadata, 32))),
         1 => Just(Action::DecTtl(None)),
@@ -325,6 +343,7 @@ impl Worker {
         self.cache.begin(0);
         let id = self.cache.find(key);
         let wanted = walk(&self.flows, &mut key.clone(), &Start::Table, None);
+        self.check_trace(id, key)?;
         let mut rounds = self.check_path(id, &wanted)?;
         for _ in 0..3 {
             let Some((round, frozen)) = rounds.pop() else { break };
@@ -336,6 +355,17 @@ impl Worker {
             let id = self.cache.find_tracked(round, &mut key).unwrap();
             let wanted = walk(&self.flows, &mut key.clone(), &Start::Frozen(&frozen), None);
             rounds.extend(self.check_path(id, &wanted)?);
+        }
+        Ok(())
+    }
+
+    /// What is known of all packets of a path is true of one.
+    fn check_trace(&self, id: crate::cache::PathId, key: &Key) -> Result<(), TestCaseError> {
+        let path = self.cache.path(id).unwrap();
+        if let Some(known) = path.trace.as_ref().filter(|trace| trace.is_of_one(usize::MAX)) {
+            let (start, mut room) = (Start::Table, Room::default());
+            let trace = find_way(&self.flows, key, &start, (true, None), &mut room).trace();
+            prop_assert_eq!(Some(known), trace.as_ref());
         }
         Ok(())
     }
@@ -440,7 +470,8 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         (0..3_u128).prop_map(|value| set(Field::Reg0, value)),
         (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
     ];
-    prop::collection::vec(prop_oneof![4 => writes, 1 => action()], 0..3)
+    let any = prop::collection::vec(prop_oneof![4 => writes, 1 => action()], 0..3);
+    prop_oneof![1 => any, 1 => prop::collection::vec(beside(), 0..3)]
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -588,6 +619,63 @@ fn a_rule_of_one_flow_costs_that_flow_a_walk_and_others_nothing() {
     pass(&mut worker);
     let now = [(0, 0), (2, 2)].map(|(to, from)| worker.cache.find(&key(to, from, 1, 0)));
     assert_eq!(now[0], now[1]);
+}
+
+#[test]
+fn what_nobody_asks_for_takes_no_walk() {
+    let (mut flows, mut worker) = own();
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
+        change(&mut flows);
+        worker.update(&flows);
+        let before = worker.cache.stats();
+        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+        let after = worker.cache.stats();
+        (after.misses - before.misses, after.renewed - before.renewed)
+    };
+    let own_to = |actions: Vec<Action>, to: u8| {
+        move |flows: &mut Pipeline| change_own(flows, 1, Some((&actions, to)))
+    };
+    let own = |actions: Vec<Action>| own_to(actions, 1);
+    let beside = |value| set(Field::Reg4, value);
+    passes(&|_| ());
+    // At first it is something else than the packet came in with.
+    assert_eq!(passes(&own(vec![beside(1)])), (1, 0));
+    for value in 2..100 {
+        assert_eq!(passes(&own(vec![beside(value)])), (0, 1), "{value}");
+    }
+    // Several at once, the last of which counts.
+    let several = |flows: &mut Pipeline| (0..5).for_each(|value| own(vec![beside(value)])(flows));
+    assert_eq!(passes(&several), (0, 1));
+    assert_eq!(passes(&own(vec![beside(7), set(Field::Reg5, 0)])), (0, 1));
+    // In a new place, or none.
+    assert_eq!(passes(&own(vec![beside(7), set(Field::Reg15, 1)])), (1, 0));
+    assert_eq!(passes(&own(vec![])), (1, 0));
+    assert_eq!(passes(&own_to(vec![], 2)), (1, 0));
+    assert_eq!(passes(&own(vec![beside(3)])), (1, 0));
+    // What a rule behind asks for, or reads, or writes to.
+    assert_eq!(passes(&own(vec![beside(4)])), (0, 1));
+    let asks = Match::new().with_masked(Field::Reg4, 1, 1);
+    rule(&mut flows, (3, 200), asks.clone(), vec![output(1)]);
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
+        change(&mut flows);
+        worker.update(&flows);
+        let before = worker.cache.stats().misses;
+        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+        worker.cache.stats().misses - before
+    };
+    passes(&|_| ());
+    assert_eq!([5, 7].map(|value| passes(&own(vec![beside(value)]))), [1, 0]);
+    passes(&|flows| drop(flows.tables.change(&Change::delete(Some(3), asks.clone()), 0).unwrap()));
+    assert_eq!(passes(&own(vec![beside(8)])), 0);
+    let moves = Action::Move { source: part(Field::Reg4, 4), target: part(Field::Reg9, 4) };
+    passes(&|flows| {
+        rule(flows, (2, 1), Match::new(), vec![moves.clone(), Action::resubmit_table(3)]);
+    });
+    assert_eq!([9, 25].map(|value| passes(&own(vec![beside(value)]))), [1, 0]);
+    let writes = || vec![beside(9), Action::resubmit_table(3)];
+    passes(&|flows| rule(flows, (2, 1), Match::new(), writes()));
+    assert_eq!(passes(&own(vec![beside(9)])), 1);
+    worker.check_counts().unwrap();
 }
 
 /// Tables by which packets to some addresses go on: to the next table, with the address in a register.

@@ -128,7 +128,7 @@ impl Paths {
     }
 
     /// A path holds by now.
-    fn stand(&mut self, id: u32) {
+    pub(super) fn stand(&mut self, id: u32) {
         let (now, loud) = (self.changes.now(), self.changes.loud());
         let Some(known) = self.known_mut(id) else { return };
         (known.checked, known.lacks) = (now, Lacks::Nothing);
@@ -185,7 +185,7 @@ impl Paths {
     }
 
     /// Packets of a path have had other values on their way.
-    fn note_values(&mut self, id: u32) {
+    pub(super) fn note_values(&mut self, id: u32) {
         let Self { places, changes, .. } = self;
         if let Some(known) = places.get(place(id)) {
             changes.note_values(known.path.trace.as_ref());
