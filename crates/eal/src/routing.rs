@@ -1,17 +1,26 @@
 //! The host's addresses and routes, as rtnetlink(7) tells them.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::netlink::{FLAG_DUMP, FLAG_REQUEST, HEADER, Socket, attribute, message, u32_at};
 
 /// Messages of rtnetlink.
 const GET_ADDRESSES: u16 = 22;
 const GET_ROUTES: u16 = 26;
+const GET_NEIGHBOURS: u16 = 30;
 
 /// The fixed part of a row of addresses, and of one of routes.
 const ADDRESS_FIXED: usize = 8;
 const ROUTE_FIXED: usize = 12;
+
+/// That of a neighbour, and its attributes: its address, and that of its link.
+const NEIGHBOUR_FIXED: usize = 12;
+const NEIGHBOUR: u16 = 1;
+const LINK: u16 = 2;
+
+/// The family of addresses of IPv4.
+const IPV4: u8 = 2;
 
 /// Attributes of an address: the host's own, and that of an interface of several hosts, which are one.
 const ADDRESS: u16 = 1;
@@ -82,7 +91,6 @@ pub fn routes(socket: &Socket) -> io::Result<Vec<HostRoute>> {
 }
 
 fn route_of(row: &[u8]) -> Option<HostRoute> {
-    const IPV4: u8 = 2;
     let at = |at: usize| row.get(HEADER + at).copied();
     if (at(4)?, at(7)?) != (MAIN, UNICAST) {
         return None;
@@ -96,6 +104,25 @@ fn route_of(row: &[u8]) -> Option<HostRoute> {
         gateway: of(GATEWAY).and_then(address),
         source: of(SOURCE).and_then(address),
     })
+}
+
+/// The address of the link of the next hop to an address of IPv4, if the host knows it: of its gateway, or of itself if
+/// it is a neighbour.
+///
+/// # Errors
+/// What the kernel says: there may be no way to it.
+pub fn next_hop(socket: &Socket, to: Ipv4Addr) -> io::Result<Option<[u8; 6]>> {
+    let fixed: [u8; ROUTE_FIXED] = [IPV4, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let request = message(GET_ROUTES, FLAG_REQUEST, &fixed, &[(TO, &to.octets())]);
+    let route = socket.exchange(&request)?;
+    let interface = attribute(&route, ROUTE_FIXED, BY)?;
+    let gateway = attribute(&route, ROUTE_FIXED, GATEWAY).ok();
+    let hop = gateway.map_or_else(|| to.octets().to_vec(), <[u8]>::to_vec);
+    let fixed = [&[IPV4, 0, 0, 0], interface, &[0; NEIGHBOUR_FIXED - 8]].concat();
+    let request = message(GET_NEIGHBOURS, FLAG_REQUEST, &fixed, &[(NEIGHBOUR, &hop)]);
+    let neighbour = socket.exchange(&request)?;
+    // None is known, or it has not answered yet.
+    Ok(attribute(&neighbour, NEIGHBOUR_FIXED, LINK).ok().and_then(|link| link.try_into().ok()))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -132,6 +159,8 @@ mod tests {
         let socket = Socket::open(None).unwrap();
         // There may be none of either.
         assert!(addresses(&socket).is_ok() && routes(&socket).is_ok());
+        // By the loopback interface, which has no addresses of links.
+        assert!(next_hop(&socket, Ipv4Addr::LOCALHOST).is_ok_and(|link| link != Some([1; 6])));
     }
 
     proptest! {

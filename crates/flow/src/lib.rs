@@ -101,6 +101,6 @@ pub use pipeline::{OptionField, Pipeline, Port, Tunnelling, VlanLimit};
 pub use rewrite::{adjust, push_nsh, rewrite, translate};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{
-    Change, Command, DEFAULT_LIMIT, Filter, Fragments, LookUps, Miss, Outcome, Refusal, Selector,
-    TABLES, TableSettings, Tables,
+    Change, Command, DEFAULT_LIMIT, Filter, Fragments, HIDDEN_TABLE, HiddenRule, LookUps, Miss,
+    Outcome, Refusal, Selector, TABLES, TableSettings, Tables,
 };

@@ -131,6 +131,7 @@ impl Pipeline {
         let links = self.ports != other.ports;
         let is_other = self.asks_controllers != other.asks_controllers
             || self.tables.fragments() != other.tables.fragments()
+            || self.tables.first() != other.tables.first()
             || self.marks != other.marks
             || self.vlans != other.vlans
             || self.tunnels != other.tunnels;

@@ -4,6 +4,7 @@
 //!
 //! - `counts`: how many packets were looked up
 //! - `fragments`: what becomes of fragments
+//! - `hidden`: rules that controllers do not see
 //! - `learned`: what goes with the rules that have learnt it
 //! - `limited`: how many rules are learnt, where there is a limit
 //! - `log`: what has become of the rules of a table lately
@@ -12,6 +13,7 @@
 
 mod counts;
 mod fragments;
+mod hidden;
 mod learned;
 mod limited;
 pub(crate) mod log;
@@ -41,6 +43,7 @@ use crate::uses::{self, Used, Uses};
 pub use counts::LookUps;
 pub use fragments::Fragments;
 use fragments::Handling;
+pub use hidden::{HIDDEN_TABLE, HiddenRule};
 use learned::Learned;
 use limited::Limited;
 use log::{Batch, Fate, Log};
@@ -245,16 +248,16 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// How many rules there are in all tables.
+    /// How many rules there are in all tables; hidden ones are not told.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.count
+    pub fn len(&self) -> usize {
+        self.count.saturating_sub(self.len_of(HIDDEN_TABLE))
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many rules there are in `table`.
@@ -285,7 +288,8 @@ impl Tables {
         self.version.wrapping_add(1)
     }
 
-    /// Takes all rules, groups and meters away; tables stay as they are set. Gives the rules.
+    /// Takes all rules, groups and meters away; tables stay as they are set, and hidden rules stay. Gives the
+    /// rules.
     pub fn clear(&mut self) -> Vec<(Arc<Rule>, Ended)> {
         let rules = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
         let all = self.all.iter().map(|table| {
@@ -295,7 +299,9 @@ impl Tables {
         let all = all.collect();
         let (limit, version, fragments) = (self.limit, self.next(), self.fragments.clone());
         let look_ups = self.look_ups.clone();
+        let hidden: Vec<Arc<Rule>> = self.hidden().cloned().collect();
         *self = Self { all, limit, version, fragments, look_ups, ..Self::default() };
+        hidden.iter().for_each(|rule| self.insert(rule));
         rules
     }
 
@@ -346,9 +352,10 @@ impl Tables {
         self.all.get(usize::from(table)).map(|table| &table.rules)
     }
 
-    /// All rules, table by table.
+    /// All rules, table by table, but for hidden ones.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.all.iter().flat_map(|table| table.rules.iter())
+        let seen = self.all.iter().take(usize::from(HIDDEN_TABLE));
+        seen.flat_map(|table| table.rules.iter())
     }
 
     /// The bits of a packet that its way can depend on.
@@ -406,21 +413,16 @@ impl Tables {
     /// Whether all that they say is that the bridge is a plain one.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let normal = |rule: &Arc<Rule>| {
-            let Instructions { apply, clear: false, write: None, metadata: None, goto_table: None } =
-                &*rule.instructions
-            else {
-                return false;
-            };
-            let is_all = rule.priority == 0 && rule.matching.is_empty() && !rule.is_timed();
-            let normal =
-                |action: &Action| matches!(action, Action::Output { port: PortNo::NORMAL, .. });
-            is_all && apply.len() == 1 && apply.iter().all(normal)
+        let is_all = |rule: &Arc<Rule>| {
+            rule.priority == 0 && rule.matching.is_empty() && !rule.is_timed() && is_normal(rule)
         };
-        let is_only = |table: &Classifier<Arc<Rule>>| table.len() == 1 && table.iter().all(normal);
+        let is_only = |table: &Classifier<Arc<Rule>>| table.len() == 1 && table.iter().all(is_all);
         // Packets from controllers may be metered, which workers then have to know of.
         let is_alone = self.meters.is_empty() && self.fragment_rule().is_none();
-        is_alone && self.count == 1 && self.table(0).is_some_and(is_only)
+        is_alone
+            && self.len() == 1
+            && self.table(0).is_some_and(is_only)
+            && self.hidden().all(|rule| is_normal(rule))
     }
 
     /// The rules that a filter means, table by table.
@@ -429,7 +431,7 @@ impl Tables {
     /// No packet can have a field of the match.
     pub fn select(&self, filter: &Filter) -> Result<Vec<Arc<Rule>>, Refusal> {
         let pattern = place::pattern(&filter.matching).map_err(Refusal::Field)?;
-        let tables = (0_u8..).zip(&self.all);
+        let tables = (0..HIDDEN_TABLE).zip(&self.all);
         let tables = tables.filter(|(id, _)| filter.table.is_none_or(|wanted| wanted == *id));
         let rules = tables.flat_map(|(_, table)| table.rules.within(&pattern));
         Ok(rules.filter(|rule| filter.takes(rule)).cloned().collect())
@@ -538,7 +540,7 @@ impl Tables {
         if matches!(command, Command::Modify | Command::Delete) {
             return self.select(filter);
         }
-        let tables = (0_u8..).zip(&self.all);
+        let tables = (0..HIDDEN_TABLE).zip(&self.all);
         let tables = tables.filter(|(id, _)| filter.table.is_none_or(|wanted| wanted == *id));
         let rules = tables.filter_map(|(_, table)| table.rules.find(pattern, *priority));
         Ok(rules.filter(|rule| filter.takes(rule)).cloned().collect())
@@ -559,7 +561,7 @@ impl Tables {
         if change.flags.check_overlap && before.is_none() && overlaps() {
             return Err(Refusal::Overlap);
         }
-        if before.is_none() && self.count >= self.limit {
+        if before.is_none() && self.len() >= self.limit {
             return Err(Refusal::Full { limit: self.limit });
         }
         let mut removed = Vec::new();
@@ -698,6 +700,16 @@ impl Filter {
             && self.out_port.is_none_or(|port| sends(&rule.instructions, &|to| is_port(to, port)))
             && self.out_group.is_none_or(|id| sends(&rule.instructions, &|to| is_group(to, id)))
     }
+}
+
+/// Whether all that becomes of a rule's packets is that they are switched as usual.
+fn is_normal(rule: &Rule) -> bool {
+    let Instructions { apply, clear: false, write: None, metadata: None, goto_table: None } =
+        &*rule.instructions
+    else {
+        return false;
+    };
+    matches!(apply[..], [Action::Output { port: PortNo::NORMAL, .. }])
 }
 
 /// Whether any action of instructions, or in one of them, is one that `is_it` tells.

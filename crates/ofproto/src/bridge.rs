@@ -18,6 +18,7 @@ use ordered::Gather as _;
 use crate::connection::{Connection, ConnectionId, Origin};
 use crate::datapath::Datapath;
 use crate::handle::{self, flow::add_plain_rule};
+use crate::in_band::InBand;
 use crate::monitor::Made;
 use crate::port::Port;
 use crate::rate::Manner;
@@ -196,6 +197,11 @@ impl Bridge {
     pub(crate) fn set_fragments(&mut self, fragments: Fragments) {
         self.is_dirty |= fragments != self.tables.fragments();
         self.tables.set_fragments(fragments);
+    }
+
+    /// Has the rules be there by which these are reached through the bridge itself.
+    pub fn set_in_band(&mut self, in_band: &InBand, datapath: &mut dyn Datapath) {
+        self.is_dirty |= self.tables.set_hidden(&in_band.rules(), datapath.now());
     }
 
     /// Has what forwards know the ports anew, though they look the same.

@@ -25,6 +25,7 @@
 //! - [`connection`]: what it knows of a connection
 //! - [`datapath`]: what forwards
 //! - `handle`: answers to messages
+//! - [`in_band`]: controllers that are reached through the bridge itself
 //! - `monitor`: who is told of changes of rules
 //! - [`port`]: its ports
 //! - [`rate`]: how many packets controllers are told of
@@ -38,6 +39,7 @@ pub mod bridge;
 pub mod connection;
 pub mod datapath;
 mod handle;
+pub mod in_band;
 mod monitor;
 pub mod port;
 pub mod rate;

@@ -8,6 +8,8 @@ use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
+pub use crate::controller::row::Controller;
+use crate::controller::row::managers;
 use crate::export::settings::{IpfixRow, NetflowRow, SflowRow};
 use crate::zones::Zones;
 
@@ -16,10 +18,10 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 16] = [
+const TABLES: [(&str, &[&str], &[&str]); 17] = [
     (
         "Open_vSwitch",
-        &["bridges", "next_cfg", "other_config", "datapaths"],
+        &["bridges", "next_cfg", "other_config", "datapaths", "manager_options"],
         &["cur_cfg", "datapath_types", "iface_types", "dpdk_initialized", "dpdk_version"],
     ),
     (
@@ -118,9 +120,11 @@ const TABLES: [(&str, &[&str], &[&str]); 16] = [
             "controller_rate_limit",
             "controller_burst_limit",
             "enable_async_messages",
+            "connection_mode",
         ],
         &["is_connected", "role", "status"],
     ),
+    ("Manager", &["target", "connection_mode"], &[]),
     (
         "Mirror",
         &[
@@ -198,6 +202,8 @@ pub struct Content {
     pub bridges: LiteMap<String, Bridge>,
     /// How connections are kept.
     pub zones: Zones,
+    /// Where managers of the database are that bridges are to have a way to: the database's server connects to them.
+    pub managers: Vec<String>,
 }
 
 /// A row of `Bridge`.
@@ -235,25 +241,6 @@ pub struct Bridge {
     pub ipfix: Option<IpfixRow>,
     /// What they are told that its rules sample, by numbers.
     pub collector_sets: LiteMap<u32, IpfixRow>,
-}
-
-/// A row of `Controller`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Controller {
-    /// Where it is.
-    pub target: String,
-    /// Whether it is a `primary` or a `service` one, where that is said.
-    pub kind: Option<String>,
-    /// The longest wait before it is tried again, in milliseconds.
-    pub max_backoff: Option<i64>,
-    /// How long it may be silent before it is asked whether it is there, in milliseconds; 0: for ever.
-    pub inactivity_probe: Option<i64>,
-    /// How many packets it is told of in a second.
-    pub rate_limit: Option<i64>,
-    /// How many at once.
-    pub burst_limit: Option<i64>,
-    /// Whether it is told nothing unasked until it says what it wants.
-    pub is_silent: bool,
 }
 
 /// A row of `Mirror`.
@@ -417,7 +404,8 @@ impl Content {
     pub(crate) fn bare(other_config: Texts, bridge: (&str, Bridge)) -> Self {
         let (name, bridge) = bridge;
         let bridges = LiteMap::from_iter([(name.to_owned(), bridge)]);
-        Self { root: Uuid(1), next_cfg: 1, other_config, bridges, zones: Zones::default() }
+        let (zones, managers) = Default::default();
+        Self { root: Uuid(1), next_cfg: 1, other_config, bridges, zones, managers }
     }
 }
 
@@ -511,6 +499,7 @@ impl Content {
             next_cfg: row.get("next_cfg").integer().unwrap_or(0),
             other_config: texts(row.get("other_config")),
             zones: Zones::read(cache, row),
+            managers: managers(cache, row),
             bridges: {
                 let mut bridges = named(cache, "Bridge", row.get("bridges"), Bridge::read);
                 bridges.retain(|name, _| is_safe(name));
@@ -577,20 +566,6 @@ impl Bridge {
                 row.and_then(|row| cache.row("IPFIX", row)).map(IpfixRow::read)
             },
             collector_sets: collector_sets(cache, row),
-        }
-    }
-}
-
-impl Controller {
-    fn read(controller: &Row) -> Self {
-        Self {
-            target: controller.get("target").string().unwrap_or_default().to_owned(),
-            kind: controller.get("type").string().map(str::to_owned),
-            max_backoff: controller.get("max_backoff").integer(),
-            inactivity_probe: controller.get("inactivity_probe").integer(),
-            rate_limit: controller.get("controller_rate_limit").integer(),
-            burst_limit: controller.get("controller_burst_limit").integer(),
-            is_silent: controller.get("enable_async_messages").boolean() == Some(false),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use flow::{Depth, Key, TAG_PRESENT, Visit, extract, place, slot};
+use flow::{Depth, HIDDEN_TABLE, Key, TAG_PRESENT, Visit, extract, place, slot};
 use odp::{compose, parse_hex, told};
 use openflow::text::{Names, matching};
 use switch::Switch;
@@ -38,7 +38,7 @@ pub fn answer(switch: &Switch, port: &str, frame: &str) -> Result<Trace, Refusal
     let entry = |(port, visits): (String, Vec<Visit>)| TraceEntry {
         bridge: switch.port(&port).map(|report| report.bridge).unwrap_or_default(),
         port,
-        tables: visits.iter().map(passed).collect(),
+        tables: visits.iter().filter(|visit| is_told(visit)).map(passed).collect(),
     };
     let output = |(port, frame): (String, Vec<u8>)| TraceOutput { port, frame: hex(&frame) };
     Ok(Trace {
@@ -48,14 +48,18 @@ pub fn answer(switch: &Switch, port: &str, frame: &str) -> Result<Trace, Refusal
     })
 }
 
+/// Whether it is no matter of hidden rules of which none was for the packet.
+const fn is_told(visit: &Visit) -> bool {
+    visit.table != HIDDEN_TABLE || visit.rule.is_some()
+}
+
 fn passed(visit: &Visit) -> TraceTable {
-    let rule = visit.rule.as_ref().map(|rule| TraceRule {
-        priority: rule.priority,
-        cookie: format!("{:#x}", rule.cookie),
-        matching: rule.matching.to_string(),
-        actions: rule.instructions.to_string(),
-    });
-    TraceTable { table: visit.table, rule }
+    let Visit { table, rule } = visit;
+    let Some(rule) = rule else { return TraceTable { table: *table, rule: None } };
+    let (table, priority) = rule.shown_place();
+    let (matching, actions) = (rule.matching.to_string(), rule.instructions.to_string());
+    let cookie = format!("{:#x}", rule.cookie);
+    TraceTable { table, rule: Some(TraceRule { priority, cookie, matching, actions }) }
 }
 
 fn hex(bytes: &[u8]) -> String {

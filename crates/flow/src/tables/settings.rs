@@ -90,7 +90,7 @@ impl Tables {
     #[must_use]
     pub(crate) fn behind(&self, table: u8) -> Option<u8> {
         let goes_on = table < LAST && self.settings(table).miss == Miss::Continue;
-        goes_on.then(|| table.saturating_add(1))
+        goes_on.then(|| table.saturating_add(1)).or_else(|| Self::behind_hidden(table))
     }
 
     pub(super) fn table_mut(&mut self, table: u8) -> Option<&mut Table> {

@@ -281,7 +281,7 @@ impl<'w> Walk<'w> {
                 self.state.tunnel = Some(self.state.key.tunnel());
                 // It is as long as it is, without the place of a header that it has not.
                 self.state.grown = 0;
-                self.table(port, 0, true);
+                self.table(port, self.pipeline.tables.first(), true);
             }
             Start::Actions(actions) => {
                 self.is_packet_out = true;
@@ -559,7 +559,7 @@ impl<'w> Walk<'w> {
             PortNo::IN_PORT => self.send(self.in_port()),
             PortNo::TABLE => {
                 let port = self.in_port();
-                self.table(port, 0, true);
+                self.table(port, self.pipeline.tables.first(), true);
             }
             PortNo::NORMAL => self.switch(),
             PortNo::FLOOD => self.flood(false),

@@ -34,7 +34,7 @@ impl Watch for Tracer<'_> {
         match place {
             Place::Table(table, rule) => {
                 let text = match rule {
-                    Ok(rule) => format!("{table:>2}. {}", self.rule(rule)),
+                    Ok(rule) => format!("{:>2}. {}", rule.shown_place().0, self.rule(rule)),
                     Err(true) => {
                         format!("{table:>2}. No match, and a \"packet-in\" is called for.")
                     }
@@ -304,7 +304,7 @@ impl Tracer<'_> {
         if !text.is_empty() {
             text += ", ";
         }
-        let _ = write!(text, "priority {}", rule.priority);
+        let _ = write!(text, "priority {}", rule.shown_place().1);
         if rule.cookie != 0 {
             let _ = write!(text, ", cookie {:#x}", rule.cookie);
         }

@@ -13,11 +13,13 @@ use openflow::message::port::{PortDesc, config, feature, state};
 use openflow::message::role::Role;
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
+use packet::MacAddr;
 use switch::{FlowEvent, FlowPacket, PortReport};
 
 use super::alone::Alone;
 use super::datapath::Forwarding;
 use super::dial::Dial;
+use super::in_band::Links;
 use super::peer::{Peer, ROOM};
 use super::snooper::Snooper;
 use super::sockets::Door;
@@ -71,6 +73,9 @@ pub struct Served {
     forwarding: Forwarding,
     /// Whether its controllers are there.
     alone: Alone,
+    /// The links to those who are reached through it, and the address of its own port.
+    links: Links,
+    local: Option<MacAddr>,
     /// What workers have for controllers and tables.
     packets: Receiver<FlowEvent>,
 }
@@ -113,6 +118,8 @@ impl Served {
             snoopers,
             forwarding,
             alone: Alone::default(),
+            links: Links::default(),
+            local: None,
             packets,
         };
         let is_plain = is_plain(&spec);
@@ -174,11 +181,20 @@ impl Served {
         });
         let known = known.collect();
         self.bridge.set_ports(known);
+        let own = reports.get(self.forwarding.bridge());
+        self.local = own.map(|report| report.mac);
     }
 
-    /// Whether anybody is connected.
+    /// Whether anybody is connected that may want to know of ports, or is reached by them.
     pub fn is_watched(&self) -> bool {
-        !self.peers.is_empty()
+        !self.peers.is_empty() || !self.spec.in_band.remotes.is_empty()
+    }
+
+    /// Has those be reached through the bridge who are to be.
+    fn reach(&mut self, now: Instant) {
+        let (bridge, spec) = (self.forwarding.bridge(), &self.spec.in_band);
+        let in_band = self.links.look(bridge, spec, self.local, now);
+        self.bridge.set_in_band(&in_band, &mut self.forwarding);
     }
 
     /// Whether groups go by which links are up.
@@ -216,7 +232,7 @@ impl Served {
         });
         let peers = self.peers.iter().filter_map(|(peer, _)| peer.due(&self.bridge));
         let open = self.alone.due(longest_probe(&self.spec)).filter(|_| !self.bridge.is_open());
-        dials.chain(peers).chain(open).min()
+        dials.chain(peers).chain(open).chain(self.links.due(&self.spec.in_band)).min()
     }
 
     /// Whether a connection can go on without anything coming.
@@ -345,6 +361,7 @@ impl Served {
         }
         self.serve_snoopers();
         self.watch_controllers(Instant::now());
+        self.reach(Instant::now());
         self.bridge.settle(&mut self.forwarding);
     }
 

@@ -16,6 +16,7 @@ use openflow::{Version, VersionSet};
 use ordered::Gather as _;
 use ovsdb::{Atom, Datum, Uuid};
 
+use super::in_band::InBandSpec;
 use super::target::Target;
 use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Service, flow_table};
 use crate::agent::Settings as AgentSettings;
@@ -124,6 +125,7 @@ impl Link {
                 spec.settings.bundle_timeout = bundle_timeout(content);
                 spec.settings.tables = flow_table::configs(name, bridge);
                 spec.vlans = vlan_limit(content);
+                spec.in_band = InBandSpec::of(content, bridge);
                 (name.clone(), spec)
             })
             .gather();
@@ -175,8 +177,18 @@ impl Link {
         }
         let is_secure = bridge.fail_mode.as_deref() == Some("secure");
         let (settings, queues, marks) = (settings(bridge), queues(bridge), marks(bridge));
-        let vlans = VlanLimit::default();
-        BridgeSpec { settings, ports, queues, marks, controllers, is_secure, has_lost, vlans }
+        let (vlans, in_band) = Default::default();
+        BridgeSpec {
+            settings,
+            ports,
+            queues,
+            marks,
+            controllers,
+            is_secure,
+            has_lost,
+            vlans,
+            in_band,
+        }
     }
 
     /// What the rows of controllers say.

@@ -11,8 +11,10 @@
 //! - [`datapath`]: the switch, as rules need it
 //! - [`dial`]: controllers that we connect to
 //! - [`flow_table`]: how tables of rules are to be set
+//! - [`in_band`]: who is reached through bridges
 //! - [`link`]: what the database and the switch have to do with it
 //! - [`peer`]: a connection
+//! - [`row`]: what the database says of controllers
 //! - [`server`]: the thread
 //! - [`snooper`]: who listens to controllers
 //! - [`sockets`]: listening and connecting
@@ -24,8 +26,10 @@ pub mod bridge;
 pub mod datapath;
 pub mod dial;
 pub mod flow_table;
+pub mod in_band;
 pub mod link;
 pub mod peer;
+pub mod row;
 pub mod server;
 pub mod snooper;
 pub mod sockets;
@@ -51,6 +55,7 @@ use ordered::Gather as _;
 use ovsdb::Uuid;
 use switch::Sight;
 
+use self::in_band::InBandSpec;
 use self::server::Server;
 use self::target::Target;
 use crate::export::IpfixCounts;
@@ -80,6 +85,8 @@ pub struct BridgeSpec {
     pub has_lost: bool,
     /// How many tags its rules can match on.
     pub vlans: VlanLimit,
+    /// Who is reached through it, whatever its rules say.
+    pub in_band: InBandSpec,
 }
 
 /// A controller.

@@ -36,8 +36,8 @@ pub struct TraceTable {
 /// A rule, in the words of `ovs-ofctl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRule {
-    /// Its priority.
-    pub priority: u16,
+    /// Its priority; those that no controller has made have one of 180000 or more.
+    pub priority: u32,
     /// Its cookie, as a number of base 16.
     pub cookie: String,
     /// What it is for; empty: for all.

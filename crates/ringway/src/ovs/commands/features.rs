@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use flow::Rule;
 use odp::Abilities;
 use odp::flows::Flows;
 use openflow::message::flow_mod::DEFAULT_PRIORITY;
@@ -122,22 +123,29 @@ pub fn dump_rules(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let now = switch.flow_time();
     let flows = switch.flows(bridge).map_err(|error| error.to_string())?;
     let mut text = String::new();
-    for rule in flows.iter().flat_map(|flows| flows.pipeline.tables.iter()) {
-        if rule.table != 0 {
-            let _ = write!(text, "table_id={}, ", rule.table);
-        }
-        let seconds = now.saturating_sub(rule.created) / 1_000;
-        let (packets, bytes) = (rule.stats.packets(), rule.stats.bytes());
-        let _ = write!(text, "duration={seconds}s, n_packets={packets}, n_bytes={bytes}, ");
-        let matching = rule.matching.to_string();
-        let comma = if matching.is_empty() { "" } else { "," };
-        if rule.priority != DEFAULT_PRIORITY {
-            let _ = write!(text, "priority={}{comma}", rule.priority);
-        }
-        let _ = writeln!(text, "{matching},actions={}", rule.instructions);
+    if let Some(flows) = &flows {
+        let tables = &flows.pipeline.tables;
+        tables.iter().chain(tables.hidden()).for_each(|rule| put_rule(&mut text, rule, now));
     }
     text += &super::bond::rules(appctl, bridge);
     Ok(text)
+}
+
+/// A rule in a line.
+fn put_rule(text: &mut String, rule: &Rule, now: u64) {
+    let (table, priority) = rule.shown_place();
+    if table != 0 {
+        let _ = write!(text, "table_id={table}, ");
+    }
+    let seconds = now.saturating_sub(rule.created) / 1_000;
+    let (packets, bytes) = (rule.stats.packets(), rule.stats.bytes());
+    let _ = write!(text, "duration={seconds}s, n_packets={packets}, n_bytes={bytes}, ");
+    let matching = rule.matching.to_string();
+    let comma = if matching.is_empty() { "" } else { "," };
+    if priority != u32::from(DEFAULT_PRIORITY) {
+        let _ = write!(text, "priority={priority}{comma}");
+    }
+    let _ = writeln!(text, "{matching},actions={}", rule.instructions);
 }
 
 #[cfg(test)]
