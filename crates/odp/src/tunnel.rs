@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use flow::{Key, OptionField, Slot, slot};
+use openflow::PortNo;
 use tunnel::{Kind, Meta, Options, Outer, Policy, Settings, TunnelKey, TunnelOption};
 
 use crate::masked::signed;
@@ -30,10 +31,12 @@ pub struct IntoTunnel {
 /// Where an outer packet goes.
 #[derive(Clone, Debug)]
 pub struct TunnelWay {
-    /// The bridge by which it goes, as if its own port had sent it.
-    pub bridge: String,
-    /// The number of that port in the datapath.
+    /// The port by which it goes, as if that had sent it.
+    pub port: String,
+    /// The number of that in the datapath.
     pub number: u32,
+    /// Its bridge, and its number there.
+    pub inlet: (String, PortNo),
     /// The next hop.
     pub next: IpAddr,
     /// All that is in front of the packet.

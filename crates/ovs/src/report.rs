@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ethdev::PortStats;
 use ovsdb::{Atom, Cache, Datum, Row, Transaction, Uuid};
 use switch::{MemberLacp, MirrorReport, PortReport};
 
@@ -137,7 +138,32 @@ pub fn statistics(report: &PortReport) -> Column {
         ("tx_dropped", number(tx.dropped())),
         ("tx_errors", 0),
     ];
-    ("statistics", pairs.into_iter().collect())
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    let queues = queues(report.driver, &report.stats).into_iter();
+    let queues = queues.map(|(name, value)| (name, number(value)));
+    ("statistics", pairs.into_iter().chain(queues).collect())
+}
+
+/// What each queue has carried, of devices whose queues Open vSwitch counts, by the names that it has for them: up to
+/// the last queue that carried something.
+fn queues(driver: &str, stats: &PortStats) -> Vec<(String, u64)> {
+    let (good, has_bytes) = match driver {
+        "vhost-user" => ("good_", true),
+        "igb" | "virtio-pci" => ("", true),
+        "dummy" => ("", false),
+        _ => return Vec::new(),
+    };
+    let mut all = Vec::new();
+    for (direction, queues) in [("rx", &stats.rx), ("tx", &stats.tx)] {
+        let used = queues.iter().rposition(|queue| queue.packets != 0).map_or(0, |last| last + 1);
+        for (at, queue) in queues.iter().enumerate().take(used.max(1)) {
+            all.push((format!("{direction}_q{at}_{good}packets"), queue.packets));
+            if has_bytes {
+                all.push((format!("{direction}_q{at}_{good}bytes"), queue.bytes));
+            }
+        }
+    }
+    all
 }
 
 /// Adds to `transaction` those of `columns` whose value in the database is another one.
@@ -182,6 +208,8 @@ pub fn taken(next_cfg: i64) -> Column {
 
 #[cfg(test)]
 mod tests {
+    use ethdev::Stats;
+
     use super::*;
     use crate::content::Texts;
 
@@ -204,6 +232,20 @@ mod tests {
             assert_eq!(told(state), Datum::from(is_current), "{state}");
         }
         assert_eq!(host_columns(None, None)[1].1, Datum::default());
+    }
+
+    #[test]
+    fn queues_are_counted_up_to_the_last_one_in_use() {
+        let queue = |packets| Stats { packets, bytes: packets * 60, ..Stats::default() };
+        let stats = PortStats { rx: [0, 2, 0].map(queue).to_vec(), tx: [0, 0].map(queue).to_vec() };
+        let told = |driver| -> Vec<String> {
+            let all = queues(driver, &stats).into_iter();
+            all.map(|(name, value)| format!("{name}={value}")).collect()
+        };
+        assert_eq!(told("dummy"), ["rx_q0_packets=0", "rx_q1_packets=2", "tx_q0_packets=0"]);
+        assert_eq!(told("igb").len(), 6);
+        assert_eq!(told("vhost-user")[2..4], ["rx_q1_good_packets=2", "rx_q1_good_bytes=120"]);
+        assert!(told("tap").is_empty());
     }
 
     #[test]

@@ -36,7 +36,13 @@ impl World for Tunnels {
         let [source, destination] = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
         let outer = Outer::new(Kind::Vxlan, &meta, Link { source, destination }, 4_789)?;
         let (bridge, next) = ("br1".to_owned(), meta.destination);
-        let way = TunnelWay { bridge, number: 100, next, outer };
+        let way = TunnelWay {
+            port: bridge.clone(),
+            number: 100,
+            inlet: (bridge, PortNo::LOCAL),
+            next,
+            outer,
+        };
         Some(IntoTunnel { number: NUMBER, settings, meta, way: self.is_native.then_some(Ok(way)) })
     }
 

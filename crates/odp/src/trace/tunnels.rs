@@ -3,7 +3,6 @@
 use std::mem;
 
 use flow::{Depth, Key, extract, slot};
-use openflow::PortNo;
 use tunnel::{Congestion, Inner, Outer};
 
 use super::Tracer;
@@ -76,20 +75,21 @@ impl Tracer<'_> {
 
     /// It goes on in another bridge, with a header in front of it, of which nothing is seen here.
     fn push_tunnel(&mut self, key: &Key, port: &str, into: &IntoTunnel, way: &TunnelWay) {
-        let TunnelWay { bridge, number, next, outer } = way;
-        self.tree.add(What::Detail, format!("tunneling to {next} via {bridge}"));
+        let TunnelWay { port: by, number, inlet, next, outer } = way;
+        self.tree.add(What::Detail, format!("tunneling to {next} via {by}"));
         let Some(header) = header(into.settings.kind, &into.meta, outer) else { return };
         let mut outside = outside(key, outer);
         let is_last = self.is_last;
         let (base, tunnel) = (mem::replace(&mut self.base, outside), self.tunnel.take());
         let seen = mem::replace(&mut self.seen, Seen::new(&outside));
-        outside.set(slot::IN_PORT, PortNo::LOCAL.0.into());
+        let (bridge, inlet) = inlet;
+        outside.set(slot::IN_PORT, inlet.0.into());
         let push = Push { interface: port.to_owned(), ports: [into.number, *number], header };
         self.actions.push(vec![Action::Push(Box::new(push))]);
         self.is_last = true;
         // That the outer packet floods is nothing of the inner one.
         let is_flooded = self.is_flooded;
-        self.cross(&outside, bridge, PortNo::LOCAL);
+        self.cross(&outside, bridge, *inlet);
         self.is_flooded = is_flooded;
         let done = self.actions.pop().unwrap_or_default();
         (self.base, self.tunnel, self.seen, self.is_last) = (base, tunnel, seen, is_last);

@@ -1,4 +1,4 @@
-//! What tunnels go by: the addresses and routes that the host has by bridges' own ports, and those that an
+//! What tunnels go by: the addresses and routes that the host has by ports of bridges, and those that an
 //! operator adds. Routes by other interfaces are there to be shown.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use eal::time::{Time, later};
 use host::News;
 use litemap::LiteMap;
 use ordered::Gather as _;
+use ovs::content::Interface;
 use ovs::device::TUNNELS;
 use ovs::{Agent, interface_names};
 use switch::tunnels::{Prefix, Route, Routes};
@@ -37,9 +38,9 @@ pub struct Underlay {
     host: Host,
     looked: Option<Instant>,
     socket: Option<Socket>,
-    /// What tells of changes, while there are tunnels; and for which bridges it was looked last.
+    /// What tells of changes, while there are tunnels; and for which ports it was looked last.
     news: Option<News>,
-    bridges: Vec<String>,
+    ports: Vec<String>,
     /// Something has changed since.
     is_news: bool,
     /// What the switch was told.
@@ -76,7 +77,7 @@ impl Underlay {
             return None;
         }
         let Some(looked) = self.looked else { return Some(Duration::ZERO) };
-        let is_wanted = self.is_news || self.news.is_none() || self.bridges != bridges(agent);
+        let is_wanted = self.is_news || self.news.is_none() || self.ports != ports(agent);
         if is_wanted { time.until(later(looked, LOOK)) } else { None }
     }
 
@@ -117,7 +118,7 @@ impl Underlay {
     /// All routes, those by interfaces of the host that are no bridge's among them.
     pub fn shown(&self, agent: &Agent) -> Routes {
         let host = self.host.addresses.keys().chain(self.host.routes.iter().map(|own| &own.bridge));
-        let devices: BTreeSet<String> = host.cloned().chain(bridges(agent)).gather();
+        let devices: BTreeSet<String> = host.cloned().chain(ports(agent)).gather();
         self.all_routes(&devices.into_iter().collect::<Vec<_>>())
     }
 
@@ -197,13 +198,13 @@ impl Underlay {
     }
 
     /// Tells the switch of what is news.
-    fn tell(&mut self, bridges: &[String]) -> Option<&(LiteMap<String, Vec<IpAddr>>, Routes)> {
-        let addresses = bridges.iter().map(|bridge| {
-            let own: Vec<IpAddr> = self.own(bridge).map(|(own, _)| *own).collect();
-            (bridge.clone(), own)
+    fn tell(&mut self, ports: &[String]) -> Option<&(LiteMap<String, Vec<IpAddr>>, Routes)> {
+        let addresses = ports.iter().map(|port| {
+            let own: Vec<IpAddr> = self.own(port).map(|(own, _)| *own).collect();
+            (port.clone(), own)
         });
         let addresses = addresses.filter(|(_, own)| !own.is_empty()).gather();
-        let routes = self.all_routes(bridges);
+        let routes = self.all_routes(ports);
         // Without addresses of the host, tunnels end nowhere, and no route leads by a bridge.
         let next = if self.is_off { (LiteMap::new(), routes) } else { (addresses, routes) };
         let is_news = next != self.told;
@@ -272,7 +273,7 @@ pub fn refresh(appctl: &mut Appctl<'_>) {
     let underlay = &mut *appctl.underlay;
     if !underlay.is_alone {
         (underlay.looked, underlay.is_news) = (Some(appctl.time.now()), false);
-        underlay.bridges = bridges(appctl.agent);
+        underlay.ports = ports(appctl.agent);
         match underlay.look() {
             Ok(()) => underlay.has_failed = false,
             Err(error) if !std::mem::replace(&mut underlay.has_failed, true) => {
@@ -287,15 +288,22 @@ pub fn refresh(appctl: &mut Appctl<'_>) {
 
 /// Tells the switch of what is news.
 pub fn update(appctl: &mut Appctl<'_>) {
-    let bridges = bridges(appctl.agent);
-    if let Some((addresses, routes)) = appctl.underlay.tell(&bridges) {
+    let ports = ports(appctl.agent);
+    if let Some((addresses, routes)) = appctl.underlay.tell(&ports) {
         appctl.daemon.switch().set_underlay(addresses.clone(), routes.clone());
     }
 }
 
-fn bridges(agent: &Agent) -> Vec<String> {
-    let content = agent.content();
-    content.map(|content| content.bridges.keys().cloned().collect()).unwrap_or_default()
+/// The ports of bridges by which the host is reached: their own ones, and others that the host has as interfaces.
+fn ports(agent: &Agent) -> Vec<String> {
+    let is_of_host = |row: &Interface| {
+        matches!(row.kind.as_str(), "internal" | "tap") || row.kind.starts_with("dummy")
+    };
+    let Some(content) = agent.content() else { return Vec::new() };
+    let others = content.interfaces().filter(|(.., row)| is_of_host(row));
+    let others = others.map(|(_, _, name, _)| name.to_owned());
+    let all: BTreeSet<String> = content.bridges.keys().cloned().chain(others).gather();
+    all.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub struct IntoTunnel {
 /// Where an outer packet goes.
 #[derive(Clone, Debug)]
 pub struct TunnelWay {
-    /// The bridge by which it goes.
-    pub bridge: String,
+    /// The port by which it goes.
+    pub port: String,
     /// The next hop.
     pub next: IpAddr,
     /// All that is in front of the packet.
@@ -103,8 +103,8 @@ impl Control {
         };
         let meta = Meta { source: hop.source, ..*meta };
         let outer = Outer::new(settings.kind, &meta, hop.link, settings.port);
-        let bridge = self.ports.name_of(hop.end.port).ok_or(NoTunnelWay::Route)?.to_owned();
-        Ok(TunnelWay { bridge, next, outer: outer.ok_or(NoTunnelWay::Route)? })
+        let port = self.ports.name_of(hop.end.port).ok_or(NoTunnelWay::Route)?.to_owned();
+        Ok(TunnelWay { port, next, outer: outer.ok_or(NoTunnelWay::Route)? })
     }
 }
 

@@ -93,7 +93,7 @@ impl PortControl for TunnelControl {
 /// By which bridges tunnels go, and who is known there.
 #[derive(Debug)]
 pub(super) struct Underlay {
-    /// The addresses that the host has by bridges' own ports.
+    /// The addresses that the host has by ports of bridges.
     addresses: LiteMap<String, Vec<IpAddr>>,
     routes: Routes,
     neighbours: Neighbours,
@@ -155,7 +155,7 @@ pub struct TunnelNeighbour {
 
 impl Switch {
     /// Has tunnels go by these routes from now on, and end at these addresses of the host, each list of which
-    /// is reached by the own port of a bridge, which has its name.
+    /// is reached by a port of a bridge, as its own one.
     pub fn set_underlay(&self, addresses: LiteMap<String, Vec<IpAddr>>, routes: Routes) {
         let mut control = self.control();
         (control.underlay.addresses, control.underlay.routes) = (addresses, routes);
@@ -273,7 +273,8 @@ impl Control {
             while all.are_too_many_with(answers.len()) && all.make_room(&wanted) {}
         }
         for answer in answers {
-            let Some((bridge, _)) = self.ports.numbered(answer.port) else { continue };
+            let Some((_, entry)) = self.ports.numbered(answer.port) else { continue };
+            let bridge = entry.bridge_name();
             if let Some((address, mac)) = told(answer.bytes()) {
                 let Underlay { neighbours, looks, .. } = &mut self.underlay;
                 looks.is_news |= neighbours.learn((bridge, address), mac, Some(now));
@@ -331,21 +332,23 @@ impl Control {
         ports.collect()
     }
 
-    /// The bridges by which tunnels go, whose own ports are there.
-    fn ends(&self) -> Vec<(&str, End)> {
-        let own = |(bridge, addresses): (&String, &Vec<IpAddr>)| {
-            let (name, entry) = self.ports.iter().find(|(name, _)| *name == bridge)?;
+    /// The ports by which tunnels go that are there, with the names of their bridges.
+    fn ends(&self) -> Vec<([&str; 2], End)> {
+        let own = |(port, addresses): (&String, &Vec<IpAddr>)| {
+            let (name, entry) = self.ports.iter().find(|(name, _)| *name == port)?;
             let (port, bridge) = (entry.number(), entry.bridge());
             let mac = entry.control().mac();
-            let is_own = entry.bridge_name() == name && entry.tube().is_none();
-            is_own.then(|| (name, End { port, bridge, mac, addresses: addresses.clone() }))
+            let is_way = entry.tube().is_some() || entry.cable().is_some();
+            let is_alone = entry.bundle().is_none() && entry.options().bond.is_none();
+            let end = || End { port, bridge, mac, addresses: addresses.clone() };
+            (!is_way && is_alone).then(|| ([name, entry.bridge_name()], end()))
         };
         self.underlay.addresses.iter().filter_map(own).collect()
     }
 
     fn ways(&self) -> Ways {
         let ends = self.ends();
-        let place = |bridge: &str| ends.iter().position(|(name, _)| *name == bridge);
+        let place = |port: &str| ends.iter().position(|([name, _], _)| *name == port);
         let way = |route: &Route| {
             let end = place(&route.bridge)?;
             let Route { to, gateway, source, mark, .. } = *route;
@@ -353,8 +356,10 @@ impl Control {
         };
         let ways = self.underlay.routes.iter().filter_map(way).collect();
         let now = self.underlay_time();
-        let known = self.underlay.neighbours.iter().filter_map(|(bridge, address, own)| {
-            Some(((place(bridge)?, address), (own.mac, own.is_ageing(now))))
+        // Who is known in a bridge is known to all of its ports.
+        let known = self.underlay.neighbours.iter().flat_map(|(bridge, address, own)| {
+            let there = (0..).zip(&ends).filter(move |(_, ([_, of], _))| *of == bridge);
+            there.map(move |(place, _)| ((place, address), (own.mac, own.is_ageing(now))))
         });
         let neighbours = known.gather();
         Ways { ends: ends.into_iter().map(|(_, end)| end).collect(), ways, neighbours }
@@ -377,22 +382,27 @@ mod tests {
 
     /// A switch that has a tunnel by the own port of its bridge, by a clock that stands still.
     fn start() -> (Switch, Time) {
+        start_by("default")
+    }
+
+    /// The same, by a port of that name.
+    fn start_by(port: &str) -> (Switch, Time) {
         let time = Time::stopped();
         let switch = Switch::start_with(&SwitchConfig::default(), time.clone()).unwrap();
         let open = |name, device| switch.open_port(name, device, &PortOptions::default()).unwrap();
-        open("default", "null:");
+        open(port, "null:");
         open("vx", "vxlan:remote=10.0.0.7");
         let own = IpAddr::from([10, 0, 0, 1]);
         let mut routes = Routes::default();
         assert!(routes.add(Route {
             to: Prefix::new(own, 24).unwrap(),
-            bridge: "default".to_owned(),
+            bridge: port.to_owned(),
             gateway: None,
             source: Some(own),
             mark: 0,
             is_added: false,
         }));
-        let addresses = [("default".to_owned(), vec![own])];
+        let addresses = [(port.to_owned(), vec![own])];
         switch.set_underlay(addresses.into_iter().collect(), routes);
         (switch, time)
     }
@@ -438,6 +448,26 @@ mod tests {
         assert!(time.warp(Duration::from_secs(1)));
         switch.hear_tunnel_neighbours();
         assert_eq!(told(&switch.control()), Some(station(99)));
+        switch.shutdown();
+    }
+
+    #[test]
+    fn tunnels_go_by_other_ports_than_a_bridges_own() {
+        let (switch, _) = start_by("vtep");
+        let mut control = switch.control();
+        let port = control.port_number("vtep").unwrap();
+        assert_eq!(control.told_ways().ends[0].port, port);
+        let (inlet, _) = control.underlay.inlet.as_ref().unwrap();
+        assert!(inlet.put((port, 0), &Frame::from_bytes(&answer(3)), 0));
+        control.run_tunnels();
+        assert_eq!(told(&control), Some(station(3)));
+        drop(control);
+        let known = switch.tunnel_neighbours();
+        assert_eq!((known[0].bridge.as_str(), known.len()), ("default", 1));
+        // A tunnel goes by no tunnel.
+        let addresses = [("vx".to_owned(), vec![IpAddr::from([10, 0, 0, 1])])];
+        switch.set_underlay(addresses.into_iter().collect(), Routes::default());
+        assert!(switch.control().told_ways().ends.is_empty());
         switch.shutdown();
     }
 

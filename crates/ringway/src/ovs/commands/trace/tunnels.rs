@@ -21,12 +21,21 @@ pub fn into(appctl: &Appctl<'_>, bridge: &str, port: &str, key: &Key) -> Option<
     let into = appctl.daemon.switch().enter_tunnel(port, key, &fields)?;
     let numbers = appctl.agent.path_numbers();
     let way = into.way.map_err(reason).and_then(|way| {
-        let number = numbers.of(&way.bridge).ok_or_else(|| reason(NoTunnelWay::Route))?;
-        Ok(TunnelWay { bridge: way.bridge, number, next: way.next, outer: way.outer })
+        let none = || reason(NoTunnelWay::Route);
+        let number = numbers.of(&way.port).ok_or_else(none)?;
+        let inlet = inlet(appctl, &way.port).ok_or_else(none)?;
+        Ok(TunnelWay { port: way.port, number, inlet, next: way.next, outer: way.outer })
     });
     let way = appctl.underlay.pushes().then_some(way);
     let number = numbers.of(port)?;
     Some(IntoTunnel { number, settings: into.settings, meta: into.meta, way })
+}
+
+/// The bridge of a port, and its number there.
+fn inlet(appctl: &Appctl<'_>, port: &str) -> Option<(String, PortNo)> {
+    let bridge = bridge_of(appctl, port)?;
+    let number = appctl.agent.number(&bridge, port)?;
+    Some((bridge, PortNo::from_v10(number)))
 }
 
 fn reason(none: NoTunnelWay) -> String {
