@@ -1,13 +1,14 @@
 //! All there is to tell of one row.
 
 use ordered::Order as _;
+use ratatui_core::style::{Modifier, Style};
+use ratatui_core::symbols::bar;
 
 use super::app::App;
 use super::bonds;
 use super::canvas::Canvas;
 use super::columns::{View, core};
 use super::draw::Look;
-use super::grid::Style;
 use super::history::{History, Point};
 use super::mirrors;
 use super::model::{BridgeRow, PortRow, QueueRow, Rates, Snapshot, WorkerRow};
@@ -47,14 +48,14 @@ impl Line {
 pub fn put(lines: &[Line], first: usize, room: usize, y: usize, canvas: &mut Canvas<'_>) {
     for (index, line) in lines.iter().skip(first).take(room).enumerate() {
         let style = canvas.style(line.tone);
-        let style = if line.bold { style.and(Style::BOLD) } else { style };
+        let style = if line.bold { style.add_modifier(Modifier::BOLD) } else { style };
         canvas.put(0, y + index, usize::MAX, &line.text, style);
     }
     if lines.len() > first + room {
         let more = format!(" {} more lines ", lines.len() - first - room);
         let x = canvas.width().saturating_sub(more.len());
         let last = (y + room).saturating_sub(1);
-        canvas.put(x, last, usize::MAX, &more, Style::REVERSED);
+        canvas.put(x, last, usize::MAX, &more, Style::new().add_modifier(Modifier::REVERSED));
     }
 }
 
@@ -193,8 +194,21 @@ fn curves(history: &History, width: usize, look: Look) -> Vec<Line> {
 /// Heights as characters, from the lowest to the highest.
 fn curve(heights: &[f64], most: f64, look: Look) -> String {
     const ASCII: [&str; 9] = [" ", ".", ":", "-", "=", "+", "*", "%", "#"];
-    const BLOCKS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
-    let levels = if look.unicode { BLOCKS } else { ASCII };
+    let set = bar::NINE_LEVELS;
+    let levels = match look.unicode {
+        true => [
+            set.empty,
+            set.one_eighth,
+            set.one_quarter,
+            set.three_eighths,
+            set.half,
+            set.five_eighths,
+            set.three_quarters,
+            set.seven_eighths,
+            set.full,
+        ],
+        false => ASCII,
+    };
     let level = |height: &f64| {
         // What is more than nothing can be seen.
         let least = if *height > 0.0 { 1.0 } else { 0.0 };

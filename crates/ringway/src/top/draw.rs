@@ -1,12 +1,12 @@
 //! The screen.
 
 use ordered::Order as _;
+use ratatui_core::style::{Modifier, Style};
 
 use super::app::{App, Over};
 use super::canvas::Canvas;
 use super::columns::{View, bar};
 use super::detail;
-use super::grid::Style;
 use super::help;
 use super::model::{Rates, Snapshot};
 use super::sheet::Sheet;
@@ -43,7 +43,7 @@ pub fn draw(app: &mut App, canvas: &mut Canvas<'_>, look: Look) {
     app.page = room.max(1);
     let Some(snapshot) = app.snapshot.take() else {
         let text = app.lost.as_deref().unwrap_or("waiting for the switch ..");
-        canvas.put(0, 0, usize::MAX, text, Style::PLAIN);
+        canvas.put(0, 0, usize::MAX, text, Style::new());
         return;
     };
     header(&snapshot, app, canvas);
@@ -70,7 +70,7 @@ pub fn draw(app: &mut App, canvas: &mut Canvas<'_>, look: Look) {
 
 /// Three lines of the switch as a whole.
 fn header(snapshot: &Snapshot, app: &App, canvas: &mut Canvas<'_>) {
-    let bold = Style::BOLD;
+    let bold = Style::new().add_modifier(Modifier::BOLD);
     let up = snapshot.ports.iter().filter(|row| row.port.enabled && row.port.link_up).count();
     let text = format!(
         "ringway {}  pid {}  up {}  ports {up} of {} up  addresses {}",
@@ -101,7 +101,7 @@ fn traffic(snapshot: &Snapshot, canvas: &mut Canvas<'_>) {
         None => format!("{name} -"),
     };
     let text = format!("{}  {}  ", side("rx", rx), side("tx", tx));
-    let x = canvas.put(0, 1, usize::MAX, &text, Style::PLAIN);
+    let x = canvas.put(0, 1, usize::MAX, &text, Style::new());
     let reasons = snapshot.reasons();
     let names: Vec<String> =
         reasons.iter().map(|(name, rate)| format!("{name} {}", short(*rate))).collect();
@@ -139,14 +139,14 @@ fn workers(snapshot: &Snapshot, canvas: &mut Canvas<'_>) {
             }
         };
         let style = canvas.style(tone);
-        x = canvas.put(x, 2, usize::MAX, &format!("worker {} [", row.worker.index), Style::PLAIN);
+        x = canvas.put(x, 2, usize::MAX, &format!("worker {} [", row.worker.index), Style::new());
         x = canvas.put(x, 2, PLACES, &bar(load, PLACES), style);
         let share = match (row.worker.alive, row.load) {
             (false, _) => "DEAD".to_owned(),
             (true, Some(load)) => format!("{load:3.0}%"),
             (true, None) => "   -".to_owned(),
         };
-        x = canvas.put(x, 2, usize::MAX, &format!("] {share}  "), Style::PLAIN);
+        x = canvas.put(x, 2, usize::MAX, &format!("] {share}  "), Style::new());
     }
 }
 
@@ -175,7 +175,7 @@ fn views(snapshot: &Snapshot, app: &App, canvas: &mut Canvas<'_>) {
     let mut x = 0;
     for view in View::ALL {
         let style = match view == app.view {
-            true => Style::REVERSED.and(Style::BOLD),
+            true => Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
             false => canvas.style(Tone::Faint),
         };
         let text = text(view, all <= canvas.width() || view == app.view);
@@ -184,13 +184,13 @@ fn views(snapshot: &Snapshot, app: &App, canvas: &mut Canvas<'_>) {
 }
 
 fn table(app: &mut App, sheet: &Sheet, canvas: &mut Canvas<'_>, room: usize) {
-    let heading = Style::REVERSED;
+    let heading = Style::new().add_modifier(Modifier::REVERSED);
     canvas.style_line(ABOVE - 1, heading);
     let mut x = 0;
     for column in &sheet.headings {
         let align = if column.is_number { Align::Right } else { Align::Left };
-        let style = if column.sorted { heading.and(Style::BOLD) } else { heading };
-        let style = if column.sorted { style.and(Style::UNDERLINED) } else { style };
+        let style = if column.sorted { heading.add_modifier(Modifier::BOLD) } else { heading };
+        let style = if column.sorted { style.add_modifier(Modifier::UNDERLINED) } else { style };
         canvas.put_cell(x, ABOVE - 1, column.width, (column.title, align), style);
         x += column.width + super::column::GAP;
     }
@@ -212,7 +212,7 @@ fn table(app: &mut App, sheet: &Sheet, canvas: &mut Canvas<'_>, room: usize) {
             x += column.width + super::column::GAP;
         }
         if index == selected {
-            canvas.style_line(y, Style::REVERSED);
+            canvas.style_line(y, Style::new().add_modifier(Modifier::REVERSED));
         }
     }
     if sheet.rows.is_empty() {
@@ -225,7 +225,7 @@ fn table(app: &mut App, sheet: &Sheet, canvas: &mut Canvas<'_>, room: usize) {
             },
             _ => "nothing has such a word; Esc shows all",
         };
-        canvas.put(0, ABOVE, usize::MAX, text, Style::PLAIN);
+        canvas.put(0, ABOVE, usize::MAX, text, Style::new());
     }
 }
 
@@ -235,20 +235,20 @@ fn found(sheet: &Sheet) -> String {
 }
 
 fn keys(canvas: &mut Canvas<'_>) {
-    let bold = Style::BOLD;
+    let bold = Style::new().add_modifier(Modifier::BOLD);
     let width = help::LINES.iter().map(|(key, _)| key.len()).max().unwrap_or_default() + 2;
     for (index, (key, text)) in help::LINES.iter().enumerate() {
         canvas.put(0, ABOVE - 1 + index, width, key, bold);
-        canvas.put(width, ABOVE - 1 + index, usize::MAX, text, Style::PLAIN);
+        canvas.put(width, ABOVE - 1 + index, usize::MAX, text, Style::new());
     }
 }
 
 /// The last line: what is wrong, what is typed, or which keys there are.
 fn footer(app: &App, filtered: Option<String>, canvas: &mut Canvas<'_>) {
     let Some(y) = canvas.height().checked_sub(BELOW) else { return };
-    let reversed = Style::REVERSED;
+    let reversed = Style::new().add_modifier(Modifier::REVERSED);
     if let Some(input) = &app.input {
-        let x = canvas.put(0, y, usize::MAX, &format!("/{input}"), Style::PLAIN);
+        let x = canvas.put(0, y, usize::MAX, &format!("/{input}"), Style::new());
         canvas.put(x, y, 1, " ", reversed);
         let text = format!("{}  Enter: keep it  Esc: all rows", filtered.unwrap_or_default());
         canvas.put(x + 2, y, usize::MAX, &text, canvas.style(Tone::Faint));
@@ -262,7 +262,7 @@ fn footer(app: &App, filtered: Option<String>, canvas: &mut Canvas<'_>) {
     }
     if let Some(found) = filtered {
         let text = format!("with '{}': {found}  / other words  Esc all rows  ? keys", app.filter());
-        canvas.put(0, y, usize::MAX, &text, Style::PLAIN);
+        canvas.put(0, y, usize::MAX, &text, Style::new());
         return;
     }
     let text = match app.over {

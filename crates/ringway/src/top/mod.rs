@@ -10,19 +10,19 @@
 //! - [`app`]: what the user looks at, and what keys do to it
 //! - [`keys`]: keys out of what a terminal sends
 //! - [`canvas`], [`draw`], [`detail`], [`help`]: the screen
-//! - [`grid`]: what stands there, and what has changed, as control sequences
+//! - [`backend`]: what has changed there, as control sequences
 //! - [`screen`]: the terminal, taken and given back
 //! - [`plain`]: the same as lines, for scripts
 //! - [`run`]: waits for keys, samples and signals
 
 mod app;
+mod backend;
 mod bonds;
 mod canvas;
 mod column;
 mod columns;
 mod detail;
 mod draw;
-mod grid;
 mod help;
 mod history;
 mod keys;

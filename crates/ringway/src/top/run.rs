@@ -114,7 +114,7 @@ impl Live {
                 match self.app.key(key) {
                     Effect::Draw => {}
                     Effect::Interval => self.poller.set_interval(self.app.interval),
-                    Effect::Redraw => self.screen.forget(),
+                    Effect::Redraw => self.screen.forget()?,
                     Effect::Suspend => self.screen.suspend()?,
                     Effect::Quit => return Ok(()),
                 }

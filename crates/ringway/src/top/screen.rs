@@ -3,19 +3,17 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, Once, PoisonError};
 
+use ratatui_core::terminal::Terminal;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::app::App;
+use super::backend::Output;
 use super::canvas::Canvas;
 use super::draw::{Look, draw};
-use super::grid::Grid;
 use crate::exit::Failure;
 
 /// Another screen than the one with the user's lines (xterm's control sequences), without cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
-
-/// Nothing on the screen.
-const CLEAR: &str = "\x1b[2J";
 
 /// Colours off, the cursor back, the user's lines back.
 const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
@@ -26,8 +24,7 @@ static TAKEN: Mutex<Option<Termios>> = Mutex::new(None);
 /// The terminal, taken.
 #[derive(Debug)]
 pub struct Screen {
-    /// What it shows.
-    shown: Grid,
+    terminal: Terminal<Output>,
     look: Look,
 }
 
@@ -46,7 +43,9 @@ impl Screen {
         give_back_at_a_panic();
         seize().map_err(|error| no_terminal(&error))?;
         // From here on whatever ends this gives it back.
-        Ok(Self { shown: Grid::default(), look: look() })
+        let terminal = Terminal::new(Output::new()).inspect_err(|_| give_back());
+        let terminal = terminal.map_err(|error| no_terminal(&error))?;
+        Ok(Self { terminal, look: look() })
     }
 
     /// Draws what has changed.
@@ -54,23 +53,19 @@ impl Screen {
     /// # Errors
     /// When the terminal is gone.
     pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
-        let size = rustix::termios::tcgetwinsize(io::stdout())?;
-        let mut grid = Grid::new(size.ws_col.into(), size.ws_row.into());
-        draw(app, &mut Canvas::new(&mut grid, self.look.colour), self.look);
-        let is_as_large =
-            (grid.width(), grid.height()) == (self.shown.width(), self.shown.height());
-        if !is_as_large {
-            write(CLEAR)?;
-            self.shown = Grid::new(grid.width(), grid.height());
-        }
-        write(&grid.changes(&self.shown))?;
-        self.shown = grid;
+        let look = self.look;
+        self.terminal
+            .draw(|frame| draw(app, &mut Canvas::new(frame.buffer_mut(), look.colour), look))?;
         Ok(())
     }
 
     /// Draws everything the next time, whatever others have written there.
-    pub fn forget(&mut self) {
-        self.shown = Grid::default();
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn forget(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal.resize(size.into())
     }
 
     /// Gives the terminal back, stops until told to continue, and takes it again.
@@ -81,8 +76,7 @@ impl Screen {
         give_back();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
         seize()?;
-        self.forget();
-        Ok(())
+        self.forget()
     }
 }
 

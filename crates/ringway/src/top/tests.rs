@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ratatui_core::backend::TestBackend;
+use ratatui_core::terminal::Terminal;
 
 use super::app::{App, Effect, Over};
 use super::canvas::Canvas;
 use super::columns::View;
 use super::draw::{Look, draw};
-use super::grid::Grid;
 use super::keys::Key;
 use super::testing::{sample, with_more};
 use super::{help, plain};
@@ -16,9 +17,16 @@ use super::{help, plain};
 /// What the screen shows.
 fn screen(app: &mut App, width: u16, height: u16) -> String {
     let look = Look { colour: true, unicode: false };
-    let mut grid = Grid::new(width.into(), height.into());
-    draw(app, &mut Canvas::new(&mut grid, look.colour), look);
-    grid.text()
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal
+        .draw(|frame| draw(app, &mut Canvas::new(frame.buffer_mut(), look.colour), look))
+        .unwrap();
+    let buffer = terminal.backend().buffer();
+    let line = |row: &[ratatui_core::buffer::Cell]| {
+        let text: String = row.iter().map(ratatui_core::buffer::Cell::symbol).collect();
+        text.trim_end().to_owned()
+    };
+    buffer.content.chunks(width.into()).map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn app(ports: &[(&str, u64, u64)]) -> App {
