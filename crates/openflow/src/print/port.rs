@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ordered::Order as _;
+
 use super::said::Said;
 use super::{Bits, Names, figure, limits};
 use crate::error::ErrorCode;
@@ -114,7 +116,7 @@ fn features(text: &mut String, of: Features, version: Version) {
 
 /// Ports in the order of their numbers.
 fn ports(text: &mut String, mut all: Vec<PortDesc>, version: Version) {
-    all.sort_by_key(|port| port.number);
+    all.order_by_key(|port| port.number);
     all.iter().for_each(|one| port(text, one, version));
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ordered::Order as _;
+
 use super::figure;
 use crate::error::ErrorCode;
 use crate::message::flow_text::Seconds;
@@ -52,7 +54,7 @@ fn number(queue: u32) -> String {
 
 /// Ports in the order of their numbers, each with its queues in theirs.
 fn configs(text: &mut String, mut queues: Vec<QueueConfig>) {
-    queues.sort_by_key(|queue| (queue.port.v10(), queue.queue));
+    queues.order_by_key(|queue| (queue.port.v10(), queue.queue));
     let mut port = PortNo(0);
     text.push(' ');
     for queue in queues {
