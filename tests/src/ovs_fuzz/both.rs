@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::case::{Case, PACKETS};
+use super::case::Case;
 use super::channel::{Change, Refused};
 use super::connection::has_other_ports;
 use super::coverage::Coverage;
@@ -69,13 +69,14 @@ impl Both {
         self.real.begin()?;
         self.ours.begin()?;
         let (learns, in_order) = (case.rules.iter().any(Rule::learns), case.is_in_order());
-        self.play(&case.packets, in_order, learns)?;
+        let at_once = case.packets_at_once();
+        self.play(&case.packets, at_once, learns)?;
         for round in &mut case.rounds {
             found.difference = self.turn(&mut round.turns)?;
             if found.difference.is_some() {
                 return Ok(found);
             }
-            self.play(&round.packets, in_order, learns)?;
+            self.play(&round.packets, at_once, learns)?;
         }
         let mut outcomes = [self.real.outcome()?, self.ours.outcome()?];
         let [coverage, _] = outcomes.each_mut().map(|outcome| take(&mut outcome.coverage));
@@ -138,26 +139,37 @@ impl Both {
         }
     }
 
-    /// Leaves out packets that Open vSwitch writes to wrong places of, by what it says that it does with them,
-    /// and those that the second bridge has counted before they got lost; returns whether there are any.
+    /// Leaves out packets that Open vSwitch writes to wrong places of, by what it says that it does with them by the
+    /// rules that there are when they come, and those that the second bridge has counted before they got lost;
+    /// returns whether there are any.
     fn leave_faults(&mut self, case: &mut Case) -> Result<bool> {
         let before = case.count();
-        let rounds = case.rounds.iter_mut().map(|round| &mut round.packets);
-        for packets in [&mut case.packets].into_iter().chain(rounds) {
-            let mut left = Vec::new();
-            for packet in packets.drain(..) {
-                let lines = self.real.trace(&packet)?;
-                let is_odd = |line: &String| match line.strip_prefix(ACTIONS) {
-                    Some(actions) => is_miswritten(&packet.bytes, actions),
-                    None => !case.second.is_empty() && line.starts_with("Translation failed"),
-                };
-                if !lines.iter().any(is_odd) {
-                    left.push(packet);
-                }
-            }
-            *packets = left;
+        if !case.rounds.is_empty() {
+            self.real.set(Bridge::First, &case.changes(Bridge::First))?;
+        }
+        let has_second = !case.second.is_empty();
+        self.leave_faulty(&mut case.packets, has_second)?;
+        for round in &mut case.rounds {
+            self.real.change(&changes(&round.turns))?;
+            self.leave_faulty(&mut round.packets, has_second)?;
         }
         Ok(case.count() < before)
+    }
+
+    fn leave_faulty(&mut self, packets: &mut Vec<Packet>, has_second: bool) -> Result<()> {
+        let mut left = Vec::new();
+        for packet in packets.drain(..) {
+            let lines = self.real.trace(&packet)?;
+            let is_odd = |line: &String| match line.strip_prefix(ACTIONS) {
+                Some(actions) => is_miswritten(&packet.bytes, actions),
+                None => has_second && line.starts_with("Translation failed"),
+            };
+            if !lines.iter().any(is_odd) {
+                left.push(packet);
+            }
+        }
+        *packets = left;
+        Ok(())
     }
 
     /// Asks both which way some of the packets would go, and says what differs.
@@ -177,8 +189,7 @@ impl Both {
     /// Changes rules of both, but those that both refuse; says if one refuses others.
     fn turn(&mut self, turns: &mut Vec<Turn>) -> Result<Option<String>> {
         while !turns.is_empty() {
-            let changes = turns.iter().filter_map(Turn::change).map(Change::Rule);
-            let changes: Vec<Change> = changes.collect();
+            let changes = changes(turns);
             let (theirs, ours) = (self.real.change(&changes)?, self.ours.change(&changes)?);
             if theirs != ours {
                 return Ok(Some(differently_refused(&theirs, &ours)));
@@ -191,13 +202,13 @@ impl Both {
         Ok(None)
     }
 
-    /// Has the packets come in at both; one by one where they matter to each other, and until they have
-    /// learnt something else.
-    fn play(&mut self, packets: &[Packet], in_order: bool, learns: bool) -> Result<()> {
-        let at_once = if in_order { 1 } else { PACKETS };
+    /// Has the packets come in at both, so many at once, and until they have learnt something else.
+    fn play(&mut self, packets: &[Packet], at_once: usize, learns: bool) -> Result<()> {
         for packets in packets.chunks(at_once) {
             self.real.take(packets)?;
             self.ours.take(packets)?;
+            let told = self.real.hear(0, self.patience)?;
+            self.ours.hear(told, self.patience)?;
             if learns {
                 let rules = self.real.rules()?;
                 if !self.ours.wait_for(&rules, self.patience)? {
@@ -207,6 +218,10 @@ impl Both {
         }
         Ok(())
     }
+}
+
+fn changes(turns: &[Turn]) -> Vec<Change> {
+    turns.iter().filter_map(Turn::change).map(Change::Rule).collect()
 }
 
 fn differently_refused(theirs: &[Refused], ours: &[Refused]) -> String {
@@ -224,8 +239,8 @@ fn difference(theirs: &Outcome, ours: &Outcome) -> Option<String> {
     };
     let lines = |outcome: &Outcome| {
         let sent = outcome.sent.iter().map(sent);
-        let connections = outcome.connections.iter().cloned();
-        sent.chain(outcome.counts.iter().map(rule)).chain(connections).collect::<Vec<String>>()
+        let others = outcome.told.iter().chain(&outcome.connections).cloned();
+        sent.chain(outcome.counts.iter().map(rule)).chain(others).collect::<Vec<String>>()
     };
     Some(lines_that_differ(&lines(theirs), &lines(ours)))
 }

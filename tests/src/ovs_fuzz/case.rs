@@ -13,7 +13,10 @@ use super::rule::{Rule, rules};
 use super::second::second;
 
 /// Packets for one set of rules.
-pub const PACKETS: usize = 60;
+const PACKETS: usize = 60;
+
+/// The same, where controllers are told of them.
+const TOLD: usize = 12;
 
 /// The same, where what becomes of one depends on those before.
 const IN_ORDER: usize = 12;
@@ -84,6 +87,25 @@ impl Case {
         self.is_slow || self.all_rules().any(Rule::remembers)
     }
 
+    /// How many packets come at once: one where they matter to each other, and few where controllers are told of them,
+    /// since Open vSwitch tells no more than a hundred that have not been read.
+    pub fn packets_at_once(&self) -> usize {
+        if self.is_in_order() {
+            1
+        } else if self.tells() {
+            TOLD
+        } else {
+            PACKETS
+        }
+    }
+
+    fn tells(&self) -> bool {
+        let buckets = self.groups.iter().flat_map(|group| &group.buckets);
+        let in_bucket = |action: &String| tells(action);
+        self.all_rules().any(|rule| rule.actions.iter().any(|action| tells(action)))
+            || buckets.flat_map(|bucket| &bucket.actions).any(in_bucket)
+    }
+
     /// The same packets one by one, in the order in which they come otherwise: ours knows of each what it
     /// knows then, and Open vSwitch nothing.
     pub fn slowly(&self) -> Self {
@@ -124,6 +146,11 @@ impl Case {
             None => drop(self.groups.remove(at)),
         }
     }
+}
+
+/// Whether an action may have controllers be told of packets: also where a time to live is over.
+fn tells(action: &str) -> bool {
+    ["controller", "CONTROLLER", "dec_"].iter().any(|word| action.contains(word))
 }
 
 /// Whether packets have to come one by one.

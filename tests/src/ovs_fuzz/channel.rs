@@ -1,4 +1,4 @@
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -7,12 +7,15 @@ use anyhow::{Context, Result, bail};
 use openflow::error::{ErrorCode, ErrorMessage};
 use openflow::framing::{HEADER, Header, Splitter};
 use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
+use openflow::message::config::Config;
 use openflow::message::flow_mod::{ALL_TABLES, Command, FlowMod};
 use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
 use openflow::message::group::{
     ALL_BUCKETS, ALL_GROUPS, GroupCommand, GroupMod, GroupStats, GroupType, ask,
 };
 use openflow::message::hello::Hello;
+use openflow::message::meter::{ALL_METERS, Band, Meter, MeterCommand, MeterMod, MeterStats};
+use openflow::message::packet_in::PacketIn;
 use openflow::message::{Form, Kind, Message, Raw};
 use openflow::{Version, VersionSet};
 
@@ -24,8 +27,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What is spoken.
 const VERSION: Version = Version::V15;
 
+/// Meters that rules can use, and what those are like: flags of METER_MOD.
+pub const METERS: u32 = 2;
+const KBPS: u16 = 1;
+const PACKETS: u16 = 2;
+const BURST: u16 = 4;
+const STATS: u16 = 8;
+
 const BUNDLE: u32 = 1;
 const FLAGS: u16 = ATOMIC | ORDERED;
+
+/// The form in which it tells of packets.
+const NXT_PACKET_IN2: u32 = 2;
 
 /// What a switch is given.
 #[derive(Clone, Debug)]
@@ -66,6 +79,8 @@ pub struct Channel {
     stream: UnixStream,
     splitter: Splitter,
     xid: u32,
+    /// Packets that it was told of.
+    told: Vec<PacketIn>,
 }
 
 impl Channel {
@@ -74,7 +89,7 @@ impl Channel {
         let stream = UnixStream::connect(path).with_context(|| path.display().to_string())?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        let mut channel = Self { stream, splitter: Splitter::default(), xid: 0 };
+        let mut channel = Self { stream, splitter: Splitter::default(), xid: 0, told: Vec::new() };
         let versions = VersionSet::from_bits(1 << VERSION.wire());
         channel.send(&Hello { versions }.encode(0))?;
         let hello = channel.next()?;
@@ -83,7 +98,44 @@ impl Channel {
         if !theirs.versions.has(VERSION) {
             bail!("the bridge does not speak OpenFlow {VERSION}");
         }
+        channel.listen()?;
+        channel.add_meters()?;
         Ok(channel)
+    }
+
+    /// Adds meters by which no packet is dropped.
+    fn add_meters(&mut self) -> Result<()> {
+        for (id, unit) in (1..=METERS).zip([KBPS, PACKETS].into_iter().cycle()) {
+            let bands = vec![Band { remark: None, rate: 100_000_000, burst: 100_000_000 }];
+            let meter = Meter { id, flags: unit | BURST | STATS, bands };
+            let change = MeterMod { command: MeterCommand::Add, meter };
+            self.send(&change.encode(VERSION, 0))?;
+        }
+        Ok(())
+    }
+
+    /// Has the bridge tell of packets, with all that is known of them.
+    fn listen(&mut self) -> Result<()> {
+        let mut format = Message::of_form(VERSION, Kind::SetPacketInFormat, Form::Nx, 0);
+        format.body().extend_from_slice(&NXT_PACKET_IN2.to_be_bytes());
+        let config = Config { flags: 0, miss_send_len: u16::MAX };
+        self.send(&[format.finish(), config.encode(VERSION, Kind::SetConfig, 0)].concat())
+    }
+
+    /// The packets that it has told of by now.
+    pub fn told(&mut self) -> Result<&[PacketIn]> {
+        self.xid += 1;
+        self.send(&Message::new(VERSION, Kind::BarrierRequest, self.xid).finish())?;
+        let message = self.answer()?;
+        match Raw::read(&message)?.kind {
+            Kind::BarrierReply => Ok(&self.told),
+            other => bail!("expected a barrier's answer, got {other:?}"),
+        }
+    }
+
+    /// Forgets them.
+    pub fn forget_told(&mut self) {
+        self.told.clear();
     }
 
     fn send(&mut self, message: &[u8]) -> Result<()> {
@@ -97,7 +149,11 @@ impl Channel {
                 return Ok(message);
             }
             let mut chunk = [0; 65_536];
-            let count = self.stream.read(&mut chunk)?;
+            let count = match self.stream.read(&mut chunk) {
+                // A debugger, or whoever else has this process stand still for a while.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count?,
+            };
             if count == 0 {
                 bail!("the bridge has closed the connection");
             }
@@ -116,7 +172,8 @@ impl Channel {
                     reply.body().extend_from_slice(raw.body);
                     self.send(&reply.finish())?;
                 }
-                Kind::PacketIn | Kind::PortStatus | Kind::FlowRemoved => {}
+                Kind::PacketIn => self.told.push(PacketIn::decode(&raw)?),
+                Kind::PortStatus | Kind::FlowRemoved => {}
                 _ => return Ok(message),
             }
         }
@@ -183,6 +240,13 @@ impl Channel {
         self.xid += 1;
         let request = ask(VERSION, Kind::GroupStatsRequest, ALL_GROUPS, self.xid);
         self.ask(&request, Kind::GroupStatsReply, GroupStats::decode_all)
+    }
+
+    /// What meters have counted.
+    pub fn meters(&mut self) -> Result<Vec<MeterStats>> {
+        self.xid += 1;
+        let request = ask(VERSION, Kind::MeterStatsRequest, ALL_METERS, self.xid);
+        self.ask(&request, Kind::MeterStatsReply, MeterStats::decode_all)
     }
 
     /// All parts of an answer.

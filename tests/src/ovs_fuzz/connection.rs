@@ -1,9 +1,9 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use openflow::Match;
 use openflow::message::flow_mod::Command;
 use openflow::testing::Random;
 use openflow::text::{Names, flow_mod};
+use openflow::{Field, Match};
 use packet::checksum::{Checksum, checksum};
 
 use super::frame::Packet;
@@ -18,6 +18,14 @@ const PACKETS: u64 = 24;
 const CLIENTS: [u32; 2] = [0x0A00_0001, 0x0A00_0002];
 const SERVERS: [u32; 2] = [0xC0A8_0001, 0x0A00_0102];
 const TRANSLATED: [u32; 2] = [0x0A00_0063, 0x0A00_0064];
+
+/// What is in front of these in addresses of IPv6.
+const PREFIX: u128 = 0x2001_0DB8 << 96;
+
+/// One of these, as an address of IPv4 or IPv6.
+fn address(of: u32, is_six: bool) -> IpAddr {
+    if is_six { Ipv6Addr::from(PREFIX | u128::from(of)).into() } else { Ipv4Addr::from(of).into() }
+}
 
 /// What rules ask of a packet's connection.
 const STATES: [&str; 13] = [
@@ -42,12 +50,27 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 /// What packets rules are for, beside what is known of connections.
-const KINDS: [&str; 8] = ["", "", "ip", "tcp", "udp", "icmp", "in_port=1", "nw_src=10.0.0.0/8"];
+const KINDS: [&str; 13] = [
+    "",
+    "",
+    "ip",
+    "tcp",
+    "udp",
+    "icmp",
+    "in_port=1",
+    "ip,nw_src=10.0.0.0/8",
+    "ipv6",
+    "tcp6",
+    "udp6",
+    "icmp6",
+    "ipv6,ipv6_src=2001:db8::a00:0/104",
+];
 
 /// Has rules track packets, and be for those whose connections are as they ask; gives packets of some.
 pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) -> Vec<Packet> {
     let translates = random.once_in(2);
-    for word in ["mpls", "vlan", "check_pkt_larger", "learn(", "max_len"] {
+    // Packets without Ethernet are invalid to Open vSwitch.
+    for word in ["mpls", "vlan", "check_pkt_larger", "learn(", "max_len", "encap", "decap"] {
         banned.add(word);
     }
     // A clause must not have the match of another rule: Open vSwitch does not find that one then.
@@ -60,7 +83,8 @@ pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) 
     for rule in rules {
         banned.leave(&mut rule.actions);
         if random.once_in(if rule.table == 0 { 1 } else { 3 }) {
-            let action = track(random, rule.table, translates);
+            let is_six = rule.matching.exact(Field::EthType) == Some(0x86DD);
+            let action = track(random, rule.table, translates.then_some(is_six));
             let at = random.place(rule.actions.len() + 1);
             rule.insert(at, action);
         }
@@ -71,8 +95,7 @@ pub fn tracked(random: &mut Random, rules: &mut Vec<Rule>, banned: &mut Banned) 
 /// Packets of some connections; in the first table there are none yet.
 fn matching(random: &mut Random, table: u8) -> Option<Match> {
     let kind = random.one(&KINDS).unwrap_or("");
-    let ip = if kind.starts_with("nw") { "ip," } else { "" };
-    let mut text = format!("table={table},{ip}{kind},");
+    let mut text = format!("table={table},{kind},");
     if table > 0 && !random.once_in(3) {
         text += &format!("ct_state={},", random.one(&STATES).unwrap_or("+trk"));
         text += &match random.below(6) {
@@ -86,8 +109,8 @@ fn matching(random: &mut Random, table: u8) -> Option<Match> {
     Some(change.ok()?.matching)
 }
 
-/// A `ct` in a rule of a table: packets go on in one behind it, if at all.
-fn track(random: &mut Random, table: u8, translates: bool) -> String {
+/// A `ct` in a rule of a table: packets go on in one behind it, if at all. It may translate their addresses, of IPv6 or not.
+fn track(random: &mut Random, table: u8, translates: Option<bool>) -> String {
     if random.once_in(12) {
         return "ct_clear".to_owned();
     }
@@ -96,7 +119,7 @@ fn track(random: &mut Random, table: u8, translates: bool) -> String {
     if commits {
         parts.push("commit".to_owned());
         // Open vSwitch does not take answers for ones then.
-        if random.once_in(6) && !translates {
+        if random.once_in(6) && translates.is_none() {
             parts.push("force".to_owned());
         }
     }
@@ -117,13 +140,18 @@ fn track(random: &mut Random, table: u8, translates: bool) -> String {
     match random.below(4) {
         // Of a connection that begins Open vSwitch notes no addresses then.
         0 if !commits => parts.push("nat".to_owned()),
-        1 if commits && translates => {
-            let address = Ipv4Addr::from(random.one(&TRANSLATED).unwrap_or(TRANSLATED[0]));
+        1 => {
+            let Some(is_six) = translates.filter(|_| commits) else { return done(&parts) };
+            let address = address(random.one(&TRANSLATED).unwrap_or(TRANSLATED[0]), is_six);
             let end = random.one(&["src", "dst"]).unwrap_or("src");
             parts.push(format!("nat({end}={address})"));
         }
         _ => {}
     }
+    done(&parts)
+}
+
+fn done(parts: &[String]) -> String {
     format!("ct({})", parts.join(","))
 }
 
@@ -140,7 +168,9 @@ struct End {
 /// A connection, as far as it has come.
 #[derive(Clone, Debug)]
 struct Connection {
+    /// Of TCP, UDP, or ICMP, whatever the version of IP.
     protocol: u8,
+    is_six: bool,
     client: End,
     server: End,
     /// Which of the ends has another address for the other one, if addresses are translated: whether it is the
@@ -173,6 +203,7 @@ fn connection(random: &mut Random, id: u64) -> Connection {
     let step = if random.once_in(4) { 3 } else { 0 };
     Connection {
         protocol: random.one(&[6, 6, 17, 1]).unwrap_or(6),
+        is_six: random.once_in(3),
         client: end(random, &CLIENTS, port),
         server: end(random, &SERVERS, service),
         translated: (random.once_in(2), random.one(&TRANSLATED).unwrap_or_default()),
@@ -231,34 +262,45 @@ impl Connection {
         let mut above = match self.protocol {
             6 => tcp(from, to, flags),
             17 => [from.port.to_be_bytes(), to.port.to_be_bytes(), [0, 0], [0, 0]].concat(),
-            _ => echo(self.client.port, from_client),
+            _ => echo(self.client.port, from_client, self.is_six),
         };
         above.extend((0..length).map(|at| at.to_be_bytes()[3]));
         let size = u16::try_from(above.len()).unwrap_or(0);
         if self.protocol == 17 {
             above[4..6].copy_from_slice(&size.to_be_bytes());
         }
-        let addresses = [from.address.to_be_bytes(), to.address.to_be_bytes()].concat();
+        let ends = [from, to].map(|end| match address(end.address, self.is_six) {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        });
+        let addresses = ends.concat();
+        let protocol = if self.is_six && self.protocol == 1 { 58 } else { self.protocol };
         let mut sum = Checksum::new();
-        if self.protocol != 1 {
+        if protocol != 1 {
             sum.add(&addresses);
             let [high, low] = size.to_be_bytes();
-            sum.add(&[0, self.protocol, high, low]);
+            sum.add(&[0, protocol, high, low]);
         }
         sum.add(&above);
-        let at = match self.protocol {
+        let at = match protocol {
             6 => 16,
             17 => 6,
             _ => 2,
         };
         above[at..at + 2].copy_from_slice(&sum.finish().to_be_bytes());
-        let mut header = vec![0x45, 0];
-        header.extend((size + 20).to_be_bytes());
-        header.extend([0x12, 0x34, 0x40, 0, 64, self.protocol, 0, 0]);
-        header.extend(addresses);
-        let sum = checksum(&header);
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
-        let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+        let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        let header = if self.is_six {
+            let [high, low] = size.to_be_bytes();
+            [&[0x86, 0xDD, 0x60, 0, 0, 0, high, low, protocol, 64], addresses.as_slice()].concat()
+        } else {
+            let mut header = vec![0x45, 0];
+            header.extend((size + 20).to_be_bytes());
+            header.extend([0x12, 0x34, 0x40, 0, 64, protocol, 0, 0]);
+            header.extend(addresses);
+            let sum = checksum(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            [&[0x08, 0x00], header.as_slice()].concat()
+        };
         [&ethernet[..], &header, &above].concat()
     }
 }
@@ -286,9 +328,15 @@ fn tcp(from: &End, to: &End, flags: u8) -> Vec<u8> {
     header
 }
 
-fn echo(id: u16, asks: bool) -> Vec<u8> {
+fn echo(id: u16, asks: bool, is_six: bool) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
-    vec![if asks { 8 } else { 0 }, 0, 0, 0, high, low, 0, 1]
+    let kind = match (asks, is_six) {
+        (true, false) => 8,
+        (false, false) => 0,
+        (true, true) => 128,
+        (false, true) => 129,
+    };
+    vec![kind, 0, 0, 0, high, low, 0, 1]
 }
 
 #[cfg(test)]
@@ -332,16 +380,22 @@ mod tests {
         let mut random = Random::new(1);
         let packets: Vec<Packet> = (0..20).flat_map(|_| packets(&mut random, false)).collect();
         for Packet { bytes, .. } in &packets {
-            assert_eq!(checksum(&bytes[14..34]), 0);
+            let (protocol, addresses, above) = if bytes[12] == 0x08 {
+                assert_eq!(checksum(&bytes[14..34]), 0);
+                (bytes[23], &bytes[26..34], &bytes[34..])
+            } else {
+                (bytes[20], &bytes[22..54], &bytes[54..])
+            };
             let mut sum = Checksum::new();
-            if bytes[23] != 1 {
-                sum.add(&bytes[26..34]);
-                let [high, low] = u16::try_from(bytes.len() - 34).unwrap().to_be_bytes();
-                sum.add(&[0, bytes[23], high, low]);
+            if protocol != 1 {
+                sum.add(addresses);
+                let [high, low] = u16::try_from(above.len()).unwrap().to_be_bytes();
+                sum.add(&[0, protocol, high, low]);
             }
-            sum.add(&bytes[34..]);
+            sum.add(above);
             assert!(matches!(sum.finish(), 0 | 0xFFFF), "{bytes:02x?}");
         }
+        assert!(packets.iter().filter(|packet| packet.bytes[12] == 0x86).count() > 5);
         let answers = |packet: &&Packet| packet.bytes[23] == 6 && packet.bytes[47] == SYN | ACK;
         assert!(packets.iter().filter(answers).count() > 5);
     }

@@ -165,6 +165,7 @@ impl Frame<'_> {
             0x86DD => self.ipv6(),
             0x0806 | 0x8035 => self.arp(),
             0x8847 | 0x8848 => self.mpls(),
+            0x894F => self.nsh(),
             _ => self.payload(60),
         }
     }
@@ -196,6 +197,38 @@ impl Frame<'_> {
             more -= 1;
         }
         if self.random.once_in(4) { self.ipv6() } else { self.ipv4() }
+    }
+
+    /// A network service header, and what it says to be behind it.
+    fn nsh(&mut self) {
+        let (flags, ttl) = (self.get(Field::NshFlags) & 3, self.get(Field::NshTtl) & 0x3F);
+        let md_type = self.get(Field::NshMdtype);
+        let (next, path) = (self.get(Field::NshNp), self.get(Field::NshSpi) << 8);
+        let path = path | self.get(Field::NshSi);
+        let words = if md_type == 1 { 4 } else { self.random.below(9) };
+        self.put::<2>(flags << 12 | ttl << 6 | u128::from(2 + words));
+        self.put::<1>(md_type);
+        self.put::<1>(next);
+        self.put::<4>(path);
+        let context = [Field::NshC1, Field::NshC2, Field::NshC3, Field::NshC4];
+        for word in 0..words {
+            match context.get(usize::try_from(word).unwrap_or(9)) {
+                Some(field) => self.field::<4>(*field),
+                None => self.put::<4>(0x0102_0304),
+            }
+        }
+        match next {
+            1 => self.ipv4(),
+            2 => self.ipv6(),
+            // Another such header, by the same fields; what is behind that is not what it says.
+            4 if self.bytes.len() < 100 => self.nsh(),
+            3 => {
+                self.put::<12>(0x0200_0000_0002_0200_0000_0009);
+                self.put::<2>(0x0800);
+                self.ipv4();
+            }
+            _ => self.payload(40),
+        }
     }
 
     fn tos(&mut self) -> u128 {

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::flow_stats::FlowStats;
 use openflow::message::group::GroupStats;
+use openflow::message::meter::MeterStats;
+use openflow::message::packet_in::PacketIn;
 use openflow::{Instructions, Match};
 
 use super::capture::Capture;
@@ -68,6 +70,8 @@ pub struct Outcome {
     pub sent: Vec<(String, Vec<u8>)>,
     /// What the rules and groups that there are then have counted.
     pub counts: Vec<Count>,
+    /// What controllers were told, in no order.
+    pub told: Vec<String>,
     /// The connections that there are then, if that was asked.
     pub connections: Vec<String>,
     /// What rules that have counted packets match on and do.
@@ -87,6 +91,8 @@ pub struct Side {
     second: Channel,
     ports: BTreeMap<String, Capture>,
     marks: Capture,
+    /// What meters had counted by the outcome before.
+    metered: BTreeMap<u32, (u64, u64)>,
     /// What else has gone where marks go.
     among_marks: Vec<(String, Vec<u8>)>,
     // Dropped in this order: the switch before its database.
@@ -139,6 +145,7 @@ impl Side {
             second,
             ports: names.map(open).collect::<Result<_>>()?,
             marks: Capture::open(&pcap(dir, MARKS))?,
+            metered: BTreeMap::new(),
             among_marks: Vec::new(),
             process,
             _database: database,
@@ -168,6 +175,7 @@ impl Side {
 
     /// Forgets what it has learnt of earlier packets, and their connections.
     pub fn begin(&mut self) -> Result<()> {
+        self.told()?;
         self.call("fdb/flush", &[Bridge::First.name().to_owned()])?;
         self.call("dpctl/flush-conntrack", &[])
     }
@@ -190,10 +198,37 @@ impl Side {
         self.forget()
     }
 
+    /// Takes what controllers were told until `wanted` packets are there, or as long as that: a barrier does not wait for
+    /// packets that are on their way to controllers.
+    pub fn hear(&mut self, wanted: usize, limit: Duration) -> Result<usize> {
+        let end = Instant::now() + limit;
+        loop {
+            let count = self.channel.told()?.len() + self.second.told()?.len();
+            if count >= wanted || Instant::now() >= end {
+                return Ok(count);
+            }
+            sleep(NAP);
+        }
+    }
+
+    /// What controllers were told.
+    fn told(&mut self) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for (bridge, channel) in
+            [(Bridge::First, &mut self.channel), (Bridge::Second, &mut self.second)]
+        {
+            all.extend(channel.told()?.iter().map(|packet| text(bridge, packet)));
+            channel.forget_told();
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
     /// Tells what has become of them.
     pub fn outcome(&mut self) -> Result<Outcome> {
         let mut sent = self.sent()?;
         sent.sort_unstable();
+        let told = self.told()?;
         let rules = self.own_rules()?;
         let others = self.second.rules().with_context(|| self.name)?;
         let mut coverage = Coverage::of(&rules);
@@ -204,8 +239,20 @@ impl Side {
             |(text, packets, _)| (format!("in {}: {text}", Bridge::Second.name()), packets, 0);
         counts.extend(others.iter().map(count).map(in_second));
         counts.extend(self.channel.groups()?.iter().flat_map(counts_of));
+        counts.extend(self.metered()?);
         counts.sort_unstable();
-        Ok(Outcome { sent, counts, connections: Vec::new(), coverage })
+        Ok(Outcome { sent, counts, told, connections: Vec::new(), coverage })
+    }
+
+    /// What meters have counted since this was asked last.
+    fn metered(&mut self) -> Result<Vec<Count>> {
+        let mut counts = Vec::new();
+        for MeterStats { id, flows, counts: (packets, bytes), .. } in self.channel.meters()? {
+            let before = self.metered.insert(id, (packets, bytes)).unwrap_or_default();
+            let text = format!("meter={id},flows={flows}");
+            counts.push((text, packets.wrapping_sub(before.0), bytes.wrapping_sub(before.1)));
+        }
+        Ok(counts)
     }
 
     /// What has come out of which port since this was asked last.
@@ -300,6 +347,20 @@ impl Side {
     fn call(&mut self, command: &str, arguments: &[String]) -> Result<()> {
         self.appctl.call(command, arguments).map(drop).with_context(|| self.name)
     }
+}
+
+/// What a controller is told of a packet, but for what only the switch itself can read.
+fn text(bridge: Bridge, packet: &PacketIn) -> String {
+    let PacketIn {
+        packet, full_len, table, cookie, reason, metadata, userdata, continuation, ..
+    } = packet;
+    let stops = if continuation.is_empty() { "" } else { ", stops" };
+    format!(
+        "{} tells of {} of {full_len} bytes: {reason}, table={table}, cookie={cookie:?}, {metadata}, userdata={}{stops}",
+        bridge.name(),
+        digits(packet),
+        digits(userdata)
+    )
 }
 
 /// A line without the numbers of places where packets go on.

@@ -6,6 +6,7 @@ use openflow::testing::Random;
 use openflow::text::{Names, flow_mod};
 use openflow::{Field, Match};
 
+use super::channel::METERS;
 use super::group::Group;
 use super::values::{PORTS, fields_of, matching, usual};
 
@@ -15,6 +16,10 @@ const TABLES: u64 = 6;
 /// The table of rules that are learnt. Packets come to it first, if at all: with Open vSwitch a packet
 /// finds what it has had learnt itself, and with ours only those behind it do.
 const LEARNT: u8 = 20;
+
+/// What is done last behind a header that is taken off: with nothing left to do a packet begins anew, and a header that
+/// is put on again would have it go in circles.
+const BEHIND: &str = "output:1";
 
 /// A rule, as the parts of its text, so that some can be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +114,8 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
         // and it writes to wrong places of packets that it has compared the length of in buckets. It learns from
         // packets, too, that are lost later, as groups lose those that come back to them.
         banned.add_all(&["mpls", "check_pkt_larger", "learn("], &mut rules);
+        // Headers that are put on or taken off in a bucket it has on or off behind the group, too.
+        banned.add_all(&["encap(nsh", "decap"], &mut rules);
         let buckets = groups.iter_mut().flat_map(|group| &mut group.buckets);
         buckets.for_each(|bucket| banned.leave(&mut bucket.actions));
     }
@@ -116,6 +123,11 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
         // Open vSwitch has packets that are not longer end where longer ones would, and not where they do;
         // and what longer ones would take from the stack is not there for them.
         banned.add_all(&["exit", "pop:"], &mut rules);
+    }
+    if random.once_in(8) {
+        // Where no header is put on, none is taken off for ever: a packet begins anew behind the last that is.
+        banned.add_all(&["encap("], &mut rules);
+        rules.iter_mut().for_each(Rule::end_with_header);
     }
     if switch {
         banned.add_all(&["vlan", "eth_src", "ETH_SRC", "dl_src"], &mut rules);
@@ -173,7 +185,9 @@ fn any_rules(random: &mut Random) -> Vec<Rule> {
         }
     }
     if random.once_in(6) {
-        rules.extend(conjunction(random));
+        let found = conjunction(random);
+        rules.retain(|rule| !found.iter().any(|clause| clause.hides(rule)));
+        rules.extend(found);
     }
     rules
 }
@@ -194,10 +208,18 @@ fn rule_in(random: &mut Random, table: u8, matching: Match) -> Rule {
         let action = kinds.action(random, 2);
         rule.push(action);
     }
+    if rule.actions.last().is_some_and(|last| takes_off(last)) {
+        rule.push(BEHIND.to_owned());
+    }
     for tail in kinds.tail(random) {
         rule.push(tail);
     }
     rule
+}
+
+/// Whether an action takes a header off.
+fn takes_off(action: &str) -> bool {
+    action.starts_with("decap")
 }
 
 fn priority(random: &mut Random) -> u16 {
@@ -224,9 +246,27 @@ impl Rule {
         }
     }
 
+    /// Leaves nothing to do behind a header that is taken off.
+    fn end_with_header(&mut self) {
+        if let [.., header, last] = self.actions.as_slice()
+            && takes_off(header)
+            && last == BEHIND
+        {
+            self.actions.pop();
+        }
+    }
+
     /// Whether it is found together with others.
     pub fn is_of_conjunction(&self) -> bool {
         self.is_clause() || self.matching.get(Field::ConjId).is_some()
+    }
+
+    /// Whether it is a clause with the match of that rule, which Open vSwitch then does not find where all clauses
+    /// are met.
+    pub fn hides(&self, other: &Self) -> bool {
+        self.is_clause()
+            && !other.is_clause()
+            && (self.table, &self.matching) == (other.table, &other.matching)
     }
 
     fn is_clause(&self) -> bool {
@@ -259,7 +299,7 @@ pub struct Kinds {
 }
 
 /// Registers and the like, which all packets have.
-const BESIDE: [Field; 8] = [
+const BESIDE: [Field; 14] = [
     Field::Reg0,
     Field::Reg0,
     Field::Reg1,
@@ -268,6 +308,12 @@ const BESIDE: [Field; 8] = [
     Field::Metadata,
     Field::Xreg1,
     Field::Xxreg1,
+    Field::Reg9,
+    Field::PktMark,
+    Field::TunId,
+    Field::TunSrc,
+    Field::TunDst,
+    Field::TunGbpId,
 ];
 
 impl Kinds {
@@ -307,6 +353,18 @@ impl Kinds {
         format!("sample(probability={probability},collector_set_id=1,obs_point_id=7{port})")
     }
 
+    /// Has controllers be told of a packet, and rarely has it stop. Open vSwitch tells all of it in any case.
+    fn controller(random: &mut Random) -> String {
+        let reason = ["action", "no_match", "invalid_ttl", "group", "action_set"];
+        match random.below(8) {
+            0..3 => "controller:65535".to_owned(),
+            3 => format!("controller(reason={})", random.one(&reason).unwrap_or("action")),
+            4 => format!("controller(id={})", random.below(2)),
+            5 => "controller(pause)".to_owned(),
+            _ => format!("controller(userdata=01.{:02x}.03)", random.below(3)),
+        }
+    }
+
     fn later(&self, random: &mut Random) -> u64 {
         let table = u64::from(self.table);
         // Rarely back, which may be a loop.
@@ -319,7 +377,7 @@ impl Kinds {
 
     /// An action; lists in it have lists in them to this depth.
     pub fn action(&self, random: &mut Random, depth: u8) -> String {
-        match random.below(41) {
+        match random.below(48) {
             0..8 => format!("output:{}", Self::port(random)),
             8 | 9 => format!("output:{}", part(random, Field::Reg0, 16).0),
             10..14 => format!("resubmit(,{})", self.later(random)),
@@ -349,8 +407,11 @@ impl Kinds {
             26 => "dec_ttl".to_owned(),
             27 => Self::old(random),
             28 if depth > 0 => {
-                let actions: Vec<String> =
+                let mut actions: Vec<String> =
                     (0..1 + random.below(3)).map(|_| self.action(random, depth - 1)).collect();
+                if actions.last().is_some_and(|last| takes_off(last)) {
+                    actions.push(BEHIND.to_owned());
+                }
                 format!("clone({})", actions.join(","))
             }
             29 if random.once_in(4) => "exit".to_owned(),
@@ -362,6 +423,9 @@ impl Kinds {
             36 => self.multipath(random),
             37 => self.bundle(random),
             39 | 40 => Self::label(random),
+            41..45 => Self::header(random),
+            45 | 46 => Self::controller(random),
+            47 => format!("meter:{}", 1 + random.below(METERS.into())),
             38 => {
                 let (length, bit) = (14 + random.below(100), random.below(4));
                 format!("check_pkt_larger({length})->reg0[{bit}]")
@@ -443,9 +507,24 @@ impl Kinds {
         }
     }
 
+    /// Of headers in front of all.
+    fn header(random: &mut Random) -> String {
+        match random.below(12) {
+            0 | 1 => "encap(ethernet)".to_owned(),
+            2 | 3 => "encap(nsh)".to_owned(),
+            4 => "encap(nsh(md_type=2,tlv(0x1000,10,0x12345678),tlv(0x2000,20,0x0a0b0c0d0e)))"
+                .to_owned(),
+            5 => "encap(mpls)".to_owned(),
+            6 => "decap(packet_type(ns=0,type=0))".to_owned(),
+            7 => "decap(packet_type(ns=1,type=0x8847))".to_owned(),
+            8 => "dec_nsh_ttl".to_owned(),
+            _ => "decap()".to_owned(),
+        }
+    }
+
     fn old(random: &mut Random) -> String {
         let port = random.below(3) * 500;
-        match random.below(8) {
+        match random.below(10) {
             0 => "mod_dl_src:02:00:00:00:00:07".to_owned(),
             1 => "mod_dl_dst:02:00:00:00:00:08".to_owned(),
             2 => format!("mod_nw_src:10.0.0.{}", random.below(4)),
@@ -453,6 +532,8 @@ impl Kinds {
             4 => format!("mod_nw_tos:{}", random.below(64) * 4),
             5 => format!("mod_nw_ttl:{}", random.below(3)),
             6 => format!("mod_tp_src:{port}"),
+            7 => format!("set_tunnel:{}", random.below(4)),
+            8 => format!("set_tunnel64:{:#x}", random.below(4) << 33),
             _ => format!("mod_tp_dst:{port}"),
         }
     }
@@ -506,9 +587,10 @@ impl Kinds {
 
     /// An action that may be in the action set.
     fn written(&self, random: &mut Random) -> String {
-        match random.below(8) {
+        match random.below(9) {
             0..3 => format!("output:{}", Self::port(random)),
             3 => Self::tag(random),
+            8 => "controller:65535".to_owned(),
             4 => "dec_ttl".to_owned(),
             5 => format!("set_queue:{}", random.below(3)),
             _ => self.set_field(random),

@@ -11,7 +11,7 @@ pub const PATCHES: [u16; 2] = [11, 12];
 pub const SECOND_PORTS: u16 = 2;
 
 /// What packets are, by their types.
-const KINDS: [&[(Field, u128)]; 21] = [
+const KINDS: [&[(Field, u128)]; 23] = [
     &[(Field::EthType, 0x0800)],
     &[(Field::EthType, 0x86DD)],
     &[(Field::EthType, 0x0800), (Field::IpProto, 6)],
@@ -43,6 +43,8 @@ const KINDS: [&[(Field, u128)]; 21] = [
     &[(Field::EthType, 0x88CC)],
     &[(Field::EthType, 0x8847)],
     &[(Field::EthType, 0x8848)],
+    &[(Field::EthType, 0x894F)],
+    &[(Field::EthType, 0x894F), (Field::NshMdtype, 1)],
 ];
 
 /// What a packet is by its types; rarely nothing is said.
@@ -103,12 +105,18 @@ pub fn usual(random: &mut Random, field: Field) -> u128 {
         Field::MplsTc => of(random, &[0, 7]),
         Field::MplsBos => of(random, &[0, 1]),
         Field::MplsTtl => of(random, &[0, 1, 2, 64]),
+        Field::NshFlags => of(random, &[0, 1, 2, 3]),
+        Field::NshTtl => of(random, &[0, 1, 2, 63]),
+        Field::NshMdtype => of(random, &[1, 1, 2]),
+        Field::NshNp => of(random, &[1, 2, 3, 3, 3, 4, 5]),
+        Field::NshSpi => of(random, &[0, 7, 0x12_3456]),
+        Field::NshSi => of(random, &[0, 1, 255]),
         _ => of(random, &[0, 1, 2, 3, 0x0A00_0001]) & field.full_mask(),
     }
 }
 
 /// Fields that rules match on beside types, those of packets first.
-const MATCHED: [Field; 47] = [
+const MATCHED: [Field; 57] = [
     Field::InPort,
     Field::EthSrc,
     Field::EthDst,
@@ -149,7 +157,17 @@ const MATCHED: [Field; 47] = [
     Field::MplsLabel,
     Field::MplsBos,
     Field::MplsTtl,
+    Field::NshFlags,
+    Field::NshTtl,
+    Field::NshNp,
+    Field::NshSpi,
+    Field::NshSi,
+    Field::NshC1,
+    Field::NshC4,
     Field::Metadata,
+    Field::PktMark,
+    Field::TunId,
+    Field::TunDst,
     Field::Reg0,
     Field::Reg1,
     Field::Reg2,
