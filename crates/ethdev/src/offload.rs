@@ -4,7 +4,7 @@
 
 use arrayvec::ArrayVec;
 use packet::segmentation::{Parts, SCRATCH};
-use packet::{BURST, Capabilities, Frame, Offload};
+use packet::{BURST, Burst, Capabilities, Frame, Offload};
 
 use crate::drop_reason::DropReason;
 use crate::queue::{Sent, TxDriver};
@@ -121,7 +121,7 @@ fn send(
         } else {
             driver.transmit_offloaded(rest, progress.stats)
         };
-        progress.stats.count_sent(&sent, rest);
+        progress.stats.count_sent(&sent, Burst::new(rest).compared());
         for index in 0..sent.consumed.min(rest.len()) {
             let is_last = ends & 1_u32.wrapping_shl(index_u32(done + index)) != 0;
             let dropped = sent.dropped & 1_u32.wrapping_shl(index_u32(index)) != 0;

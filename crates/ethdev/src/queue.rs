@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use packet::{BURST, Capabilities, Frame, FrameBatch, Offload, Packet, PoolCache};
+use packet::{BURST, Burst, Capabilities, Frame, FrameBatch, Offload, Packet, PoolCache};
 
 use crate::drop_reason::DropReason;
 use crate::offload::Completer;
@@ -258,9 +258,9 @@ impl RxQueue {
         }
         let max = max.min(BURST);
         self.driver.receive(max, &self.stats);
-        let frames = self.driver.batch().frames();
-        if !frames.is_empty() {
-            self.stats.count_frames(frames);
+        if !self.driver.batch().frames().is_empty() {
+            let frames = self.driver.batch_mut().compare();
+            self.stats.count_burst(frames);
             self.stats.pressed.bursts.add(1);
             if frames.len() >= max {
                 self.stats.pressed.full_bursts.add(1);
@@ -315,6 +315,13 @@ impl RxBurst<'_> {
     #[inline]
     pub fn frames(&self) -> &[Frame<'_>] {
         self.driver.batch().frames()
+    }
+
+    /// The same, with what is known of all of them together.
+    #[must_use]
+    #[inline]
+    pub fn known(&self) -> Burst<'_, '_> {
+        self.driver.batch().known()
     }
 
     /// The private first bytes of frame `index`, to rewrite header fields in place.
@@ -374,15 +381,20 @@ impl CountedTx {
     }
 
     #[inline]
-    pub(crate) fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
+    pub(crate) fn tx_burst(&mut self, frames: Burst<'_, '_>) -> usize {
         if self.asked.take() {
             self.note_depth();
         }
         let mut consumed = 0;
-        for burst in frames.chunks(BURST) {
-            let sent = match Offload::needs_of(burst) {
+        while consumed < frames.len() {
+            let burst = frames.part(consumed, BURST).compared();
+            let needs = match burst.alike() {
+                Some(alike) => alike.offload().needs_of_each(),
+                None => Offload::needs_of(&burst),
+            };
+            let sent = match needs {
                 None => {
-                    let sent = self.driver.transmit(burst, &self.stats);
+                    let sent = self.driver.transmit(&burst, &self.stats);
                     self.stats.count_sent(&sent, burst);
                     sent.consumed
                 }
@@ -399,14 +411,14 @@ impl CountedTx {
 
     /// Transmits frames of which some have an offload.
     #[inline(never)]
-    fn tx_offloaded(&mut self, burst: &[Frame<'_>], needs: Capabilities) -> usize {
+    fn tx_offloaded(&mut self, burst: Burst<'_, '_>, needs: Capabilities) -> usize {
         let takes = self.driver.takes();
         if takes.contains(needs) {
-            let sent = self.driver.transmit_offloaded(burst, &self.stats);
+            let sent = self.driver.transmit_offloaded(&burst, &self.stats);
             self.stats.count_sent(&sent, burst);
             return sent.consumed;
         }
-        self.completer.transmit(&mut *self.driver, takes, burst, &self.stats)
+        self.completer.transmit(&mut *self.driver, takes, &burst, &self.stats)
     }
 
     /// As [`TxQueue::tx_packets`].
@@ -425,7 +437,7 @@ impl CountedTx {
             return before.saturating_sub(packets.len());
         }
         let frames: ArrayVec<Frame<'_>, BURST> = packets.iter().map(Packet::as_frame).collect();
-        let sent = self.tx_burst(&frames).min(before);
+        let sent = self.tx_burst(Burst::new(&frames)).min(before);
         drop(frames);
         cache.free_burst(packets.drain(..sent));
         sent
@@ -513,9 +525,15 @@ impl TxQueue {
     /// [`drop_frames`](Self::drop_frames). Best given up to [`BURST`] frames at a time.
     #[inline]
     pub fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
+        self.tx_frames(Burst::new(frames))
+    }
+
+    /// The same, where more may be known of the frames than what each of them is.
+    #[inline]
+    pub fn tx_frames(&mut self, frames: Burst<'_, '_>) -> usize {
         match &mut self.queue {
             Use::Alone(queue) => queue.tx_burst(frames),
-            Use::Shared(shared) => shared.tx_burst(frames),
+            Use::Shared(shared) => shared.tx_frames(frames),
         }
     }
 

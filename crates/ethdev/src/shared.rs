@@ -7,7 +7,7 @@ use std::thread;
 
 use arrayvec::ArrayVec;
 use eal::Handover;
-use packet::{BURST, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, Frame, Packet, PoolCache};
 
 use crate::drop_reason::DropReason;
 use crate::queue::{CountedTx, TxQueue};
@@ -64,6 +64,12 @@ impl SharedTxQueue {
     /// As [`TxQueue::tx_burst`].
     #[inline]
     pub fn tx_burst(&self, frames: &[Frame<'_>]) -> usize {
+        self.tx_frames(Burst::new(frames))
+    }
+
+    /// As [`TxQueue::tx_frames`].
+    #[inline]
+    pub fn tx_frames(&self, frames: Burst<'_, '_>) -> usize {
         self.with(|queue| queue.tx_burst(frames)).unwrap_or_default()
     }
 

@@ -6,7 +6,7 @@
 //! ([`Stats::since`]).
 
 use eal::Counter;
-use packet::{BURST, Frame, MacAddr};
+use packet::{Alike, BURST, Burst, Frame, MacAddr};
 
 use crate::drop_reason::DropReason;
 use crate::pressure::{Pressed, Pressure};
@@ -186,25 +186,38 @@ impl QueueStats {
     #[inline]
     pub fn count_frames(&self, frames: &[Frame<'_>]) {
         for burst in frames.chunks(BURST) {
-            match Frame::alike(burst) {
-                Some(alike) => self.count_alike(alike, burst),
-                None if burst.len() <= FEW => self.add(&Tally::of_few(burst.iter()), burst.iter()),
-                None => self.add(&Tally::of_many(burst), burst.iter()),
-            }
+            self.count_burst(Burst::new(burst).compared());
         }
     }
 
-    /// Counts frames of one length, as those of one flow often are, with what their first bytes have
-    /// together.
-    #[inline]
-    fn count_alike(&self, (len, first_bytes): (usize, u8), frames: &[Frame<'_>]) {
+    /// The same of a burst, whose frames were [compared](Burst::compared).
+    #[inline(always)]
+    pub(crate) fn count_burst(&self, frames: Burst<'_, '_>) {
+        match frames.alike() {
+            Some(alike) => self.count_alike(alike, frames.as_slice()),
+            None => self.count_each(frames.as_slice()),
+        }
+    }
+
+    /// The same where they are not alike.
+    #[inline(never)]
+    fn count_each(&self, burst: &[Frame<'_>]) {
+        match burst.len() {
+            ..=FEW => self.add(&Tally::of_few(burst.iter()), burst.iter()),
+            _ => self.add(&Tally::of_many(burst), burst.iter()),
+        }
+    }
+
+    /// Counts frames that are alike, as those of one flow often are.
+    #[inline(always)]
+    fn count_alike(&self, alike: Alike, frames: &[Frame<'_>]) {
         let packets = frames.len() as u64;
         self.packets.add(packets);
-        self.bytes.add(packets.wrapping_mul(len as u64));
-        if let Some(counter) = self.sizes.get(size_class(len) as usize) {
+        self.bytes.add(packets.wrapping_mul(alike.len() as u64));
+        if let Some(counter) = self.sizes.get(size_class(alike.len()) as usize) {
             counter.add(packets);
         }
-        if first_bytes & 1 != 0 {
+        if alike.first_bytes() & 1 != 0 {
             self.count_groups(frames.iter());
         }
     }
@@ -221,15 +234,15 @@ impl QueueStats {
         }
     }
 
-    /// Counts the outcome of a transmit burst of `frames`, [`BURST`] at most: those that were
-    /// dealt with and not dropped.
+    /// Counts the outcome of a transmit burst of `frames`, [`BURST`] at most, which were
+    /// [compared](Burst::compared): those that were dealt with and not dropped.
     #[inline]
-    pub fn count_sent(&self, sent: &Sent, frames: &[Frame<'_>]) {
-        let consumed = frames.get(..sent.consumed.min(BURST)).unwrap_or(frames);
+    pub(crate) fn count_sent(&self, sent: &Sent, frames: Burst<'_, '_>) {
+        let consumed = frames.part(0, sent.consumed.min(BURST));
         if sent.dropped == 0 {
-            self.count_frames(consumed);
+            self.count_burst(consumed);
         } else {
-            self.count_sent_between_drops(sent.dropped, consumed);
+            self.count_sent_between_drops(sent.dropped, &consumed);
         }
     }
 
@@ -497,7 +510,7 @@ mod tests {
         sent.add_sent();
         sent.add_dropped(&stats, DropReason::TooLong);
         sent.add_sent();
-        stats.count_sent(&sent, &frames);
+        stats.count_sent(&sent, Burst::new(&frames).compared());
         let now = stats.snapshot();
         assert_eq!((sent.consumed, sent.packets()), (3, 2));
         assert_eq!((now.packets, now.bytes), (2, 60 + 62));
@@ -510,7 +523,7 @@ mod tests {
             let stats = QueueStats::default();
             let sent = Sent::all_dropped(count, &stats, DropReason::LinkDown);
             assert_eq!((sent.consumed, sent.packets()), (count, 0));
-            stats.count_sent(&sent, &[Frame::from_bytes(&[0; 60]); BURST]);
+            stats.count_sent(&sent, Burst::new(&[Frame::from_bytes(&[0; 60]); BURST]));
             assert_eq!(stats.snapshot().packets, 0);
             assert_eq!(stats.snapshot().dropped_for(DropReason::LinkDown), count as u64);
         }
@@ -590,7 +603,7 @@ mod tests {
                     model.broadcast += u64::from(broadcast);
                     model.multicast += u64::from(first & 1 != 0 && !broadcast && !bytes.is_empty());
                 }
-                stats.count_sent(&sent, &refs);
+                stats.count_sent(&sent, Burst::new(&refs).compared());
             }
             prop_assert_eq!(stats.snapshot(), model);
             prop_assert_eq!(model.sizes.iter().sum::<u64>(), model.packets);

@@ -1,12 +1,6 @@
 //! Copies of few bytes by wide moves, without a call to `memcpy`.
 
-/// What the widest move of every supported CPU carries.
-#[cfg(target_arch = "x86_64")]
-type Wide = std::arch::x86_64::__m128i;
-#[cfg(not(target_arch = "x86_64"))]
-type Wide = u128;
-
-const WIDE: usize = size_of::<Wide>();
+use crate::wide::{WIDE, Wide};
 
 /// Copies 64 bytes, one cache line where both are aligned.
 ///
@@ -17,12 +11,12 @@ const WIDE: usize = size_of::<Wide>();
 pub unsafe fn copy_line(from: *const u8, to: *mut u8) {
     // SAFETY: four moves of 16 bytes stay within the 64 that the caller vouches for.
     unsafe {
-        let (a, b) = (read(from), read(from.add(WIDE)));
-        let (c, d) = (read(from.add(2 * WIDE)), read(from.add(3 * WIDE)));
-        write(to, a);
-        write(to.add(WIDE), b);
-        write(to.add(2 * WIDE), c);
-        write(to.add(3 * WIDE), d);
+        let (a, b) = (Wide::read(from), Wide::read(from.add(WIDE)));
+        let (c, d) = (Wide::read(from.add(2 * WIDE)), Wide::read(from.add(3 * WIDE)));
+        a.write(to);
+        b.write(to.add(WIDE));
+        c.write(to.add(2 * WIDE));
+        d.write(to.add(3 * WIDE));
     }
 }
 
@@ -49,23 +43,23 @@ pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) -> bool {
     unsafe {
         match len {
             32..=64 => {
-                let (a, b) = (read(from), read(from.add(WIDE)));
+                let (a, b) = (Wide::read(from), Wide::read(from.add(WIDE)));
                 let end = len - 2 * WIDE;
-                let (c, d) = (read(from.add(end)), read(from.add(end + WIDE)));
-                write(to, a);
-                write(to.add(WIDE), b);
-                write(to.add(end), c);
-                write(to.add(end + WIDE), d);
+                let (c, d) = (Wide::read(from.add(end)), Wide::read(from.add(end + WIDE)));
+                a.write(to);
+                b.write(to.add(WIDE));
+                c.write(to.add(end));
+                d.write(to.add(end + WIDE));
             }
             WIDE..32 => {
-                let (first, last) = (read(from), read(from.add(len - WIDE)));
-                write(to, first);
-                write(to.add(len - WIDE), last);
+                let (first, last) = (Wide::read(from), Wide::read(from.add(len - WIDE)));
+                first.write(to);
+                last.write(to.add(len - WIDE));
             }
             65..=LONGEST => {
-                let last = read(from.add(len - WIDE));
+                let last = Wide::read(from.add(len - WIDE));
                 copy_line(from, to);
-                write(to.add(len - WIDE), last);
+                last.write(to.add(len - WIDE));
             }
             _ => return false,
         }
@@ -86,24 +80,6 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
             std::ptr::copy(from, to, len);
         }
     }
-}
-
-/// # Safety
-///
-/// `from` must be valid for reads of 16 bytes.
-#[inline]
-unsafe fn read(from: *const u8) -> Wide {
-    // SAFETY: the caller vouches for 16 bytes; alignment does not matter.
-    unsafe { from.cast::<Wide>().read_unaligned() }
-}
-
-/// # Safety
-///
-/// `to` must be valid for writes of 16 bytes.
-#[inline]
-unsafe fn write(to: *mut u8, value: Wide) {
-    // SAFETY: as above.
-    unsafe { to.cast::<Wide>().write_unaligned(value) }
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@
 //! - [`prefetch`]: cache hints
 //! - [`segmentation`]: offloads in software
 //! - [`slots`]: memory for the frames that a driver receives by copying
+//! - `wide`: words as wide as the widest move of every supported CPU
 
 pub mod announce;
 pub mod builder;
@@ -48,11 +49,13 @@ pub mod pool;
 pub mod prefetch;
 pub mod segmentation;
 pub mod slots;
+mod wide;
 
 pub use announce::announcement;
 pub use edit::{DEEPEST_HEAD, Edit, EditRoom, Editing, Open, Tag};
 pub use frame::{
-    BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
+    Alike, BURST, Burst, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment,
+    Segment,
 };
 pub use headers::ethernet::{HEADER_LEN as ETHERNET_HEADER_LEN, LINK_HEADERS};
 pub use mac::MacAddr;

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
-use super::{BURST, Frame, HEAD_CAPACITY, HEAD_LEN, MAX_FRAME_LEN, Segment};
+use super::{Alike, BURST, Burst, Frame, HEAD_CAPACITY, HEAD_LEN, MAX_FRAME_LEN, Segment};
 use crate::copy::{copy, copy_line};
 use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
@@ -24,6 +24,8 @@ struct Head([u8; HEAD_CAPACITY]);
 pub struct FrameBatch {
     /// The lifetime is a white lie: [`Self::frames`] shortens it to the batch's own.
     frames: ArrayVec<Frame<'static>, BURST>,
+    /// What they have in common, if they were compared, and nothing of them was changed since.
+    alike: Option<Alike>,
     /// Raw, since frames point into it while the next head is filled.
     heads: NonNull<[Head; BURST]>,
     /// The bodies of frames that have one segment. Raw for the same reason, as is what follows.
@@ -58,6 +60,7 @@ impl FrameBatch {
         let segments = vec![none; segments.clamp(BURST, u16::MAX as usize)].into_boxed_slice();
         Self {
             frames: ArrayVec::new(),
+            alike: None,
             heads: NonNull::from(Box::leak(heads)),
             bodies: NonNull::from(Box::leak(Box::new([none; BURST]))),
             segments: NonNull::from(Box::leak(segments)),
@@ -89,11 +92,26 @@ impl FrameBatch {
         &self.frames
     }
 
+    /// The same, with what is known of all of them together since they were [compared](Self::compare).
+    #[must_use]
+    #[inline]
+    pub fn known(&self) -> Burst<'_, '_> {
+        Burst::with_alike(&self.frames, self.alike)
+    }
+
+    /// Finds out what they have in common.
+    #[inline]
+    pub fn compare(&mut self) -> Burst<'_, '_> {
+        self.alike = Alike::of(&self.frames);
+        self.known()
+    }
+
     /// The private head of frame `index`, to rewrite header fields in place; `None` when there
     /// is no such frame.
     #[must_use]
     #[inline]
     pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.alike = None;
         let frame = self.frames.get(index)?;
         // SAFETY: the head is private memory that `push_*` made over for the batch's use, and
         // the exclusive borrow of the batch excludes every `Frame::head` meanwhile.
@@ -106,6 +124,7 @@ impl FrameBatch {
     /// in place.
     #[inline]
     pub fn for_each_head(&mut self, mut rewrite: impl FnMut(&mut [u8])) {
+        self.alike = None;
         for frame in &self.frames {
             // SAFETY: as in `head_mut`; the head is lent for one call, so that no two exist.
             rewrite(unsafe {
@@ -118,6 +137,7 @@ impl FrameBatch {
     #[inline]
     pub fn clear(&mut self) {
         self.frames.clear();
+        self.alike = None;
         self.segments_used = 0;
     }
 
@@ -137,6 +157,7 @@ impl FrameBatch {
     /// must not lie in this batch.
     #[inline]
     pub unsafe fn push_shared(&mut self, segment: Segment<'_>) -> bool {
+        self.alike = None;
         let index = self.frames.len();
         if index >= BURST {
             return false;
@@ -208,6 +229,7 @@ impl FrameBatch {
         let frames = self.frames.as_mut_ptr();
         let (heads, bodies) = (self.heads.cast::<Head>(), self.bodies.cast::<Segment<'static>>());
         let (mut index, mut short) = (self.frames.len(), None);
+        self.alike = None;
         // The next frame is taken only where there is room.
         while index < BURST {
             let Some(segment) = segments.next() else { break };
@@ -389,6 +411,7 @@ impl FrameBatch {
     /// Says of the frame that was pushed last that its checksum was found good.
     #[inline]
     pub fn set_data_valid(&mut self) {
+        self.alike = None;
         if let Some(frame) = self.frames.last_mut() {
             frame.offload = Offload::DATA_VALID;
         }
@@ -404,6 +427,7 @@ impl FrameBatch {
         request: &OffloadRequest,
         allowed: Capabilities,
     ) -> Result<(), BadOffload> {
+        self.alike = None;
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         match Offload::check_frame(request, allowed, frame) {
             Ok(offload) => {
@@ -425,6 +449,7 @@ impl FrameBatch {
 
     #[inline]
     fn add(&mut self, frame: Frame<'static>) -> bool {
+        self.alike = None;
         self.frames.try_push(frame).is_ok()
     }
 }

@@ -12,9 +12,11 @@
 //! that no frame outlives the burst it came with.
 //!
 //! - `batch`: the frames of a burst
+//! - `burst`: those, with what is known of all of them together
 //! - `segment`: pieces of memory that somebody else may be writing
 
 mod batch;
+mod burst;
 mod segment;
 
 use std::marker::PhantomData;
@@ -24,8 +26,10 @@ use crate::checksum::Checksum;
 use crate::copy::{copy, copy_line, copy_short, is_short};
 use crate::headers::ethernet::LINK_HEADERS;
 use crate::offload::Offload;
+use crate::wide::{WIDE, Wide};
 
 pub use batch::FrameBatch;
+pub use burst::{Alike, Burst};
 pub use segment::{RawSegment, Segment};
 
 /// Largest number of frames in one burst.
@@ -50,6 +54,7 @@ pub const MAX_FRAME_LEN: usize = 65_535 + LINK_HEADERS;
 /// It is as cheap to copy as a slice, and it is to `Packet` as `&str` is to
 /// `String`.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
 pub struct Frame<'a> {
     head: NonNull<u8>,
     body: NonNull<Segment<'a>>,
@@ -62,6 +67,10 @@ pub struct Frame<'a> {
 
 // Bursts are walked over again and again: a frame should not cost more than half a cache line.
 const _: () = assert!(size_of::<Frame<'_>>() == 32);
+
+// Its lengths and what it needs are the second of two wide words.
+const _: () = assert!(std::mem::offset_of!(Frame<'_>, len) == WIDE);
+const _: () = assert!(size_of::<Frame<'_>>() == 2 * WIDE);
 
 impl<'a> Frame<'a> {
     /// A frame whose bytes are all private, such as one that the caller just built.
@@ -164,26 +173,12 @@ impl<'a> Frame<'a> {
         unsafe { std::slice::from_raw_parts(self.body.as_ptr(), self.body_count as usize) }
     }
 
-    /// The lengths of all, of the head, and of the list of segments, which lie side by side.
-    #[inline]
-    const fn lengths(&self) -> u64 {
-        self.len as u64 | (self.head_len as u64) << 32 | (self.body_count as u64) << 48
-    }
-
-    /// How long these frames are, and the first bytes of all of them, combined by "or", if they are all alike:
-    /// as long as each other, with heads that are, too, and in as many pieces.
-    #[must_use]
-    #[inline]
-    pub fn alike(frames: &[Self]) -> Option<(usize, u8)> {
-        let first = frames.first().filter(|first| first.head_len > 0)?;
-        let lengths = first.lengths();
-        let differs = |differs, frame: &Self| differs | (frame.lengths() ^ lengths);
-        if frames.iter().fold(0, differs) != 0 {
-            return None;
-        }
-        // SAFETY: all heads are as long as the first one, which has a byte.
-        let first_bytes = |bytes, frame: &Self| bytes | unsafe { frame.head.read() };
-        Some((first.len(), frames.iter().fold(0, first_bytes)))
+    /// The lengths of all, of the head, and of the list of segments, and the offload, which lie side by side.
+    #[inline(always)]
+    fn shape(&self) -> Wide {
+        let halves = std::ptr::from_ref(self).cast::<Wide>();
+        // SAFETY: that is the second half of a frame, which is as aligned, and has no padding.
+        unsafe { halves.add(1).read() }
     }
 
     /// Copies the frame to `to`, as far as it fits, and returns the number of bytes copied.

@@ -296,7 +296,18 @@ impl Offload {
     #[must_use]
     #[inline]
     pub fn needs_of(frames: &[Frame<'_>]) -> Option<Capabilities> {
-        let flags = frames.iter().fold(0, |flags, frame| flags | frame.offload().flags);
+        Self::needs_by(frames.iter().fold(0, |flags, frame| flags | frame.offload().flags))
+    }
+
+    /// The same of frames that have this one, each.
+    #[must_use]
+    #[inline]
+    pub fn needs_of_each(self) -> Option<Capabilities> {
+        Self::needs_by(self.flags)
+    }
+
+    #[inline]
+    fn needs_by(flags: u8) -> Option<Capabilities> {
         (flags != 0).then_some(Capabilities::from_bits_truncate(flags))
     }
 
