@@ -19,7 +19,7 @@ use benches::sink::sink;
 use eal::clock;
 use flow::{Change, Pipeline};
 use openflow::{Action, Field, Instructions, PortNo};
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 use switch::bench::Bench;
 use switch::fdb::Fdb;
 
@@ -120,7 +120,7 @@ impl Path {
         let frames: [_; BURST] = std::array::from_fn(|_| flows::frame(flow()));
         let frames = frames.each_ref().map(|frame| Frame::from_bytes(frame));
         let start = clock::now();
-        self.bench.forward(&frames, 0);
+        self.bench.forward(Burst::new(&frames).compared(), 0);
         clock::now() - start
     }
 
@@ -188,7 +188,8 @@ fn beside_crafted(pipeline: &Arc<Pipeline>, flows: u32) -> f64 {
                 spent = 0;
                 let frame = flows::frame(crafted.next().unwrap());
                 let start = clock::now();
-                path.bench.forward(&[Frame::from_bytes(&frame)], 0);
+                let burst = [Frame::from_bytes(&frame)];
+                path.bench.forward(Burst::new(&burst).compared(), 0);
                 cycles += clock::now() - start;
             }
             cycles

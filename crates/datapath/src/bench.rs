@@ -7,7 +7,7 @@ use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
 use fdb::Fdb;
 use flow::Pipeline;
-use packet::{Frame, Pool};
+use packet::{Burst, Pool};
 
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
@@ -109,7 +109,7 @@ impl Bench {
     }
 
     /// Forwards a burst that came in on `port`.
-    pub fn forward(&mut self, frames: &[Frame<'_>], port: u16) {
+    pub fn forward(&mut self, frames: Burst<'_, '_>, port: u16) {
         let source = Source::new((BridgeId::DEFAULT, port), &self.stats, 1);
         self.path.forward(frames, &source, false);
         self.path.flush();

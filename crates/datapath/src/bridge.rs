@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use fdb::{Fdb, Hash, Key};
-use packet::{BURST, EditRoom, Frame};
+use packet::{BURST, Burst, EditRoom, Frame};
 
 use self::runs::{Run, gather};
 use crate::datapath::Source;
@@ -334,10 +334,9 @@ impl Bridge {
                 continue;
             }
             let Some(cut) = taps.copy(index, copies, &view, frames, outputs, cut) else { continue };
-            let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
             outputs.spread(&cut, source);
             limits.send(&cut, outputs, source.now);
-            outputs.send_apart(&cut, longest, source);
+            outputs.send_apart(Burst::new(&cut), source);
         }
     }
 
@@ -359,26 +358,20 @@ impl Bridge {
         self.look();
     }
 
-    /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
-    /// of the longest frame.
+    /// Decides where each frame of a burst goes, and notes it at the outputs.
     #[inline]
-    pub(crate) fn decide(
-        &self,
-        frames: &[Frame<'_>],
-        source: &Source<'_>,
-        outputs: &mut Outputs,
-    ) -> usize {
+    pub(crate) fn decide(&self, frames: Burst<'_, '_>, source: &Source<'_>, outputs: &mut Outputs) {
         match self.looks {
             Looks::Addresses => self.decide_in(&Plain, frames, source, outputs),
             Looks::Tags => {
                 let stage = Vlans::new(&self.vlans, source.port);
-                self.decide_in(&stage, frames, source, outputs)
+                self.decide_in(&stage, frames, source, outputs);
             }
             Looks::More => match self.vlans.is_used() {
                 false => self.decide_more(Plain, frames, source, outputs),
                 true => {
                     let stage = Vlans::new(&self.vlans, source.port);
-                    self.decide_more(stage, frames, source, outputs)
+                    self.decide_more(stage, frames, source, outputs);
                 }
             },
         }
@@ -389,14 +382,14 @@ impl Bridge {
     fn decide_more<S: Stage>(
         &self,
         stage: S,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
-    ) -> usize {
+    ) {
         match &self.snoop {
             Some(snoop) => {
                 let stage = Snooping::new(stage, snoop, source.port);
-                self.decide_gated(stage, frames, source, outputs)
+                self.decide_gated(stage, frames, source, outputs);
             }
             None => self.decide_gated(stage, frames, source, outputs),
         }
@@ -406,18 +399,17 @@ impl Bridge {
     fn decide_gated<S: Stage>(
         &self,
         stage: S,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
-    ) -> usize {
+    ) {
         let Some(gate) = &self.gate else {
             return self.decide_in(&stage, frames, source, outputs);
         };
         if !gate.learns(source.port) {
-            source.stats.count_drops(DropReason::SpanningTree, frames.len());
-            return 0;
+            return source.stats.count_drops(DropReason::SpanningTree, frames.len());
         }
-        self.decide_in(&Gated::new(stage, gate, source.port), frames, source, outputs)
+        self.decide_in(&Gated::new(stage, gate, source.port), frames, source, outputs);
     }
 
     /// A loop of its own for each kind of bridge: made into that of its caller, it has been measured
@@ -426,12 +418,12 @@ impl Bridge {
     fn decide_in<S: Stage>(
         &self,
         stage: &S,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
-    ) -> usize {
+    ) {
         let mut runs = ArrayVec::<Run<S::Key>, BURST>::new();
-        let longest = gather::<S>(frames, source.stats, &mut runs);
+        gather::<S>(frames, source.stats, &mut runs);
         let mut lookups = ArrayVec::<Lookup<S::Meta>, BURST>::new();
         let mut admitted = None;
         for run in &runs {
@@ -440,11 +432,10 @@ impl Bridge {
         self.learn(&lookups, source.port, outputs);
         if !stage.forwards() {
             let all = lookups.iter().fold(0, |all, lookup| all | lookup.mask);
-            source.stats.count_drops(DropReason::SpanningTree, all.count_ones() as usize);
-            return longest;
+            return source.stats.count_drops(DropReason::SpanningTree, all.count_ones() as usize);
         }
         for lookup in &mut lookups {
-            lookup.mask &= !stage.hear(frames, lookup.mask, &lookup.meta, source);
+            lookup.mask &= !stage.hear(&frames, lookup.mask, &lookup.meta, source);
         }
         let mut flood = 0;
         for lookup in &lookups {
@@ -453,7 +444,6 @@ impl Bridge {
         if flood != 0 {
             self.flood(stage, &lookups, flood, source, outputs);
         }
-        longest
     }
 
     /// Which frames of a burst have a source that is behind another port than they came from, though

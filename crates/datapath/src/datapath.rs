@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
 use flow::TunnelWords;
 use packet::headers::ethernet;
-use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond;
 use crate::bond::entry::Room;
@@ -317,7 +317,7 @@ impl Datapath {
     #[inline]
     pub(crate) fn forward_burst(&mut self, burst: RxBurst<'_>, source: &Source<'_>) {
         let gives = burst.gives_packets();
-        if let Some(port) = self.forward(burst.frames(), source, gives) {
+        if let Some(port) = self.forward(burst.known(), source, gives) {
             self.give(burst, port);
         }
     }
@@ -328,7 +328,7 @@ impl Datapath {
     #[inline]
     pub(crate) fn forward(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -338,13 +338,13 @@ impl Datapath {
             }
             return self.forward_apart(frames, source, gives);
         };
-        let longest = bridge.decide(frames, source, &mut self.outputs);
-        if gives && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now) {
+        bridge.decide(frames, source, &mut self.outputs);
+        if gives && let Some(port) = self.outputs.take_whole(frames, source.now) {
             return Some(port);
         }
-        self.outputs.send(frames, longest, source);
+        self.outputs.send(frames, source);
         if self.outputs.has_patched() {
-            self.pass(frames, (source.origin, source.now));
+            self.pass(&frames, (source.origin, source.now));
         }
         None
     }
@@ -353,13 +353,13 @@ impl Datapath {
     #[cold]
     fn forward_recorded(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
         let rests = self.turns.spend(frames.len());
         if let Some(recorder) = self.recorder.active() {
-            recorder.note(frames, source);
+            recorder.note(&frames, source);
         }
         let taken = self.forward_apart(frames, source, gives);
         if rests {
@@ -373,7 +373,7 @@ impl Datapath {
     #[inline(never)]
     fn forward_apart(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -388,7 +388,7 @@ impl Datapath {
     /// As `forward_apart`, from a port of which what comes in is captured. Frames that are captured
     /// go by themselves, so that the counters tell what has become of them.
     #[inline(never)]
-    fn forward_watched(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> Option<u16> {
+    fn forward_watched(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) -> Option<u16> {
         let stats = source.stats;
         let (mut others, mut drops) = (0..0, Drops::new(stats.drops()));
         for (index, frame) in frames.iter().enumerate() {
@@ -410,8 +410,8 @@ impl Datapath {
     }
 
     /// Sends a part of a burst where it belongs.
-    fn forward_some(&mut self, frames: &[Frame<'_>], part: Range<usize>, source: &Source<'_>) {
-        let part = frames.get(part).unwrap_or_default();
+    fn forward_some(&mut self, frames: Burst<'_, '_>, part: Range<usize>, source: &Source<'_>) {
+        let part = frames.part(part.start, part.len());
         if !part.is_empty() {
             self.forward_all(part, source, false);
         }
@@ -421,7 +421,7 @@ impl Datapath {
     #[inline(always)]
     fn forward_all(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -436,15 +436,15 @@ impl Datapath {
     #[inline(never)]
     fn forward_trapped(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        let taken = self.traps.take(frames, source);
+        let taken = self.traps.take(&frames, source);
         if taken == 0 {
             return self.forward_limited(frames, source, gives);
         }
-        let trapped = pick(frames, taken);
+        let trapped = pick(&frames, taken);
         let bridge = self.apart.get(usize::from(source.bridge.0)).and_then(Option::as_ref);
         let copies = bridge.and_then(|bridge| {
             bridge.taps()?.select(&bridge.view(source), &trapped, &self.outputs)
@@ -452,9 +452,9 @@ impl Datapath {
         if let Some(copies) = copies {
             self.mirror(&trapped, source, &copies);
         }
-        let others = pick(frames, !taken);
+        let others = pick(&frames, !taken);
         if !others.is_empty() {
-            self.forward_limited(&others, source, false);
+            self.forward_limited(Burst::new(&others), source, false);
         }
         None
     }
@@ -463,7 +463,7 @@ impl Datapath {
     #[inline(always)]
     fn forward_limited(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -481,7 +481,7 @@ impl Datapath {
     #[inline(never)]
     fn forward_guarded(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -489,10 +489,12 @@ impl Datapath {
         let whole = {
             let mut kept = ArrayVec::new();
             let admitted = match self.guards.of(source.port) {
-                Some(guard) => guard.admit(frames, source, &mut room.begin(), &mut kept),
-                None => frames,
+                Some(guard) => guard.admit(&frames, source, &mut room.begin(), &mut kept),
+                None => frames.as_slice(),
             };
-            let gives = gives && std::ptr::eq(admitted, frames);
+            let is_all = std::ptr::eq(admitted, frames.as_slice());
+            let admitted = if is_all { frames } else { Burst::new(admitted) };
+            let gives = gives && is_all;
             // What was noted of bursts that nobody guards.
             self.outputs.take_notes();
             self.forward_admitted::<true>(admitted, source, gives)
@@ -505,7 +507,7 @@ impl Datapath {
     /// they are sampled.
     fn forward_admitted<const STOPS: bool>(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -523,28 +525,29 @@ impl Datapath {
             self.forward_flows(frames, source);
             return None;
         }
-        let longest = bridge.decide(frames, source, &mut self.outputs);
-        self.outputs.spread(frames, source);
-        self.guards.judge(frames, source, &mut self.outputs);
-        self.limits.send(frames, &mut self.outputs, source.now);
+        bridge.decide(frames, source, &mut self.outputs);
+        self.outputs.spread(&frames, source);
+        self.guards.judge(&frames, source, &mut self.outputs);
+        self.limits.send(&frames, &mut self.outputs, source.now);
         let taps = bridge.taps();
-        let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
+        let copies =
+            taps.and_then(|taps| taps.select(&bridge.view(source), &frames, &self.outputs));
         if gives
             && copies.is_none()
             && !self.outputs.watches_marked()
-            && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now)
+            && let Some(port) = self.outputs.take_whole(frames, source.now)
         {
             return Some(port);
         }
         if let Some(tunnels) = self.patches.tunnels() {
-            tunnels.divert(frames, &mut self.outputs, source.now);
+            tunnels.divert(&frames, &mut self.outputs, source.now);
         }
-        self.outputs.send_apart(frames, longest, source);
+        self.outputs.send_apart(frames, source);
         if self.outputs.has_patched() {
-            self.pass(frames, (source.origin, source.now));
+            self.pass(&frames, (source.origin, source.now));
         }
         if let Some(copies) = copies {
-            self.mirror(frames, source, &copies);
+            self.mirror(&frames, source, &copies);
         }
         None
     }
@@ -553,7 +556,7 @@ impl Datapath {
     #[inline(never)]
     fn forward_stopped(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -565,7 +568,7 @@ impl Datapath {
             }
             let Some(place) = taps.samplers().next(rest.len()) else { break };
             let at = rest.start.saturating_add(place);
-            let sampled = frames.get(at..=at).unwrap_or_default();
+            let sampled = frames.part(at, 1);
             self.forward_part(frames, rest.start..at, source);
             self.forward_sampled(sampled, source);
             rest.start = at.saturating_add(1);
@@ -582,15 +585,15 @@ impl Datapath {
         self.apart.get(usize::from(source.bridge.0))?.as_ref()?.taps()
     }
 
-    fn forward_part(&mut self, frames: &[Frame<'_>], part: Range<usize>, source: &Source<'_>) {
-        let part = frames.get(part).unwrap_or_default();
+    fn forward_part(&mut self, frames: Burst<'_, '_>, part: Range<usize>, source: &Source<'_>) {
+        let part = frames.part(part.start, part.len());
         if !part.is_empty() {
             self.forward_through(part, source, false);
         }
     }
 
     /// Sends one frame where it belongs, of which a sample is taken.
-    fn forward_sampled(&mut self, frame: &[Frame<'_>], source: &Source<'_>) {
+    fn forward_sampled(&mut self, frame: Burst<'_, '_>, source: &Source<'_>) {
         let (first, from) = (frame.first(), (source.inlet, source.place()));
         let draft = first.and_then(|first| Some(self.taps(source)?.samplers().begin(from, first)));
         self.outputs.begin_sample(draft.as_ref().map_or(0, Draft::bytes_out));
@@ -606,7 +609,7 @@ impl Datapath {
     #[inline(never)]
     fn forward_through(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
@@ -615,7 +618,7 @@ impl Datapath {
 
     /// As `forward_apart`, by the flows of a bridge.
     #[inline(never)]
-    fn forward_flows(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+    fn forward_flows(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
         self.with_onward(source, |bridge, outputs, onward| {
             if let Some(flows) = bridge.flows() {
                 enter((bridge, flows), frames, source, Manner::Real, outputs, onward);
@@ -642,37 +645,35 @@ impl Datapath {
         let all: [&[Option<Bridge>]; 2] = [bridges, apart];
         let at = usize::from(source.bridge.0);
         let Some(bridge) = all.into_iter().find_map(|all| all.get(at)?.as_ref()) else { return };
-        let mut onward =
-            |outputs: &mut Outputs, frames: &[Frame<'_>], longest: usize, source: &Source<'_>| {
-                outputs.spread(frames, source);
-                guards.judge(frames, source, outputs);
-                limits.send(frames, outputs, source.now);
-                let taps = bridge.taps();
-                let copies =
-                    taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
-                if let Some(tunnels) = patches.tunnels() {
-                    tunnels.divert(frames, outputs, source.now);
-                }
-                outputs.send_apart(frames, longest, source);
-                let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
-                    if outputs.has_patched() {
-                        let beyond = &mut Beyond { bridges: all, limits, traps, cut };
-                        patches.pass(beyond, outputs, frames, (source.origin, source.now));
-                    }
-                };
-                pass(outputs, limits, cut);
-                if let Some(copies) = copies {
-                    bridge.mirror(frames, source, &copies, outputs, limits, cut);
-                    pass(outputs, limits, cut);
+        let mut onward = |outputs: &mut Outputs, frames: Burst<'_, '_>, source: &Source<'_>| {
+            outputs.spread(&frames, source);
+            guards.judge(&frames, source, outputs);
+            limits.send(&frames, outputs, source.now);
+            let taps = bridge.taps();
+            let copies = taps.and_then(|taps| taps.select(&bridge.view(source), &frames, outputs));
+            if let Some(tunnels) = patches.tunnels() {
+                tunnels.divert(&frames, outputs, source.now);
+            }
+            outputs.send_apart(frames, source);
+            let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
+                if outputs.has_patched() {
+                    let beyond = &mut Beyond { bridges: all, limits, traps, cut };
+                    patches.pass(beyond, outputs, &frames, (source.origin, source.now));
                 }
             };
+            pass(outputs, limits, cut);
+            if let Some(copies) = copies {
+                bridge.mirror(&frames, source, &copies, outputs, limits, cut);
+                pass(outputs, limits, cut);
+            }
+        };
         act(bridge, outputs, &mut onward);
     }
 
     /// As `forward_apart`, for what came in on a member of a bond.
     fn forward_member(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {

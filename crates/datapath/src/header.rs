@@ -1,8 +1,8 @@
 //! What the switch reads of a frame: its Ethernet header.
 
-use packet::Frame;
 use packet::headers::EtherType;
 use packet::headers::ethernet::{HEADER_LEN, MAX_TAGS, TAG_LEN};
+use packet::{Burst, Frame};
 
 /// The bit of an address, read as a 48-bit number, that marks a group.
 const GROUP: u64 = 1 << 40;
@@ -52,6 +52,31 @@ impl Addresses {
     pub(crate) const fn source(self) -> u64 {
         u64::from_be(self.last) & 0xFFFF_FFFF_FFFF
     }
+}
+
+/// Whether all of these frames have surely the addresses of the first, and behind them the same of those
+/// bits of eight bytes, which are in the order of memory.
+#[inline]
+pub(crate) fn have_same_start(frames: Burst<'_, '_>, bits: u64) -> bool {
+    const ADDRESSES: u128 = (1 << 96) - 1;
+    let bits = u128::from(u64::from_le(bits));
+    let near = ADDRESSES | bits << 96;
+    match bits >> 32 {
+        0 => agree(frames, [0], [near]),
+        // The last four of them are behind what is seen first.
+        _ => agree(frames, [0, 4], [near, bits << 64]),
+    }
+}
+
+/// Whether all of these frames have surely the same as the first of them, as far as these bits at some
+/// places are concerned.
+#[inline(always)]
+fn agree<const N: usize>(frames: Burst<'_, '_>, places: [usize; N], bits: [u128; N]) -> bool {
+    let Some(first) = frames.first() else { return true };
+    let word = |at: usize| first.head().get(at..).and_then(|rest| rest.first_chunk());
+    let words = places.map(|at| word(at).copied().map_or(0, u128::from_le_bytes));
+    let differences = frames.differences(places, words);
+    differences.is_some_and(|all| all.iter().zip(bits).all(|(own, bits)| own & bits == 0))
 }
 
 /// Whether an address is a group's: multicast or broadcast.

@@ -1,7 +1,7 @@
 //! The frames of a burst that go to one port, and what becomes of them on the way.
 
 use arrayvec::ArrayVec;
-use packet::{BURST, Edit, Editing, Frame};
+use packet::{BURST, Burst, Edit, Editing, Frame};
 
 /// A burst's frames, as bits (bit 0 is the first), each with its edit.
 #[derive(Debug)]
@@ -84,12 +84,12 @@ impl Marks {
         // As a rule all that go to one port are neighbours, and edited in the same way.
         let alike = match *self.edits {
             [(mask, edit)] if self.frames & !mask == 0 => {
-                neighbours(frames, self.frames).zip(Some(edit))
+                neighbours(Burst::new(frames), self.frames).zip(Some(edit))
             }
             _ => None,
         };
         if let Some((frames, edit)) = alike {
-            return editing.edit_all(frames, edit, edited);
+            return editing.edit_all(frames.as_slice(), edit, edited);
         }
         let mut longest = 0;
         for bit in bits(self.frames) {
@@ -125,12 +125,12 @@ impl Marks {
 
 /// The frames that `mask` tells, where they are neighbours.
 #[inline]
-pub(crate) fn neighbours<'s, 'f>(frames: &'s [Frame<'f>], mask: u32) -> Option<&'s [Frame<'f>]> {
+pub(crate) fn neighbours<'s, 'f>(frames: Burst<'s, 'f>, mask: u32) -> Option<Burst<'s, 'f>> {
     let first = mask.trailing_zeros();
     let run = mask.checked_shr(first)?;
     let is_all = run & run.wrapping_add(1) == 0;
-    let rest = frames.get(first as usize..).filter(|_| is_all)?;
-    rest.get(..run.trailing_ones() as usize)
+    let count = run.trailing_ones() as usize;
+    Some(frames.part(first as usize, count)).filter(|found| is_all && found.len() == count)
 }
 
 /// The numbers of the bits in `mask`, lowest first.
@@ -151,13 +151,14 @@ mod tests {
         let bytes = [0_u8; 64];
         let frames: Vec<_> = (14..46).map(|len| Frame::from_bytes(&bytes[..len])).collect();
         let lengths = |mask| {
-            neighbours(&frames, mask).map(|all| all.iter().map(Frame::len).collect::<Vec<_>>())
+            neighbours(Burst::new(&frames), mask)
+                .map(|all| all.iter().map(Frame::len).collect::<Vec<_>>())
         };
         assert_eq!(lengths(0b1_1100), Some(vec![16, 17, 18]));
         assert_eq!(lengths(u32::MAX), Some((14..46).collect()));
         assert_eq!(lengths(1 << 31), Some(vec![45]));
         assert_eq!((lengths(0b101), lengths(0)), (None, None));
-        assert!(neighbours(&frames[..2], 0b111).is_none());
+        assert!(neighbours(Burst::new(&frames[..2]), 0b111).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, SharedTxQueue, TxQueue};
-use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
 use crate::marks::{Marks, bits, neighbours};
@@ -133,18 +133,13 @@ impl Output {
     /// Sends those frames of a burst that are marked, and forgets the marks; otherwise as
     /// [`send`](Self::send).
     #[inline]
-    pub(crate) fn send_marked(
-        &mut self,
-        frames: &[Frame<'_>],
-        longest: usize,
-        room: &mut EditRoom,
-    ) -> bool {
+    pub(crate) fn send_marked(&mut self, frames: Burst<'_, '_>, room: &mut EditRoom) -> bool {
         let mask = self.marks.frames();
         if self.marks.has_edits() {
-            return self.send_edited(frames, mask, room);
+            return self.send_edited(&frames, mask, room);
         }
         self.marks.clear();
-        self.send(frames, mask, longest)
+        self.send(frames, mask)
     }
 
     /// Sends the frames in `mask`, some of which are edited.
@@ -159,33 +154,32 @@ impl Output {
         if lost != 0 {
             self.drop_count(DropReason::TooLong, lost);
         }
-        self.send(&edited, all, longest)
+        self.send(Burst::up_to(&edited, longest), all)
     }
 
-    /// Sends those frames of a burst that `mask` tells; `longest` is the length of the longest
-    /// of the burst. What cannot be sent is counted as dropped on the queue. Returns `false` if
+    /// Sends those frames of a burst that `mask` tells. What cannot be sent is counted as dropped on the queue. Returns `false` if
     /// there is no queue to count on.
     #[inline]
-    pub(crate) fn send(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
+    pub(crate) fn send(&mut self, frames: Burst<'_, '_>, mask: u32) -> bool {
         let Some(index) = self.share.first() else {
             return self.drop_count(DropReason::LinkDown, mask.count_ones());
         };
         if self.share.is_spread() {
-            return self.send_spread(frames, mask, longest);
+            return self.send_spread(frames, mask);
         }
-        self.send_on(index, frames, mask, longest)
+        self.send_on(index, frames, mask)
     }
 
     /// The same, each flow on one of the worker's queues.
     #[inline(never)]
-    fn send_spread(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
-        self.share.divide(frames, mask);
+    fn send_spread(&mut self, frames: Burst<'_, '_>, mask: u32) -> bool {
+        self.share.divide(&frames, mask);
         for place in self.share.places() {
             let part = self.share.part(place);
             if part != 0
                 && let Some(index) = self.share.queue(place)
             {
-                self.send_on(index, frames, part, longest);
+                self.send_on(index, frames, part);
             }
         }
         true
@@ -193,13 +187,13 @@ impl Output {
 
     /// The same on queue `index`.
     #[inline]
-    fn send_on(&mut self, index: usize, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
+    fn send_on(&mut self, index: usize, frames: Burst<'_, '_>, mask: u32) -> bool {
         let Some(queue) = self.queues.get_mut(index) else { return false };
         let mtu = self.mtu.load(Relaxed) as usize;
-        let mask = if header::fits_untagged(longest, mtu) {
+        let mask = if header::fits_untagged(frames.longest(), mtu) {
             mask
         } else {
-            without_too_long(queue, frames, mask, mtu)
+            without_too_long(queue, &frames, mask, mtu)
         };
         if mask == 0 {
             return true;
@@ -208,7 +202,7 @@ impl Output {
         // Mostly the frames are neighbours, and nothing needs to be copied.
         match neighbours(frames, mask) {
             Some(frames) => transmit(queue, frames, self.retries),
-            None => transmit(queue, &pick(frames, mask), self.retries),
+            None => transmit(queue, Burst::new(&pick(&frames, mask)), self.retries),
         }
         true
     }
@@ -302,24 +296,24 @@ fn share_of(queues: &[TxQueue], (worker, workers): (usize, usize)) -> Share {
 
 /// Sends `frames`, and drops those for which there is no room.
 #[inline]
-fn transmit(queue: &mut TxQueue, frames: &[Frame<'_>], retries: u32) {
-    let sent = queue.tx_burst(frames);
+fn transmit(queue: &mut TxQueue, frames: Burst<'_, '_>, retries: u32) {
+    let sent = queue.tx_frames(frames);
     if sent < frames.len() {
-        let rest = frames.get(sent..).unwrap_or_default();
+        let rest = frames.part(sent, BURST);
         transmit_again(queue, rest, if sent == 0 { retries } else { retries.saturating_add(1) });
     }
 }
 
 /// Goes on while the device takes something, and `tries` times when it does not.
 #[cold]
-fn transmit_again(queue: &mut TxQueue, mut frames: &[Frame<'_>], mut tries: u32) {
+fn transmit_again(queue: &mut TxQueue, mut frames: Burst<'_, '_>, mut tries: u32) {
     while !frames.is_empty() && tries > 0 {
-        let sent = queue.tx_burst(frames);
+        let sent = queue.tx_frames(frames);
         if sent == 0 {
             tries -= 1;
             std::hint::spin_loop();
         }
-        frames = frames.get(sent..).unwrap_or_default();
+        frames = frames.part(sent, BURST);
     }
     if !frames.is_empty() {
         queue.drop_frames(DropReason::RingFull, frames.len());

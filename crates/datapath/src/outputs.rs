@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use flow::TunnelWords;
-use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
 use crate::capture::{Captures, Direction, Drops, Handle};
@@ -328,17 +328,17 @@ impl Outputs {
         });
     }
 
-    /// The output of a whole burst of `count` frames, if it is one that takes packets as they are;
-    /// the marks are then gone.
+    /// The output of a whole burst, if it is one that takes packets as they are; the marks are then
+    /// gone.
     #[inline(never)]
-    pub(crate) fn take_whole(&mut self, count: usize, longest: usize, now: u64) -> Option<u16> {
+    pub(crate) fn take_whole(&mut self, frames: Burst<'_, '_>, now: u64) -> Option<u16> {
         let [port] = *self.marked else { return None };
         if self.has_patched() {
             return None;
         }
         let output = self.get_mut(port)?;
-        let is_whole = output.marks.is_whole(count);
-        if !is_whole || !output.is_ready(now) || !output.takes_packets(longest) {
+        let is_whole = output.marks.is_whole(frames.len());
+        if !is_whole || !output.is_ready(now) || !output.takes_packets(frames.longest()) {
             return None;
         }
         output.marks.clear();
@@ -362,12 +362,13 @@ impl Outputs {
 
     /// Sends what is noted, and forgets the marks.
     #[inline]
-    pub(crate) fn send(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+    pub(crate) fn send(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
+        let frames = frames.measured();
         for port in self.marked.drain(..) {
             let Some(Some(output)) = self.all.get_mut(usize::from(port)) else { continue };
             output.is_ready(source.now);
             let mask = output.marks.frames();
-            if !output.send_marked(frames, longest, &mut self.room) {
+            if !output.send_marked(frames, &mut self.room) {
                 source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
             }
             if output.is_first_use() {
@@ -408,9 +409,8 @@ impl Outputs {
         if !output.is_ready(now) {
             return false;
         }
-        let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
         let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
-        output.send(frames, all, longest);
+        output.send(Burst::new(frames), all);
         if output.is_first_use() {
             self.unflushed.push(port);
         }
@@ -522,25 +522,26 @@ impl Outputs {
 
     /// As [`send`](Self::send), where something may be captured.
     #[inline]
-    pub(crate) fn send_apart(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+    pub(crate) fn send_apart(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
         match self.watches_marked() {
-            true => self.send_watched(frames, longest, source),
-            false => self.send(frames, longest, source),
+            true => self.send_watched(frames, source),
+            false => self.send(frames, source),
         }
     }
 
     #[inline(never)]
-    fn send_watched(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+    fn send_watched(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
+        let frames = frames.measured();
         let Self { all, marked, unflushed, room, captures, .. } = self;
         let Some(captures) = captures else { return };
         for port in marked.drain(..) {
             let Some(Some(output)) = all.get_mut(usize::from(port)) else { continue };
             output.is_ready(source.now);
             if captures.watch_out(port) {
-                send_captured(output, port, frames, captures, room, source);
+                send_captured(output, port, &frames, captures, room, source);
             } else {
                 let mask = output.marks.frames();
-                if !output.send_marked(frames, longest, room) {
+                if !output.send_marked(frames, room) {
                     source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
                 }
             }
@@ -585,7 +586,7 @@ fn send_captured(
         output.drop_count(DropReason::TooLong, u32::try_from(uneditable).unwrap_or_default());
     }
     let send = |output: &mut Output, mask: u32| {
-        let has_queue = mask == 0 || output.send(&edited, mask, longest);
+        let has_queue = mask == 0 || output.send(Burst::up_to(&edited, longest), mask);
         if !has_queue {
             source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, PacketTally, QueueStats};
-use packet::{BURST, EditRoom, Frame};
+use packet::{BURST, Burst, EditRoom, Frame};
 
 use crate::bond;
 use crate::bond::entry::Room;
@@ -315,7 +315,9 @@ impl<'b> Walk<'_, 'b> {
         outputs: &mut Outputs,
     ) {
         match bridge {
-            Some(bridge) => self.enter_bridge(bridge, frames, source, rest, outputs),
+            Some(bridge) => {
+                self.enter_bridge(bridge, Burst::new(frames), source, rest, outputs);
+            }
             None => self.enter_bond(frames, source, rest, outputs),
         }
     }
@@ -330,7 +332,8 @@ impl<'b> Walk<'_, 'b> {
         outputs: &mut Outputs,
     ) {
         let (bonds, mut room) = (outputs.bonds_mut(), Room::default());
-        let received = bond::entry::receive(bonds, self.beyond.bridges, frames, source, &mut room);
+        let (frames, bridges) = (Burst::new(frames), self.beyond.bridges);
+        let received = bond::entry::receive(bonds, bridges, frames, source, &mut room);
         let Some((source, frames)) = received else { return };
         match self.bridge(source.bridge) {
             Some(bridge) => self.enter_bridge(bridge, frames, &source, rest, outputs),
@@ -342,17 +345,14 @@ impl<'b> Walk<'_, 'b> {
     fn enter_bridge(
         &mut self,
         bridge: &Bridge,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         rest: &mut [Step],
         outputs: &mut Outputs,
     ) {
         if let Some(flows) = bridge.flows() {
-            let mut onward = |outputs: &mut Outputs,
-                              frames: &[Frame<'_>],
-                              longest: usize,
-                              source: &Source<'_>| {
-                self.onward(bridge, (frames, longest), source, rest, outputs);
+            let mut onward = |outputs: &mut Outputs, frames: Burst<'_, '_>, source: &Source<'_>| {
+                self.onward(bridge, frames, source, rest, outputs);
             };
             return enter((bridge, flows), frames, source, Manner::Real, outputs, &mut onward);
         }
@@ -360,8 +360,8 @@ impl<'b> Walk<'_, 'b> {
             // A bridge without rules knows frames of Ethernet alone.
             return source.stats.count_drops(DropReason::FlowPacketType, frames.len());
         }
-        let longest = bridge.decide(frames, source, outputs);
-        self.onward(bridge, (frames, longest), source, rest, outputs);
+        bridge.decide(frames, source, outputs);
+        self.onward(bridge, frames, source, rest, outputs);
     }
 
     /// Sends what the bridge of the peer has decided to send.
@@ -369,28 +369,28 @@ impl<'b> Walk<'_, 'b> {
     fn onward(
         &mut self,
         bridge: &Bridge,
-        (frames, longest): (&[Frame<'_>], usize),
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         rest: &mut [Step],
         outputs: &mut Outputs,
     ) {
-        outputs.spread(frames, source);
-        self.beyond.limits.send(frames, outputs, self.now);
+        outputs.spread(&frames, source);
+        self.beyond.limits.send(&frames, outputs, self.now);
         let taps = bridge.taps();
-        let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
+        let copies = taps.and_then(|taps| taps.select(&bridge.view(source), &frames, outputs));
         if let Some(tunnels) = self.tunnels {
-            tunnels.divert(frames, outputs, self.now);
+            tunnels.divert(&frames, outputs, self.now);
         }
-        outputs.send_apart(frames, longest, source);
+        outputs.send_apart(frames, source);
         if outputs.has_patched() {
-            self.step(rest, outputs, frames);
+            self.step(rest, outputs, &frames);
         }
         if let Some(copies) = copies {
             let Beyond { limits, cut, .. } = &mut *self.beyond;
-            bridge.mirror(frames, source, &copies, outputs, limits, cut);
+            bridge.mirror(&frames, source, &copies, outputs, limits, cut);
         }
         if outputs.has_patched() {
-            self.step(rest, outputs, frames);
+            self.step(rest, outputs, &frames);
         }
     }
 

@@ -33,6 +33,10 @@ pub(crate) trait Stage {
     /// The same of the key alone.
     fn has_key_of(frame: &Frame<'_>, glance: &Self::Glance) -> bool;
 
+    /// Which bits of the eight bytes behind the addresses say that a frame has the key of the one that
+    /// `glance` was read from, in the order of memory.
+    fn telling(glance: &Self::Glance) -> u64;
+
     /// Lets a run in, or tells why not.
     fn admit(&self, key: Self::Key) -> Result<Self::Meta, DropReason>;
 
@@ -104,6 +108,11 @@ impl Stage for Plain {
         true
     }
 
+    #[inline(always)]
+    fn telling((): &()) -> u64 {
+        0
+    }
+
     #[inline]
     fn admit(&self, (): ()) -> Result<(), DropReason> {
         Ok(())
@@ -157,6 +166,11 @@ impl Stage for Vlans<'_> {
         glance.has_tags_of(frame)
     }
 
+    #[inline(always)]
+    fn telling(glance: &Glance) -> u64 {
+        glance.mask()
+    }
+
     #[inline]
     fn admit(&self, tags: Tags) -> Result<Meta, DropReason> {
         self.input.admit(tags)
@@ -207,6 +221,11 @@ impl<S: Stage> Stage for Gated<'_, S> {
     #[inline(always)]
     fn has_key_of(frame: &Frame<'_>, glance: &S::Glance) -> bool {
         S::has_key_of(frame, glance)
+    }
+
+    #[inline(always)]
+    fn telling(glance: &S::Glance) -> u64 {
+        S::telling(glance)
     }
 
     #[inline]

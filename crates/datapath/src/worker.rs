@@ -15,7 +15,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use crate::answer::{Answer, Awaited, answer};
 use crate::bond::way::{Fittings, Way};
@@ -369,7 +369,7 @@ impl Worker {
         let frames: ArrayVec<Frame<'_>, BURST> = frames.collect();
         let path = &mut self.path;
         self.inputs.receive(input, &frames, clock::now(), |source| {
-            path.forward(&frames, source, false);
+            path.forward(Burst::new(&frames), source, false);
         })
     }
 

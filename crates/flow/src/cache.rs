@@ -27,7 +27,7 @@ mod words;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use packet::Frame;
+use packet::{Burst, Frame};
 
 use crate::extract::Depth;
 use crate::frozen::Frozen;
@@ -282,10 +282,27 @@ impl PathCache {
         self.ways.paths.count(id, packets, bytes)
     }
 
+    /// The path of all frames of a burst that came in at a port, by its OpenFlow number, if these are surely like
+    /// what came in there last, and it stands; with their bytes.
+    #[inline]
+    pub fn find_whole(&mut self, port: u32, frames: Burst<'_, '_>) -> Option<(PathId, u64)> {
+        // How long a frame is, is not among its bytes.
+        if !self.lengths.is_empty() {
+            return None;
+        }
+        self.shapes.set_port(port);
+        let (id, bytes) = self.shaped.whole(&self.shapes, frames)?;
+        if !self.ways.paths.stands(id) {
+            return None;
+        }
+        self.hits += frames.len() as u64;
+        Some((PathId(id), bytes))
+    }
+
     /// Takes the frames of a burst that came in at a port, by its OpenFlow number. Returns those that are
     /// looked up by [runs](Self::next_run), a bit for each; others have to be by their [keys](Self::find).
     #[inline]
-    pub fn take_frames(&mut self, port: u32, frames: &[Frame<'_>]) -> u32 {
+    pub fn take_frames(&mut self, port: u32, frames: Burst<'_, '_>) -> u32 {
         // How long a frame is, is not among its bytes.
         if !self.lengths.is_empty() {
             return 0;

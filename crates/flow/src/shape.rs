@@ -8,7 +8,7 @@
 //! Lengths are looked at only to see that headers are all there, as `extract` does: packets of one flow have
 //! any.
 
-use packet::Frame;
+use packet::{Burst, Frame};
 
 use crate::extract::{Depth, FIRST_ETHER_TYPE, IPV4, IPV6, QINQ, VLAN, extract};
 use crate::key::{Key, PACKET_WORDS, slot};
@@ -197,26 +197,67 @@ impl Twin {
         self.len
     }
 
-    /// How many of these frames, from the first on, are alike. They come in at the port that shapes are at.
+    /// How many of these frames, from the first on, are such. They come in at the port that shapes are at.
+    #[inline]
+    pub(crate) fn count(&self, frames: Burst<'_, '_>, shapes: &Shapes) -> usize {
+        if self.are_all(frames, shapes) { frames.len() } else { self.count_each(&frames, shapes) }
+    }
+
+    /// The same, where each is looked at.
     #[inline(never)]
-    pub(crate) fn count(&self, frames: &[Frame<'_>], shapes: &Shapes) -> usize {
-        // Copies, which stay in registers.
-        let Self { mask, words, len, head_len, port } = *self;
-        if port != shapes.relevant_port || head_len < SEEN {
+    fn count_each(&self, frames: &[Frame<'_>], shapes: &Shapes) -> usize {
+        if !self.is_at(shapes) {
             return 0;
         }
-        let is_twin = |frame: &&Frame<'_>| {
-            let head = frame.head();
-            if frame.len() != len || head.len() != head_len {
-                return false;
-            }
-            let Some(seen) = head.first_chunk() else { return false };
-            let wanted = mask.iter().zip(words);
-            let parts = WIDE_PLACES.iter().zip(wanted);
-            parts.fold(0, |differs, (at, (bits, word))| differs | wide_at(seen, *at) & bits ^ word)
-                == 0
-        };
-        frames.iter().take_while(is_twin).count()
+        // A copy, which stays in registers.
+        let twin = *self;
+        frames.iter().take_while(|frame| twin.is_of(frame)).count()
+    }
+
+    /// Whether frames can be such where shapes are now, and what is compared of them is seen.
+    #[inline(always)]
+    const fn is_at(&self, shapes: &Shapes) -> bool {
+        self.port == shapes.relevant_port && self.head_len >= SEEN
+    }
+
+    /// Whether this is one.
+    #[inline(always)]
+    fn is_of(&self, frame: &Frame<'_>) -> bool {
+        let head = frame.head();
+        if frame.len() != self.len || head.len() != self.head_len {
+            return false;
+        }
+        let Some(seen) = head.first_chunk() else { return false };
+        let wanted = self.mask.iter().zip(self.words);
+        let parts = WIDE_PLACES.iter().zip(wanted);
+        parts.fold(0, |differs, (at, (bits, word))| differs | wide_at(seen, *at) & bits ^ word) == 0
+    }
+
+    /// Whether all of these are surely such.
+    #[inline]
+    pub(crate) fn are_all(&self, frames: Burst<'_, '_>, shapes: &Shapes) -> bool {
+        // Where it has begun to be something else, or does so, all are not.
+        let (Some(alike), Some(last)) = (frames.alike(), frames.last()) else { return false };
+        if (alike.len(), alike.head_len()) != (self.len, self.head_len)
+            || !self.is_at(shapes)
+            || !self.is_of(last)
+        {
+            return false;
+        }
+        // Of many, the last bytes that are seen do not count.
+        match self.mask {
+            [.., 0] => self.agrees(frames, PLACES_BUT_LAST),
+            _ => self.agrees(frames, WIDE_PLACES),
+        }
+    }
+
+    /// Whether of none of these frames what counts differs in the first places.
+    #[inline(never)]
+    fn agrees<const N: usize>(&self, frames: Burst<'_, '_>, places: [usize; N]) -> bool {
+        let Some(words) = self.words.first_chunk() else { return false };
+        let Some(differences) = frames.differences(places, *words) else { return false };
+        let mut counted = differences.iter().zip(&self.mask);
+        counted.all(|(differences, bits)| differences & bits == 0)
     }
 }
 
@@ -405,6 +446,9 @@ fn looked_at(shape: u8) -> Option<Line> {
 
 /// Pairs of words of a line, as they lie in a frame.
 const WIDE_PLACES: [usize; LINE / 2] = [PLACES[0], PLACES[2], PLACES[4], PLACES[6]];
+
+/// The same without the last.
+const PLACES_BUT_LAST: [usize; LINE / 2 - 1] = [PLACES[0], PLACES[2], PLACES[4]];
 
 fn wide(line: &Line) -> [u128; LINE / 2] {
     let (pairs, _) = line.as_chunks();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use capture::bpf::{Instruction, Program};
 use eal::clock;
 use ethdev::{QueueStats, Sent, TxDriver, TxQueue};
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 use switch::bench::Bench;
 use switch::fdb::Fdb;
 use switch::{Capture, CaptureReader};
@@ -59,8 +59,8 @@ fn bench(case: &str) -> Result<(Bench, Option<CaptureReader>), Box<dyn Error>> {
     let fdb = Arc::new(Fdb::new(1024, 4, 0));
     let sink = |_| TxQueue::new(Box::new(Sink), Arc::default());
     let mut bench = Bench::new(fdb, (0..3).map(sink).collect());
-    bench.forward(&[Frame::from_bytes(&frame(0xFF, 2))], 1);
-    bench.forward(&[Frame::from_bytes(&frame(0xFF, 1))], 0);
+    bench.forward(Burst::new(&[Frame::from_bytes(&frame(0xFF, 2))]), 1);
+    bench.forward(Burst::new(&[Frame::from_bytes(&frame(0xFF, 1))]), 0);
     let filter = if case.ends_with("-none") { Some(no_frame()?) } else { None };
     let port = match case {
         "nothing" => return Ok((bench, None)),
@@ -91,7 +91,7 @@ fn run(case: &str, bursts: u64) -> Result<f64, Box<dyn Error>> {
     let mut cycles = 0;
     for burst in 0..bursts {
         let start = clock::now();
-        bench.forward(&frames, 0);
+        bench.forward(Burst::new(&frames).compared(), 0);
         cycles += clock::now().saturating_sub(start);
         if burst % 128 == 0
             && let Some(reader) = &mut reader

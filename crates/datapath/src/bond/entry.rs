@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use super::way::Bonds;
 use crate::bridge::Bridge;
@@ -18,20 +18,20 @@ pub(crate) type Room<'f> = [ArrayVec<Frame<'f>, BURST>; 2];
 pub(crate) fn receive<'b, 'f, 's>(
     bonds: &mut Bonds,
     bridges: [&[Option<Bridge>]; 2],
-    frames: &'b [Frame<'f>],
+    frames: Burst<'b, 'f>,
     source: &Source<'s>,
     [received, moved]: &'b mut Room<'f>,
-) -> Option<(Source<'s>, &'b [Frame<'f>])> {
+) -> Option<(Source<'s>, Burst<'b, 'f>)> {
     let (source, frames) = bonds.receive(frames, source, received)?;
     let at = usize::from(source.bridge.0);
     if bonds.comes_back(source.port)
         && let Some(bridge) = bridges.into_iter().find_map(|all| all.get(at)?.as_ref())
     {
-        let back = bridge.came_back(frames, &source);
+        let back = bridge.came_back(&frames, &source);
         if back != 0 {
             source.stats.count_drops(DropReason::CameBack, back.count_ones() as usize);
-            moved.extend(pick(frames, !back));
-            return Some((source, moved));
+            moved.extend(pick(&frames, !back));
+            return Some((source, Burst::new(moved)));
         }
     }
     Some((source, frames))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use l2proto::lacp::pdu::{FRAME_LEN, SLOW_PROTOCOLS};
-use packet::{BURST, Edit, Frame, MacAddr, flow};
+use packet::{BURST, Burst, Edit, Frame, MacAddr, flow};
 
 use super::load::Load;
 use crate::bridge::BridgeId;
@@ -303,22 +303,22 @@ impl Bonds {
     /// listens. Where that is not all of them, they are put into `kept`.
     pub(crate) fn receive<'b, 'f, 's>(
         &mut self,
-        mut frames: &'b [Frame<'f>],
+        mut frames: Burst<'b, 'f>,
         source: &Source<'s>,
         kept: &'b mut ArrayVec<Frame<'f>, BURST>,
-    ) -> Option<(Source<'s>, &'b [Frame<'f>])> {
+    ) -> Option<(Source<'s>, Burst<'b, 'f>)> {
         let bond = self.bond_of(source.port);
         let lane = bond.and_then(|bond| self.lane_mut(bond));
         let Some((bond, lane)) = bond.zip(lane) else {
             source.stats.count_drops(DropReason::LinkDown, frames.len());
             return None;
         };
-        let slow = lane.fittings.inlet.as_ref().map_or(0, |inlet| listen(inlet, frames, source));
+        let slow = lane.fittings.inlet.as_ref().map_or(0, |inlet| listen(inlet, &frames, source));
         let strand = lane.way.members.iter().find(|strand| strand.port == source.port);
         let receives = strand.map_or(Receives::Nothing, |strand| strand.receives);
         let refused = match receives {
             Receives::All => 0,
-            Receives::Unicast => groups(frames),
+            Receives::Unicast => groups(&frames),
             Receives::Nothing => u32::MAX,
         };
         let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
@@ -332,8 +332,8 @@ impl Bonds {
         }
         if passed != all {
             kept.clear();
-            kept.extend(pick(frames, passed));
-            frames = kept;
+            kept.extend(pick(&frames, passed));
+            frames = Burst::new(kept);
         }
         Some((Source { bridge: lane.way.bridge, port: bond, ..*source }, frames))
     }

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use packet::{BURST, Frame};
+use packet::{BURST, Burst};
 
 use super::runs::{Run, gather};
 use super::{Bridge, Lookup};
@@ -14,7 +14,7 @@ impl Bridge {
     /// As [`decide`](Self::decide), but nothing is learnt from it.
     pub(crate) fn decide_dry(
         &self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) {
@@ -39,7 +39,7 @@ impl Bridge {
     fn decide_dry_in<S: Stage>(
         &self,
         stage: &S,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) {

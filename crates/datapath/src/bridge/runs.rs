@@ -2,9 +2,9 @@
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
-use crate::header::Addresses;
+use crate::header::{self, Addresses};
 use crate::stage::Stage;
 
 /// Neighbouring frames with the same addresses and tags.
@@ -16,18 +16,46 @@ pub(super) struct Run<K> {
     pub(super) mask: u32,
 }
 
-/// Divides a burst into runs; frames without Ethernet header are dropped. Returns the length of
-/// the longest frame.
+/// Divides a burst into runs; frames without Ethernet header are dropped.
+#[inline]
+pub(super) fn gather<S: Stage>(
+    frames: Burst<'_, '_>,
+    stats: &QueueStats,
+    runs: &mut ArrayVec<Run<S::Key>, BURST>,
+) {
+    match only_run::<S>(frames) {
+        Some(run) => _ = runs.try_push(run),
+        None => gather_each::<S>(&frames, stats, runs),
+    }
+}
+
+/// All frames of a burst, if they are surely one run.
+#[inline(always)]
+fn only_run<S: Stage>(frames: Burst<'_, '_>) -> Option<Run<S::Key>> {
+    frames.alike()?;
+    let [first, .., last] = frames.as_slice() else { return None };
+    let addresses = Addresses::of(first)?;
+    let (key, glance) = S::read(first);
+    // Where it is not so, the last is mostly another one, too.
+    if !S::is_alike(last, addresses, &glance)
+        || !header::have_same_start(frames, S::telling(&glance))
+    {
+        return None;
+    }
+    let others = u32::try_from(BURST.checked_sub(frames.len())?).ok()?;
+    Some(Run { addresses, key, mask: u32::MAX.checked_shr(others)? })
+}
+
+/// The same one by one.
 ///
 /// Nearly every frame is like the one before at a glance; only what is not is read, and starts
 /// another run if that is really different.
 #[inline]
-pub(super) fn gather<S: Stage>(
+fn gather_each<S: Stage>(
     frames: &[Frame<'_>],
     stats: &QueueStats,
     runs: &mut ArrayVec<Run<S::Key>, BURST>,
-) -> usize {
-    let mut longest = 0;
+) {
     // Frames as bits, of which there may be one behind the last: the first of the run at hand, whose
     // frames are those from there to before another, and the next one.
     let (mut start, mut behind) = (1_u64, 1_u64);
@@ -36,7 +64,6 @@ pub(super) fn gather<S: Stage>(
     for frame in frames {
         let at = behind;
         behind = at.wrapping_add(at);
-        longest = longest.max(frame.len());
         if S::is_alike(frame, addresses, &glance) {
             continue;
         }
@@ -56,7 +83,6 @@ pub(super) fn gather<S: Stage>(
         }
     }
     push_run(runs, addresses, key, behind.wrapping_sub(start));
-    longest
 }
 
 #[inline(always)]
@@ -102,12 +128,12 @@ mod tests {
     /// A run: addresses, key and frames.
     type Found<K> = (Addresses, K, u32);
 
-    /// The runs of a burst, the length of its longest frame, and how many were dropped.
-    fn runs<S: Stage>(frames: &[Frame<'_>]) -> (Vec<Found<S::Key>>, usize, u64) {
+    /// The runs of a burst, and how many frames were dropped.
+    fn runs<S: Stage>(frames: Burst<'_, '_>) -> (Vec<Found<S::Key>>, u64) {
         let (stats, mut runs) = (QueueStats::default(), ArrayVec::new());
-        let longest = gather::<S>(frames, &stats, &mut runs);
+        gather::<S>(frames, &stats, &mut runs);
         let runs = runs.iter().map(|run| (run.addresses, run.key, run.mask)).collect();
-        (runs, longest, stats.dropped())
+        (runs, stats.dropped())
     }
 
     /// Frames of few kinds, so that neighbours are often alike: few addresses, with tags and without,
@@ -139,11 +165,11 @@ mod tests {
         ) {
             let all: Vec<Vec<u8>> = picks.iter().map(|pick| pick.get(&kinds).clone()).collect();
             let frames: Vec<_> = all.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
-            let longest = all.iter().map(Vec::len).max().unwrap_or(0);
             let short = all.iter().filter(|bytes| bytes.len() < 14).count() as u64;
-            let tagged = runs::<Vlans<'_>>(&frames);
-            prop_assert_eq!(tagged, (model(&all, Tags::of), longest, short));
-            let (plain, ..) = runs::<Plain>(&frames);
+            let frames = Burst::new(&frames).compared();
+            let tagged = runs::<Vlans<'_>>(frames);
+            prop_assert_eq!(tagged, (model(&all, Tags::of), short));
+            let (plain, _) = runs::<Plain>(frames);
             let plain: Vec<_> = plain.iter().map(|(addresses, (), mask)| (*addresses, *mask)).collect();
             let expected = model(&all, |_| Tags::default());
             let expected: Vec<_> = expected.iter().map(|run| (run.0, run.2)).collect();

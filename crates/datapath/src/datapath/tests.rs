@@ -119,7 +119,7 @@ impl Bench {
 
     fn send_from(&mut self, id: u16, port: u16, frames: &[Frame<'_>]) -> Vec<Vec<Vec<u8>>> {
         let source = Source { bridge: BridgeId(id), ..from(port, &self.stats) };
-        self.path.forward(frames, &source, false);
+        self.path.forward(Burst::new(frames).compared(), &source, false);
         self.path.flush();
         self.peers.iter().map(|peer| peer.take()).collect()
     }
@@ -350,7 +350,7 @@ fn a_port_is_flushed_once_per_round() {
     let bytes = frame(station(1), station(0));
     for _ in 0..3 {
         let source = from(0, &bench.stats);
-        bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
+        bench.path.forward(Burst::new(&[Frame::from_bytes(&bytes)]), &source, false);
     }
     bench.path.flush();
     bench.path.flush();
@@ -367,7 +367,7 @@ fn a_port_whose_device_has_not_taken_all_is_flushed_again() {
     let bytes = frame(station(1), station(0));
     let mut forward = || {
         let source = from(0, &bench.stats);
-        bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
+        bench.path.forward(Burst::new(&[Frame::from_bytes(&bytes)]), &source, false);
         bench.path.flush()
     };
     // More frames in between change nothing.
@@ -388,7 +388,7 @@ fn workers_use_the_ready_queues_in_turn() {
         let queues = peers.iter().map(queue).collect();
         let mut output = Output::new(queues, (worker, 4), 0, Arc::new(AtomicU32::new(1500)), 0);
         assert!(output.is_ready(0));
-        assert!(output.send(&[Frame::from_bytes(&bytes)], 1, 60));
+        assert!(output.send(Burst::new(&[Frame::from_bytes(&bytes)]), 1));
         peers.iter().position(|peer| !peer.take().is_empty()).unwrap()
     };
     assert_eq!([0, 1, 2, 3].map(&mut used_by), [0, 1, 2, 0]);
@@ -603,7 +603,7 @@ fn a_burst_from_card_to_card_is_given_not_copied() {
     bench.path.set_output(1, Some(Output::new(vec![queue], (0, 1), u64::MAX, mtu, 0)));
     // The station behind the card is known from what it sent.
     let back = frame(0x2B, 0x2A);
-    bench.path.forward(&[Frame::from_bytes(&back)], &from(1, &bench.stats), false);
+    bench.path.forward(Burst::new(&[Frame::from_bytes(&back)]), &from(1, &bench.stats), false);
     let there = frame(0x2A, 0x2B);
     let mut forward = |frames: &[Vec<u8>]| {
         let mut rx = Card::queue(&pool, frames);

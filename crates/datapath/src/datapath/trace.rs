@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::Visit;
 use l2proto::lacp::pdu::SLOW_PROTOCOLS;
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use super::{Datapath, Source};
 use crate::bond::entry::{Room, receive};
@@ -99,13 +99,14 @@ impl Datapath {
         let all: [&[Option<Bridge>]; 2] = [bridges, apart];
         let Some(bridge) = find(all, id) else { return Decided::default() };
         let (frames, mut room) = ([Frame::from_bytes(frame)], Room::default());
+        let frames = Burst::new(&frames);
         let entered = match outputs.bonds().bond_of(port) {
-            None => Some((source, frames.as_slice())),
+            None => Some((source, frames)),
             Some(_) if frame.starts_with(&SLOW_PROTOCOLS.0) => {
                 stats.count_drops(DropReason::ReservedMulticast, 1);
                 None
             }
-            Some(_) => receive(outputs.bonds_mut(), all, &frames, &source, &mut room),
+            Some(_) => receive(outputs.bonds_mut(), all, frames, &source, &mut room),
         };
         let Some((source, frames)) = entered else {
             return Decided { reason: why(&stats), ..Decided::default() };
@@ -114,8 +115,8 @@ impl Datapath {
         decide(bridge, frames, &source, learns, outputs);
         let is_flooded = outputs.take_notes().0 != 0;
         let mut verdicts = Vec::new();
-        outputs.spread_dry(frames, &source);
-        outputs.take_verdicts(frames, &mut verdicts);
+        outputs.spread_dry(&frames, &source);
+        outputs.take_verdicts(&frames, &mut verdicts);
         let outputs = of_ports(verdicts);
         let reason = why(&stats).filter(|_| outputs.is_empty());
         Decided { outputs, is_flooded, reason }
@@ -155,14 +156,15 @@ impl Datapath {
     ) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         let (frames, mut received) = ([Frame::from_bytes(frame)], ArrayVec::<_, BURST>::new());
+        let frames = Burst::new(&frames);
         // What neighbours say to the switch itself goes to nobody else.
         if source.bridge == BridgeId::BOND && frame.starts_with(&SLOW_PROTOCOLS.0) {
             source.stats.count_drops(DropReason::ReservedMulticast, 1);
             return verdicts;
         }
         let entered = match source.bridge {
-            BridgeId::BOND => self.outputs.bonds_mut().receive(&frames, source, &mut received),
-            _ => Some((*source, frames.as_slice())),
+            BridgeId::BOND => self.outputs.bonds_mut().receive(frames, source, &mut received),
+            _ => Some((*source, frames)),
         };
         let Some((source, frames)) = entered else { return verdicts };
         let Self { bridges, apart, outputs, .. } = self;
@@ -174,15 +176,15 @@ impl Datapath {
             Some(bridge) if let Some(flows) = bridge.flows() => {
                 let manner = Manner::Told { learns };
                 let mut onward =
-                    |outputs: &mut Outputs, frames: &[Frame<'_>], _: usize, source: &Source<'_>| {
-                        collect(bridge, frames, source, outputs, &mut verdicts);
+                    |outputs: &mut Outputs, frames: Burst<'_, '_>, source: &Source<'_>| {
+                        collect(bridge, &frames, source, outputs, &mut verdicts);
                     };
                 enter((bridge, flows), frames, &source, manner, outputs, &mut onward);
                 *visits = flows.take_told();
             }
             Some(bridge) => {
                 decide(bridge, frames, &source, learns, outputs);
-                collect(bridge, frames, &source, outputs, &mut verdicts);
+                collect(bridge, &frames, &source, outputs, &mut verdicts);
             }
         }
         verdicts
@@ -222,7 +224,7 @@ fn find(kinds: [&[Option<Bridge>]; 2], id: BridgeId) -> Option<&Bridge> {
 /// Has a plain bridge decide, and learn or not.
 fn decide(
     bridge: &Bridge,
-    frames: &[Frame<'_>],
+    frames: Burst<'_, '_>,
     source: &Source<'_>,
     learns: bool,
     outputs: &mut Outputs,

@@ -26,8 +26,8 @@ impl Run<'_, '_> {
     ) {
         let Steps { bridge, flows, manner, .. } = self.steps;
         let entry = Entry { bridge, flows, manner };
-        self.with(open, cut, |frames, _| {
-            let Some(mut groups) = flows.again(frames, round, source, manner) else {
+        self.with(open, cut, |frames| {
+            let Some(mut groups) = flows.again(&frames, round, source, manner) else {
                 return source.stats.count_drops(DropReason::FlowTooDeep, frames.len());
             };
             let begins = next.key.get_u32(slot::PACKET_TYPE);

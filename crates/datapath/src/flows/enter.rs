@@ -3,12 +3,14 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use flow::{Key, Lost, Op, PathId, extract, slot, unpadded};
-use packet::{BURST, Edit, Editing, Frame};
+use packet::{BURST, Burst, Edit, EditRoom, Editing, Frame};
 
-use super::run::{Run, Steps, bits};
+use super::run::{Run, Steps, all_of, bits};
 use super::{Flows, Inner, NO_PORT, Rooms, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::{self, Source};
+use crate::marks::neighbours;
+use crate::output::pick;
 use crate::outputs::Outputs;
 use crate::segments::{self, is_large};
 
@@ -16,7 +18,7 @@ use crate::segments::{self, is_large};
 const MAX_TOLD: usize = 4_096;
 
 /// What is done with frames that are marked at outputs.
-pub(crate) type Onward<'o> = &'o mut dyn FnMut(&mut Outputs, &[Frame<'_>], usize, &Source<'_>);
+pub(crate) type Onward<'o> = &'o mut dyn FnMut(&mut Outputs, Burst<'_, '_>, &Source<'_>);
 
 /// How a burst comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,25 @@ impl Group {
 #[inline(never)]
 pub(crate) fn enter(
     (bridge, flows): (&Bridge, &Flows),
-    frames: &[Frame<'_>],
+    frames: Burst<'_, '_>,
     source: &Source<'_>,
     manner: Manner,
     outputs: &mut Outputs,
     onward: Onward<'_>,
 ) {
-    let mut rooms = flows.take_rooms();
-    Entry { bridge, flows, manner }.take((frames, source), &mut rooms, outputs, onward);
-    flows.give_rooms(rooms);
+    let entry = Entry { bridge, flows, manner };
+    flows.begin_burst();
+    let whole = flows.find_whole((frames, source), manner);
+    let mut is_any = false;
+    match whole {
+        Some(group) if flows.mark_simple(bridge, &group, source, outputs, &mut is_any) => {
+            if is_any {
+                onward(outputs, frames, source);
+            }
+        }
+        _ => entry.take_apart((frames, source), whole, outputs, onward),
+    }
+    flows.end_burst();
 }
 
 /// A bridge that a burst comes in to.
@@ -77,31 +89,52 @@ pub(super) struct Entry<'e> {
 }
 
 impl Entry<'_> {
+    /// The same of a burst that is more than to be sent as it is; all of it has the path of `whole`, if that
+    /// is known.
+    #[inline(never)]
+    fn take_apart(
+        &self,
+        (frames, source): (Burst<'_, '_>, &Source<'_>),
+        whole: Option<Group>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        let mut rooms = self.flows.lend_room();
+        let Rooms { deep, onward: own } = &mut *rooms;
+        match whole {
+            Some(group) => {
+                let groups = &mut ArrayVec::from_iter([group]);
+                self.go((frames, groups), source, own, outputs, onward);
+            }
+            None => self.take((frames, source), (deep, own), outputs, onward),
+        }
+        self.flows.take_back(rooms);
+    }
+
     fn take(
         &self,
-        (frames, source): (&[Frame<'_>], &Source<'_>),
-        rooms: &mut Rooms,
+        (frames, source): (Burst<'_, '_>, &Source<'_>),
+        (deep, own): (&mut EditRoom, &mut RunRoom),
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
         let mut kept = ArrayVec::<Frame<'_>, BURST>::new();
         let mut groups = ArrayVec::<Group, BURST>::new();
-        let Rooms { deep, onward: own } = rooms;
         if let Ok(mut inner) = self.flows.0.try_borrow_mut() {
             inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
             inner.count(&groups, source, self.manner);
             if source.beside.is_some() && inner.records(self.manner) {
-                inner.record_arrival(frames, source);
+                inner.record_arrival(&frames, source);
             }
         }
-        let frames = if kept.is_empty() { frames } else { &kept };
+        let frames = if kept.is_empty() { frames } else { Burst::new(&kept) };
         self.go((frames, &mut groups), source, own, outputs, onward);
     }
 
     /// Has frames whose paths are known go along these.
     pub(super) fn go(
         &self,
-        (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
+        (frames, groups): (Burst<'_, '_>, &mut ArrayVec<Group, BURST>),
         source: &Source<'_>,
         room: &mut RunRoom,
         outputs: &mut Outputs,
@@ -112,28 +145,30 @@ impl Entry<'_> {
         let mut is_any = false;
         groups.retain(|group| !flows.mark_simple(bridge, group, source, outputs, &mut is_any));
         if is_any {
-            let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
-            onward(outputs, frames, longest, source);
+            onward(outputs, frames, source);
         }
         for group in &*groups {
             let next = |at| flows.op(group.path, at);
             let (lost, stops, cuts) = flows.end(group.path);
-            let mut run = |frames: &[Frame<'_>], mask: u32, room: &mut RunRoom| {
+            let mut run = |frames: Burst<'_, '_>, room: &mut RunRoom| {
                 // Which mirrors have a copy by then goes along with each that stops.
                 let before = stops.then(|| outputs.set_mirrored(Some(0)));
                 let steps = Steps { bridge, flows, next: &next, lost, manner };
-                Run::new(steps, frames, mask).go(source, room, outputs, onward);
+                Run::new(steps, frames).go(source, room, outputs, onward);
                 before.map(|before| outputs.set_mirrored(before));
             };
-            let is_cut = cuts && frames.iter().any(is_large);
-            if !stops && !is_cut {
-                run(frames, group.mask, room);
+            let goes_apart = stops || cuts && frames.iter().any(is_large);
+            if !goes_apart {
+                match neighbours(frames, group.mask) {
+                    Some(group) => run(group, room),
+                    None => run(Burst::new(&pick(&frames, group.mask)), room),
+                }
                 continue;
             }
             for bit in bits(group.mask) {
-                let large = frames.get(bit.trailing_zeros() as usize);
-                match large.filter(|frame| cuts && is_large(frame)) {
-                    None => run(frames, bit, room),
+                let one = frames.part(bit.trailing_zeros() as usize, 1);
+                match one.first().filter(|frame| cuts && is_large(frame)) {
+                    None => run(one, room),
                     Some(frame) => go_cut(frame, source, room, &mut run),
                 }
             }
@@ -142,6 +177,12 @@ impl Entry<'_> {
 }
 
 impl Inner {
+    /// The OpenFlow number of the port where a burst has come in.
+    #[inline]
+    fn number_of(&self, source: &Source<'_>) -> u32 {
+        self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT)
+    }
+
     /// Counts the frames of paths, and tells of the rules that are made of them; or notes the tables that
     /// they pass.
     pub(super) fn count(&mut self, groups: &[Group], source: &Source<'_>, manner: Manner) {
@@ -160,7 +201,7 @@ impl Inner {
     /// Counts frames that have come by a tunnel, for somebody who looks at flows.
     #[cold]
     fn record_arrival(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
-        let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
+        let number = self.number_of(source);
         if let Some(recorder) = self.recorder.active() {
             recorder.note_arrival(frames, source, number);
         }
@@ -180,22 +221,22 @@ impl Inner {
     /// them are put into `kept`, that one with more in its head.
     fn classify<'f>(
         &mut self,
-        (frames, source): (&[Frame<'f>], &Source<'_>),
+        (frames, source): (Burst<'_, 'f>, &Source<'_>),
         editing: &mut Editing<'f>,
         kept: &mut ArrayVec<Frame<'f>, BURST>,
         groups: &mut ArrayVec<Group, BURST>,
     ) {
-        let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
+        let number = self.number_of(source);
         let mut shaped = 0;
         // What it has come with beside its bytes is not among them.
         if source.beside.is_none() {
             shaped = self.cache.take_frames(number, frames);
-            while let Some(run) = self.cache.next_run(frames) {
+            while let Some(run) = self.cache.next_run(&frames) {
                 Group::add(groups, run.path, (run.mask, run.bytes));
             }
         }
         if shaped.count_ones() as usize != frames.len() {
-            self.classify_others((frames, source), (number, shaped), editing, kept, groups);
+            self.classify_others((&frames, source), (number, shaped), editing, kept, groups);
         }
     }
 
@@ -261,6 +302,24 @@ impl Inner {
 }
 
 impl Flows {
+    /// All frames of a burst, if it is known without a look at each that they have one path; they are counted.
+    fn find_whole(
+        &self,
+        (frames, source): (Burst<'_, '_>, &Source<'_>),
+        manner: Manner,
+    ) -> Option<Group> {
+        // What it has come with beside its bytes is not among them.
+        if source.beside.is_some() {
+            return None;
+        }
+        let mut inner = self.0.try_borrow_mut().ok()?;
+        let number = inner.number_of(source);
+        let (path, bytes) = inner.cache.find_whole(number, frames)?;
+        let group = Group { path, mask: all_of(frames.len()), bytes };
+        inner.count(&[group], source, manner);
+        Some(group)
+    }
+
     /// Marks the frames of a group whose path only sends them to ports as they are, or nowhere; returns
     /// whether it does.
     fn mark_simple(
@@ -299,10 +358,10 @@ fn go_cut(
     frame: &Frame<'_>,
     source: &Source<'_>,
     room: &mut RunRoom,
-    run: &mut dyn FnMut(&[Frame<'_>], u32, &mut RunRoom),
+    run: &mut dyn FnMut(Burst<'_, '_>, &mut RunRoom),
 ) {
     let mut memory = std::mem::take(&mut room.parts);
-    let is_all = segments::cut(frame, &mut memory, |parts| run(parts, u32::MAX, room));
+    let is_all = segments::cut(frame, &mut memory, |parts| run(Burst::new(parts), room));
     room.parts = memory;
     if !is_all {
         source.stats.count_drops(DropReason::BadHeader, 1);

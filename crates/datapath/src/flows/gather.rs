@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use conntrack::{Fate, Fragment, Refused};
 use ethdev::DropReason;
 use flow::{Depth, Key, Track, TunnelWords, extract, slot};
-use packet::{BURST, EditRoom, Frame, Open};
+use packet::{BURST, Burst, EditRoom, Frame, Open};
 
 use super::enter::Onward;
 use super::run::{Run, Steps, bits, deposit};
@@ -58,7 +58,7 @@ impl Run<'_, '_> {
         }
         let vlans = self.steps.flows.pipeline().vlans.tags();
         let (mut fragments, mut broken, came) = (Vec::new(), 0, self.alive());
-        self.with(open.as_ref().map(|open| open.as_slice()), cut, |frames, _| {
+        self.with(open.as_ref().map(|open| open.as_slice()), cut, |frames| {
             let those = bits(which).filter_map(|bit| {
                 let index = bit.trailing_zeros() as usize;
                 frames.get(index).zip(came.get(index))
@@ -124,7 +124,7 @@ impl Run<'_, '_> {
             frames.iter().map(|frame| Frame::from_bytes(frame)).take(BURST).collect();
         let steps = Steps { bridge, flows, next, lost, manner };
         let mut room = flows.lend_room();
-        let run = Run::of_whole(steps, &frames, (self.at.saturating_sub(1), whole));
+        let run = Run::of_whole(steps, Burst::new(&frames), (self.at.saturating_sub(1), whole));
         run.go(source, &mut room.onward, outputs, onward);
         flows.take_back(room);
     }

@@ -11,6 +11,7 @@ use litemap::LiteMap;
 use ordered::{Gather as _, Order as _};
 use packet::{BURST, Frame};
 
+use super::run::all_of;
 use crate::limit::{Limiter, Size, Well};
 
 /// The most tokens that one frame takes: a large segment with the headers of all frames that it
@@ -118,7 +119,7 @@ impl Part {
 
     /// Of the bands whose rate a frame is beyond, the one with the highest says what becomes of it.
     fn charge(&mut self, packets: Packets<'_, '_>, now: u64) -> Verdict {
-        let all = (0..packets.0.len().min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
+        let all = all_of(packets.0.len());
         self.seen.add(packets, all);
         let mut beyond = [0_u32; MAX_BANDS];
         for (beyond, limiter) in beyond.iter_mut().zip(&mut self.bands) {

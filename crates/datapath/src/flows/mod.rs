@@ -213,8 +213,8 @@ impl Flows {
         std::mem::take(&mut self.0.borrow_mut().told)
     }
 
-    /// A burst comes in, and needs memory.
-    fn take_rooms(&self) -> Box<Rooms> {
+    /// A burst comes in.
+    fn begin_burst(&self) {
         let mut inner = self.0.borrow_mut();
         if inner.depth == 0 {
             let now = inner.now;
@@ -222,8 +222,19 @@ impl Flows {
             inner.tracked = 0;
         }
         inner.depth += 1;
+    }
+
+    /// It is through.
+    fn end_burst(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.depth = inner.depth.saturating_sub(1);
+    }
+
+    /// A burst comes in, and needs memory.
+    fn take_rooms(&self) -> Box<Rooms> {
+        self.begin_burst();
         // One that comes back while it is here has others.
-        inner.rooms.pop().unwrap_or_default()
+        self.lend_room()
     }
 
     /// Memory for frames that go on by themselves, which are not one round more.
@@ -238,9 +249,8 @@ impl Flows {
 
     /// It is through.
     fn give_rooms(&self, rooms: Box<Rooms>) {
-        let mut inner = self.0.borrow_mut();
-        inner.depth = inner.depth.saturating_sub(1);
-        inner.rooms.push(rooms);
+        self.end_burst();
+        self.take_back(rooms);
     }
 }
 

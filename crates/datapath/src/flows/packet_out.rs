@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flow::walk::Start;
 use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot, unpadded};
 use openflow::{Action, PortNo};
-use packet::Frame;
+use packet::{Burst, Frame};
 
 use super::enter::{Manner, Onward};
 use super::run::{NOWHERE, Run, Steps};
@@ -66,7 +66,7 @@ impl PacketOut {
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
         outputs.set_packet_type(packet_type);
-        Run::new(steps, &frames, 1).go(source, &mut rooms.onward, outputs, onward);
+        Run::new(steps, Burst::new(&frames)).go(source, &mut rooms.onward, outputs, onward);
         outputs.set_mirrored(before);
         outputs.set_packet_type(0);
         flows.flush(self.now);

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
 use flow::{Edit, Lost, Op, TunnelWords};
-use packet::{BURST, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
+use packet::{BURST, Burst, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
 use super::changes::{Changes, Depth, Mark};
 use super::enter::{Entry, Manner, Onward, mark, reason};
@@ -18,6 +18,7 @@ use crate::bridge::Bridge;
 use crate::datapath::{Source, place};
 use crate::mirror::Taps;
 use crate::outputs::Outputs;
+use crate::sample::Samplers;
 
 /// Clones within each other, at most.
 const MAX_SAVED: usize = 64;
@@ -43,7 +44,7 @@ pub(super) struct Steps<'s> {
 pub(super) struct Run<'s, 'f> {
     pub(super) steps: Steps<'s>,
     /// As they came.
-    frames: ArrayVec<Frame<'f>, BURST>,
+    frames: Burst<'s, 'f>,
     /// The next operation.
     pub(super) at: usize,
     /// Which of them go on, a bit for each.
@@ -74,8 +75,7 @@ enum End {
 }
 
 impl<'s, 'f> Run<'s, 'f> {
-    pub(super) fn new(steps: Steps<'s>, frames: &[Frame<'f>], mask: u32) -> Self {
-        let frames = crate::output::pick(frames, mask);
+    pub(super) fn new(steps: Steps<'s>, frames: Burst<'s, 'f>) -> Self {
         let alive = all_of(frames.len());
         Self {
             steps,
@@ -93,11 +93,10 @@ impl<'s, 'f> Run<'s, 'f> {
     /// The same of fragments of one packet, which go on where they have waited to be tracked.
     pub(super) fn of_whole(
         steps: Steps<'s>,
-        frames: &[Frame<'f>],
+        frames: Burst<'s, 'f>,
         (at, whole): (usize, (Tracked, Option<Translation>)),
     ) -> Self {
-        let all = all_of(frames.len());
-        Self { at, whole: Some(whole), ..Self::new(steps, frames, all) }
+        Self { at, whole: Some(whole), ..Self::new(steps, frames) }
     }
 
     /// Goes all of the way.
@@ -315,8 +314,8 @@ impl<'s, 'f> Run<'s, 'f> {
             return;
         }
         let mut verdict = Verdict::default();
-        let charge = |frames: &[Frame<'_>], _| {
-            verdict = self.steps.flows.charge(id, (frames, place), source.now);
+        let charge = |frames: Burst<'_, '_>| {
+            verdict = self.steps.flows.charge(id, (&frames, place), source.now);
         };
         self.with(open.as_deref(), cut, charge);
         // The verdict is on those that were alive then.
@@ -341,7 +340,7 @@ impl<'s, 'f> Run<'s, 'f> {
         let Steps { bridge, flows, manner, .. } = self.steps;
         let entry = Entry { bridge, flows, manner };
         let mut fragments = 0;
-        self.with(open.as_deref(), cut, |frames, _| {
+        self.with(open.as_deref(), cut, |frames| {
             fragments = entry.track(frames, tracking, source, outputs, onward);
         });
         self.set_apart(fragments, tracking.track, open.as_mut(), cut, source)
@@ -385,24 +384,24 @@ impl<'s, 'f> Run<'s, 'f> {
         &self,
         open: Option<&[Open<'_>]>,
         room: &mut EditRoom,
-        take: impl FnOnce(&[Frame<'_>], usize),
+        take: impl FnOnce(Burst<'_, '_>),
     ) {
         let mut changed = ArrayVec::<Frame<'_>, BURST>::new();
-        let mut frames = self.frames.as_slice();
+        let mut frames = self.frames;
         if let Some(open) = open {
             changed.extend(open.iter().filter_map(Open::frame).take(BURST));
-            frames = &changed;
+            frames = Burst::new(&changed);
         } else if self.alive != all_of(frames.len()) {
             changed.extend(self.alive());
-            frames = &changed;
+            frames = Burst::new(&changed);
         }
         let mut shorter = ArrayVec::<Frame<'_>, BURST>::new();
         if let Some(len) = self.cut {
             let mut editing = room.begin();
             shorter.extend(frames.iter().map(|frame| editing.cut(frame, len)).take(BURST));
-            frames = &shorter;
+            frames = Burst::new(&shorter);
         }
-        take(frames, frames.iter().map(Frame::len).max().unwrap_or(0));
+        take(frames);
     }
 
     /// Sends what is marked.
@@ -416,7 +415,7 @@ impl<'s, 'f> Run<'s, 'f> {
     ) {
         if !self.marked.is_empty() {
             self.marked.clear();
-            self.with(open, room, |frames, longest| onward(outputs, frames, longest, source));
+            self.with(open, room, |frames| onward(outputs, frames, source));
         }
     }
 
@@ -446,7 +445,7 @@ impl<'s, 'f> Run<'s, 'f> {
             }
             Op::Normal(port) => {
                 self.send(open, room, source, outputs, onward);
-                self.with(open, room, |frames, _| {
+                self.with(open, room, |frames| {
                     self.normal(*port, frames, source, outputs, onward);
                 });
             }
@@ -454,8 +453,9 @@ impl<'s, 'f> Run<'s, 'f> {
                 let lost = self.steps.lost.is_some();
                 let samplers = self.steps.bridge.taps().map(Taps::samplers);
                 let from = (source.inlet, place(outputs.packet_type() != 0));
-                self.with(open, room, |frames, _| {
-                    samplers.into_iter().for_each(|all| all.take(rule, frames, from, lost));
+                self.with(open, room, |frames| {
+                    let take = |all: &Samplers| all.take(rule, &frames, from, lost);
+                    samplers.into_iter().for_each(take);
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {
@@ -464,8 +464,8 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.send(open, room, source, outputs, onward);
                 }
                 let mirrors = outputs.mirrored();
-                let punt = |frames: &[Frame<'_>], _| {
-                    self.steps.flows.punt((about, mirrors), frames, source);
+                let punt = |frames: Burst<'_, '_>| {
+                    self.steps.flows.punt((about, mirrors), &frames, source);
                 };
                 self.with(open, room, punt);
             }
@@ -496,7 +496,7 @@ impl<'s, 'f> Run<'s, 'f> {
     fn normal(
         &self,
         port: Option<u16>,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
@@ -514,8 +514,7 @@ impl<'s, 'f> Run<'s, 'f> {
         } else {
             bridge.decide_dry(frames, &source, outputs);
         }
-        let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
-        onward(outputs, frames, longest, &source);
+        onward(outputs, frames, &source);
     }
 }
 
@@ -529,8 +528,9 @@ pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
 }
 
 /// Bits of so many things, of a burst at most.
-fn all_of(count: usize) -> u32 {
-    (0..count.min(BURST)).fold(0_u32, |all, _| all << 1 | 1)
+pub(super) fn all_of(count: usize) -> u32 {
+    let others = u32::try_from(BURST.saturating_sub(count)).unwrap_or(0);
+    u32::MAX.checked_shr(others).unwrap_or(0)
 }
 
 /// The bits that are set in `places`, as many as `mask` has, of which those stay that it says.

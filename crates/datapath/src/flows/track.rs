@@ -7,7 +7,7 @@ use conntrack::{Adjustment, Conntrack, Seen, State, Tracked, Translation, dissec
 use ethdev::DropReason;
 use flow::{Depth, Key, Track, extract, slot};
 use packet::frame::HEAD_CAPACITY;
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use super::enter::{Entry, Group, Manner, Onward};
 use super::inlet::ETHERNET_LEN;
@@ -54,13 +54,14 @@ impl Entry<'_> {
     #[inline(never)]
     pub(super) fn track(
         &self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         tracking: Tracking<'_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) -> u32 {
-        let Some((mut groups, fragments)) = self.flows.track(frames, tracking, source, self.manner)
+        let Some((mut groups, fragments)) =
+            self.flows.track(&frames, tracking, source, self.manner)
         else {
             let count = if tracking.round == 0 { 0 } else { frames.len() };
             source.stats.count_drops(DropReason::FlowTooDeep, count);
@@ -74,7 +75,7 @@ impl Entry<'_> {
     /// Has frames that were tracked go on, which begin with `packet_type`; those whose groups are none go nowhere.
     pub(super) fn go_on(
         &self,
-        (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
+        (frames, groups): (Burst<'_, '_>, &mut ArrayVec<Group, BURST>),
         packet_type: u32,
         source: &Source<'_>,
         outputs: &mut Outputs,
@@ -94,13 +95,13 @@ impl Entry<'_> {
     #[inline(never)]
     pub(super) fn track_on(
         &self,
-        (frames, mut met): (&[Frame<'_>], Met),
+        (frames, mut met): (Burst<'_, '_>, Met),
         tracking: Tracking<'_>,
         source: &Source<'_>,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
-        self.flows.known((frames, &mut met), tracking, source, self.manner);
+        self.flows.known((&frames, &mut met), tracking, source, self.manner);
         let packet_type = tracking.track.packet_type;
         self.go_on((frames, &mut met.groups), packet_type, source, outputs, onward);
     }

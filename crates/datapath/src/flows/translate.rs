@@ -30,7 +30,7 @@ impl<'f> Run<'_, 'f> {
     {
         let Steps { bridge, flows, manner, .. } = self.steps;
         let mut met = None;
-        self.with(open.as_deref(), cut, |frames, _| met = flows.meet(frames, tracking, manner));
+        self.with(open.as_deref(), cut, |frames| met = flows.meet(&frames, tracking, manner));
         let all = self.alive.count_ones();
         let fragments = met.as_ref().map_or(0, |met| met.fragments);
         let fragments = self.set_apart(fragments, tracking.track, open.as_mut(), cut, source);
@@ -58,7 +58,7 @@ impl<'f> Run<'_, 'f> {
         }
         met.keep(before, self.alive);
         let entry = Entry { bridge, flows, manner };
-        self.with(open.as_deref(), cut, |frames, _| {
+        self.with(open.as_deref(), cut, |frames| {
             if frames.len() == met.frames.len() {
                 entry.track_on((frames, met), tracking, source, outputs, onward);
             }

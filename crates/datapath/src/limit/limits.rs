@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use super::limiter::Limiter;
 use crate::datapath::Source;
@@ -59,20 +59,20 @@ impl Limits {
     #[inline(never)]
     pub(crate) fn receive<'b, 'f>(
         &mut self,
-        frames: &'b [Frame<'f>],
+        frames: Burst<'b, 'f>,
         source: &Source<'_>,
         kept: &'b mut ArrayVec<Frame<'f>, BURST>,
-    ) -> &'b [Frame<'f>] {
+    ) -> Burst<'b, 'f> {
         let limiter = self.rx.get_mut(usize::from(source.port)).and_then(Option::as_mut);
         let Some(limiter) = limiter else { return frames };
-        let all = all_of(frames);
-        let passed = limiter.pass(frames, all, source.now);
+        let all = all_of(&frames);
+        let passed = limiter.pass(&frames, all, source.now);
         if passed == all {
             return frames;
         }
         source.stats.count_drops(DropReason::RateLimited, (all ^ passed).count_ones() as usize);
-        kept.extend(pick(frames, passed));
-        kept
+        kept.extend(pick(&frames, passed));
+        Burst::new(kept)
     }
 
     /// Takes those frames from the verdicts on a burst that go out beyond a limit.

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use eal::Workers;
 use ethdev::{QueueStats, Sent, TxDriver};
-use packet::{Frame, Pool};
+use packet::{Burst, Frame, Pool};
 use proptest::prelude::*;
 
 use super::*;
@@ -102,7 +102,7 @@ impl Bench {
                 (0..8).map(|flow| [first, flow].repeat(30).try_into().unwrap()).collect();
             let frames: Vec<Frame<'_>> =
                 bytes.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
-            output.is_ready(1) && output.send(&frames, 0xFF, 60)
+            output.is_ready(1) && output.send(Burst::new(&frames), 0xFF)
         });
         let got = self.queues.iter().map(|queue| std::mem::take(&mut *queue.got.lock().unwrap()));
         let got: Vec<Vec<u8>> = got.collect();

@@ -74,6 +74,11 @@ impl<'b, S: Stage> Stage for Snooping<'b, S> {
         false
     }
 
+    #[inline(always)]
+    fn telling((): &()) -> u64 {
+        u64::MAX
+    }
+
     #[inline]
     fn admit(&self, (key, kind): Self::Key) -> Result<Self::Meta, DropReason> {
         let inner = self.inner.admit(key)?;

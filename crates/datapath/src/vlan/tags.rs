@@ -93,6 +93,11 @@ impl Glance {
         Self { bits: start.tags & mask, mask }
     }
 
+    /// Which bits of the eight bytes behind the addresses tell the tags.
+    pub(crate) const fn mask(&self) -> u64 {
+        self.mask
+    }
+
     /// Whether a frame has these addresses, and surely the same tags.
     #[inline(always)]
     pub(crate) fn is_alike(&self, frame: &Frame<'_>, addresses: Addresses) -> bool {

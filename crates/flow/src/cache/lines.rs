@@ -3,7 +3,7 @@
 //! What is to be compared of the frames of a burst is written down before any is looked up: so the memory
 //! that they need is asked for together.
 
-use packet::{BURST, Frame};
+use packet::{BURST, Burst, Frame};
 
 use super::PathId;
 use super::index::{Index, are_same};
@@ -101,14 +101,14 @@ impl ByLine {
     }
 
     /// Takes a burst; returns which frames have lines, a bit for each.
-    pub(super) fn take(&mut self, shapes: &mut Shapes, frames: &[Frame<'_>]) -> u32 {
-        let frames = frames.get(..BURST).unwrap_or(frames);
+    pub(super) fn take(&mut self, shapes: &mut Shapes, frames: Burst<'_, '_>) -> u32 {
+        let frames = frames.part(0, BURST);
         let at = self.take_last(shapes, frames);
         if at < frames.len() {
             // Each has a loop of its own.
             match shapes.depth() {
-                Depth::Link => self.take_by((shapes, Depth::Link), frames, at),
-                Depth::All => self.take_by((shapes, Depth::All), frames, at),
+                Depth::Link => self.take_by((shapes, Depth::Link), &frames, at),
+                Depth::All => self.take_by((shapes, Depth::All), &frames, at),
             }
         }
         if self.index.is_large() {
@@ -117,9 +117,21 @@ impl ByLine {
         self.known
     }
 
+    /// The number of the path of all frames of a burst, and their bytes, if they are surely like what came in
+    /// last at their port, and that is known.
+    #[inline]
+    pub(super) fn whole(&self, shapes: &Shapes, frames: Burst<'_, '_>) -> Option<(u32, u64)> {
+        let last = self.lasts.get(place(shapes))?.as_ref()?;
+        let is_known = last.path != NO_PATH && frames.len() <= BURST;
+        if !is_known || !last.twin.are_all(frames, shapes) {
+            return None;
+        }
+        Some((last.path, last.twin.len() as u64 * frames.len() as u64))
+    }
+
     /// Takes the frames at the front of a burst that are like what came in last at its port; returns how many.
     #[inline(always)]
-    fn take_last(&mut self, shapes: &Shapes, frames: &[Frame<'_>]) -> usize {
+    fn take_last(&mut self, shapes: &Shapes, frames: Burst<'_, '_>) -> usize {
         (self.known, self.first, self.left) = (0, 0, 0);
         (self.front, self.last_of, self.place) = (NO_PATH, NOBODY, place(shapes));
         let Some(Some(last)) = self.lasts.get(self.place) else { return 0 };
@@ -249,7 +261,7 @@ fn follow(
 ) -> usize {
     let Some((first, rest)) = frames.and_then(<[_]>::split_first) else { return 0 };
     let Some(twin) = shapes.twin(first, depth) else { return 0 };
-    let count = twin.count(rest, shapes);
+    let count = twin.count(Burst::new(rest), shapes);
     if count > 0 {
         entry.bytes += twin.len() as u64 * count as u64;
         if let Some(last) = last {

@@ -1,4 +1,4 @@
-use packet::Segment;
+use packet::{Burst, Segment};
 use proptest::prelude::*;
 
 use super::*;
@@ -106,6 +106,14 @@ fn short_frames_have_lines_if_their_headers_are_there() {
     }
 }
 
+/// How many of these, from the first on, are such: as many whether or not what they have in common is known.
+fn count(twin: &Twin, frames: &[Frame<'_>], shapes: &Shapes) -> usize {
+    let burst = Burst::new(frames);
+    let count = twin.count(burst, shapes);
+    assert_eq!(twin.count(burst.compared(), shapes), count);
+    count
+}
+
 /// Whatever bit is another one.
 #[test]
 fn no_frame_with_another_line_is_a_twin() {
@@ -118,12 +126,12 @@ fn no_frame_with_another_line_is_a_twin() {
             for bit in 0..8 * SAMPLE {
                 let mut other = bytes;
                 other[bit / 8] ^= 1 << (bit % 8);
-                let is_twin = twin.count(&[Frame::from_bytes(&other)], &shapes) == 1;
+                let is_twin = count(&twin, &[Frame::from_bytes(&other)], &shapes) == 1;
                 let same = shapes.line(&other, SAMPLE, depth) == line;
                 assert!(same || !is_twin, "{shape:?}, bit {bit}");
             }
             let shorter = Frame::from_bytes(&bytes[..SAMPLE - 1]);
-            assert_eq!(twin.count(&[shorter], &shapes), 0, "{shape:?}");
+            assert_eq!(count(&twin, &[shorter], &shapes), 0, "{shape:?}");
         }
     }
 }
@@ -146,7 +154,7 @@ fn frames_that_are_alike_are_known_without_another_look_but_of_tcp_over_ipv6() {
                 [&bytes, &others[0], &others[1], &others[2]].map(|bytes| Frame::from_bytes(bytes));
             let twin = shapes.twin(&frame, depth);
             assert_eq!(twin.is_some(), is_known && shape.0 & !TAGGED != TCP | SIX, "{shape:?}");
-            assert!(twin.is_none_or(|twin| twin.count(&others, &shapes) == 2), "{shape:?}");
+            assert!(twin.is_none_or(|twin| count(&twin, &others, &shapes) == 2), "{shape:?}");
         }
     }
 }
@@ -241,9 +249,12 @@ proptest! {
             Frame::from_parts(&bytes[..heads[number]], &bodies[number..=number]).unwrap()
         });
         let [own, line] = [one, two].map(|frame| shapes.line(frame.head(), frame.len(), depth));
-        if let Some(twin) = shapes.twin(&one, depth) && twin.count(&[two, one], &shapes) > 0 {
+        let Some(twin) = shapes.twin(&one, depth) else { return Ok(()) };
+        if count(&twin, &[two, one], &shapes) > 0 {
             prop_assert!(own.is_some() && own == line);
         }
+        count(&twin, &[one, two, one, one], &shapes);
+        count(&twin, &[one, one], &shapes);
     }
 
     /// Whatever bytes there are, what has a shape is what `extract` reads in whole.
