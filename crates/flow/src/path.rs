@@ -91,7 +91,8 @@ pub struct NshPush {
 /// What controllers get of a packet, and are told about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PacketIn {
-    /// The most bytes of the packet.
+    /// The most bytes of the packet that the rule asks for, which counts for what is told of it alone: nothing of a packet
+    /// is kept, so all of it goes.
     pub max_len: u16,
     /// To which controllers: those with this id.
     pub id: u16,

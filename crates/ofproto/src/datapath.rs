@@ -52,7 +52,7 @@ pub struct Resumed {
 pub struct Received {
     /// What they are told about it.
     pub about: Arc<PacketIn>,
-    /// As much of it as the rule says.
+    /// All of it, as far as it could be read.
     pub bytes: Vec<u8>,
     /// The length of all of it.
     pub len: usize,

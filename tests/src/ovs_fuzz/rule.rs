@@ -353,15 +353,19 @@ impl Kinds {
         format!("sample(probability={probability},collector_set_id=1,obs_point_id=7{port})")
     }
 
-    /// Has controllers be told of a packet, and rarely has it stop. Open vSwitch tells all of it in any case.
+    /// Has controllers be told of a packet, and rarely has it stop.
     fn controller(random: &mut Random) -> String {
+        let len = random.one(&[0, 14, 20, 60, 128, 65_535]).unwrap_or(128);
         let reason = ["action", "no_match", "invalid_ttl", "group", "action_set"];
         match random.below(8) {
-            0..3 => "controller:65535".to_owned(),
-            3 => format!("controller(reason={})", random.one(&reason).unwrap_or("action")),
-            4 => format!("controller(id={})", random.below(2)),
+            0..3 => format!("controller:{len}"),
+            3 => {
+                let reason = random.one(&reason).unwrap_or("action");
+                format!("controller(max_len={len},reason={reason})")
+            }
+            4 => format!("controller(max_len={len},id={})", random.below(2)),
             5 => "controller(pause)".to_owned(),
-            _ => format!("controller(userdata=01.{:02x}.03)", random.below(3)),
+            _ => format!("controller(max_len={len},userdata=01.{:02x}.03)", random.below(3)),
         }
     }
 
@@ -590,7 +594,7 @@ impl Kinds {
         match random.below(9) {
             0..3 => format!("output:{}", Self::port(random)),
             3 => Self::tag(random),
-            8 => "controller:65535".to_owned(),
+            8 => format!("controller:{}", random.below(100)),
             4 => "dec_ttl".to_owned(),
             5 => format!("set_queue:{}", random.below(3)),
             _ => self.set_field(random),

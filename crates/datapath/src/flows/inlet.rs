@@ -33,7 +33,7 @@ pub enum FlowEvent {
 pub struct FlowPacket {
     /// What they are told about it, and where it came in.
     pub about: Arc<PacketIn>,
-    /// As much of it as the rule says.
+    /// All of it, as far as it could be read.
     pub bytes: Vec<u8>,
     /// The length of all of it.
     pub len: usize,
@@ -106,7 +106,9 @@ impl FlowInlet {
                 _ => ETHERNET_LEN.min(frame.len()),
             };
             let len = frame.len() - skipped;
-            let mut bytes = vec![0; skipped + len.min(usize::from(about.max_len))];
+            // Nothing of it is kept here that could be asked for, so all of it goes, whatever the rule says
+            // (OpenFlow 1.3, 7.4.1).
+            let mut bytes = vec![0; frame.len()];
             let count = frame.copy_to(&mut bytes);
             bytes.truncate(count);
             bytes.drain(..skipped.min(count));
