@@ -736,6 +736,8 @@ mod mirror_tests;
 #[cfg(test)]
 mod patch_tests;
 #[cfg(test)]
+mod said_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trap_tests;

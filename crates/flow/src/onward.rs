@@ -276,6 +276,8 @@ mod tests {
         let metadata = Instructions { metadata: Some((1, 1)), ..Instructions::apply(vec![on()]) };
         assert_eq!((Onward::of(&clear), Onward::of(&metadata)), (None, None));
         let inner = Action::Clone(vec![set(Field::Metadata), set(Field::Reg3)]);
-        assert_eq!(touched(&Instructions::apply(vec![inner])), bit(41) | bit(43));
+        let own = |slot: Slot| bit(u8::try_from(slot.word()).unwrap());
+        let words = own(slot::METADATA) | own(slot::reg(3));
+        assert_eq!(touched(&Instructions::apply(vec![inner])), words);
     }
 }

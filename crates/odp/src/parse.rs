@@ -215,7 +215,9 @@ impl Parsed {
                 }
                 let (_, lines) = HEADERS.iter().find(|(known, _)| *known == name)?;
                 // What it is, is said by that where nothing else says it.
+                let packet_type = self.key.get_u32(slot::PACKET_TYPE);
                 let ether_type = match name {
+                    _ if packet_type >> 16 == 1 => u128::from(packet_type & 0xFFFF),
                     "ipv4" => 0x0800,
                     "ipv6" => 0x86DD,
                     "arp" => 0x0806,

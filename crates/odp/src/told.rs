@@ -73,6 +73,9 @@ fn of_tunnel(key: &Key, all: &mut Match) {
         Field::TunTos,
         Field::TunTtl,
         Field::TunErspanVer,
+        Field::TunErspanIdx,
+        Field::TunErspanDir,
+        Field::TunErspanHwid,
         Field::TunGtpuFlags,
         Field::TunGtpuMsgtype,
     ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use flow::{Key, OptionField, Slot, slot};
 use openflow::PortNo;
-use tunnel::{Kind, Meta, Options, Outer, Policy, Settings, TunnelKey, TunnelOption};
+use tunnel::{Erspan, Gtpu, Kind, Meta, Options, Outer, Policy, Settings, TunnelKey, TunnelOption};
 
 use crate::masked::signed;
 use crate::value::{Fields, Style, hex, mac};
@@ -93,10 +93,22 @@ pub(crate) fn set(settings: &Settings, meta: &Meta) -> String {
     if settings.kind == Kind::Geneve && !meta.options.is_empty() {
         let _ = write!(text, ",geneve({})", options(&meta.options));
     }
+    if let Some(erspan) = meta.erspan {
+        let _ = write!(text, ",erspan({})", marks(erspan));
+    }
     let flags = [meta.oam, meta.dont_fragment, meta.checksum, has_key];
     let bits = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u128::from(*flag));
     let _ = write!(text, ",flags({})", named_flags(bits));
     format!("set(tunnel({text}))")
+}
+
+/// What ERSPAN says of a frame.
+fn marks(erspan: Erspan) -> String {
+    let Erspan { version, index, direction, hardware } = erspan;
+    match version {
+        2 => format!("ver=2,dir={direction},hwid={}", hex(hardware.into())),
+        _ => format!("ver={version},idx={index:#x}"),
+    }
 }
 
 fn ends(meta: &Meta, fields: &mut Fields) {
@@ -152,6 +164,8 @@ pub(crate) fn masked(
     let mut parts = vec![told.0];
     parts.extend(masked_policy(key, bits));
     parts.extend(masked_options(key, bits, fields));
+    parts.extend(masked_erspan(key, mask));
+    parts.extend(masked_gtpu(key, bits));
     let flags = flags_of(key);
     let counted = bits(slot::TUN_FLAGS) | bits(slot::TUN_HEADER) << 1;
     parts.push(match mask {
@@ -168,6 +182,45 @@ fn masked_policy(key: &Key, bits: impl Fn(Slot) -> u128) -> Option<String> {
     let [group, flags] =
         both.map(|(slot, style)| style.show(key.get(slot), bits(slot), slot.width()));
     is_there.then(|| format!("vxlan(gbp(id={group},flags={flags}))"))
+}
+
+/// What ERSPAN says of packets, where that counts.
+fn masked_erspan(key: &Key, mask: Option<&Key>) -> Option<String> {
+    let version = key.get(slot::TUN_ERSPAN_VER);
+    let bits = |slot: Slot| mask.map_or_else(|| slot.ones(), |mask| mask.get(slot));
+    let lines: &[(&str, Slot, Style)] = match version {
+        1 => &[("ver", slot::TUN_ERSPAN_VER, Style::Decimal)],
+        2 => &[
+            ("ver", slot::TUN_ERSPAN_VER, Style::Decimal),
+            ("dir", slot::TUN_ERSPAN_DIR, Style::Decimal),
+            ("hwid", slot::TUN_ERSPAN_HWID, Style::Hex),
+        ],
+        _ => return None,
+    };
+    let counted = lines.iter().filter(|(_, slot, _)| bits(*slot) != 0);
+    let show = |(name, slot, style): &(&str, Slot, Style)| {
+        format!("{name}={}", style.show(key.get(*slot), bits(*slot), slot.width()))
+    };
+    let mut parts: Vec<String> = counted.map(show).collect();
+    if version == 1 {
+        let (index, own) = (key.get(slot::TUN_ERSPAN_IDX), bits(slot::TUN_ERSPAN_IDX));
+        parts.push(match mask {
+            Some(_) => format!("idx={index:#x}/{own:#x}"),
+            None => format!("idx={index:#x}"),
+        });
+    }
+    let all =
+        [slot::TUN_ERSPAN_VER, slot::TUN_ERSPAN_IDX, slot::TUN_ERSPAN_DIR, slot::TUN_ERSPAN_HWID];
+    all.iter().any(|slot| bits(*slot) != 0).then(|| format!("erspan({})", parts.join(",")))
+}
+
+/// What GTP-U has beside its key, where that counts.
+fn masked_gtpu(key: &Key, bits: impl Fn(Slot) -> u128) -> Option<String> {
+    let both = [(slot::TUN_GTPU_FLAGS, Style::Hex), (slot::TUN_GTPU_MSGTYPE, Style::Decimal)];
+    let is_there = both.iter().any(|(slot, _)| key.get(*slot) != 0 && bits(*slot) != 0);
+    let [flags, message] =
+        both.map(|(slot, style)| style.show(key.get(slot), bits(slot), slot.width()));
+    is_there.then(|| format!("gtpu(flags={flags},msgtype={message})"))
 }
 
 /// Options that packets of a flow have come with, or that it counts that they have not.
@@ -209,13 +262,19 @@ pub(crate) fn header(kind: Kind, meta: &Meta, outer: &Outer) -> Option<String> {
         (Kind::Gre, _) => 109,
         (Kind::Vxlan, _) => 4,
         (Kind::Geneve, _) => 5,
+        (Kind::Erspan, 0x0800) => 107,
+        (Kind::Erspan, _) => 108,
+        (Kind::Gtpu, _) => 110,
     };
     let (network, inner) = network(ether_type, packet)?;
     let size = bytes.len();
     let (to, from) = (address(&[*a, *b, *c, *d, *e, *f]), address(rest));
     let own = match kind {
         Kind::Gre => gre(inner)?,
-        Kind::Vxlan | Kind::Geneve => over_udp(kind, meta, outer.has_checksum(), inner)?,
+        Kind::Erspan => mirrored(meta)?,
+        Kind::Vxlan | Kind::Geneve | Kind::Gtpu => {
+            over_udp(kind, meta, outer.has_checksum(), inner)?
+        }
     };
     Some(format!(
         "header(size={size},type={number},eth(dst={to},src={from},dl_type={ether_type:#06x}),{network},{own})"
@@ -255,6 +314,10 @@ fn over_udp(kind: Kind, meta: &Meta, has_checksum: bool, bytes: &[u8]) -> Option
     let sum = if has_checksum { "0xffff" } else { "0x0" };
     let udp = format!("udp(src=0,dst={port},csum={sum})");
     let [a, b, c, d, key @ ..] = *own.first_chunk::<8>()?;
+    if kind == Kind::Gtpu {
+        let key = u32::from_be_bytes(key);
+        return Some(format!("{udp},gtpu(flags={a:#x},msgtype={b},teid={key:#x})"));
+    }
     let [e, f, g, _] = key;
     let key = u32::from_be_bytes([0, e, f, g]);
     if kind == Kind::Vxlan {
@@ -270,6 +333,15 @@ fn over_udp(kind: Kind, meta: &Meta, has_checksum: bool, bytes: &[u8]) -> Option
         let _ = write!(text, ",options({})", options(&meta.options));
     }
     Some(text + ")")
+}
+
+fn mirrored(meta: &Meta) -> Option<String> {
+    let Erspan { version, index, direction, hardware } = meta.erspan?;
+    let session = meta.key.unwrap_or(0);
+    Some(match version {
+        2 => format!("erspan(ver=2,sid={session:#x},dir={direction},hwid={hardware:#x})"),
+        _ => format!("erspan(ver={version},sid={session:#x},idx={index:#x})"),
+    })
 }
 
 fn gre(bytes: &[u8]) -> Option<String> {
@@ -302,6 +374,8 @@ pub(crate) fn parse(text: &str) -> Option<Meta> {
             match word.trim() {
                 "flags" => flags(inside, &mut meta)?,
                 "geneve" => parse_options(inside, &mut meta.options)?,
+                "erspan" => meta.erspan = Some(parse_erspan(inside)?),
+                "gtpu" => meta.gtpu = Some(parse_gtpu(inside)?),
                 _ => return None,
             }
             rest = after.trim_start_matches([')', ',', ' ']);
@@ -346,6 +420,40 @@ fn flags(text: &str, meta: &mut Meta) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Numbers by names, what they are not masked.
+fn numbers(text: &str) -> impl Iterator<Item = Option<(&str, u64)>> {
+    text.split(',').map(|part| {
+        let (name, value) = part.split_once('=')?;
+        Some((name.trim(), number(value.split('/').next()?.trim())?))
+    })
+}
+
+fn parse_erspan(text: &str) -> Option<Erspan> {
+    let mut erspan = Erspan::default();
+    for part in numbers(text) {
+        match part? {
+            ("ver", own) => erspan.version = own.try_into().ok()?,
+            ("idx", own) => erspan.index = own.try_into().ok()?,
+            ("dir", own) => erspan.direction = own.try_into().ok()?,
+            ("hwid", own) => erspan.hardware = own.try_into().ok()?,
+            _ => return None,
+        }
+    }
+    Some(erspan)
+}
+
+fn parse_gtpu(text: &str) -> Option<Gtpu> {
+    let mut gtpu = Gtpu { flags: 0, message: 0 };
+    for part in numbers(text) {
+        match part? {
+            ("flags", own) => gtpu.flags = own.try_into().ok()?,
+            ("msgtype", own) => gtpu.message = own.try_into().ok()?,
+            _ => return None,
+        }
+    }
+    Some(gtpu)
 }
 
 /// `{class=..,type=..,len=..,0x..}` as often as there are options.

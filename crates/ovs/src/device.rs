@@ -6,13 +6,16 @@ use std::path::Path;
 use crate::content::Interface;
 
 /// Types that can be had, as `Open_vSwitch.iface_types` lists them.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 14] = [
     "dpdk",
     "dpdkvhostuser",
     "dpdkvhostuserclient",
+    "erspan",
     "geneve",
     "gre",
+    "gtpu",
     "internal",
+    "ip6erspan",
     "ip6gre",
     "patch",
     "system",
@@ -21,7 +24,7 @@ pub const KINDS: [&str; 11] = [
 ];
 
 /// Those of tunnels.
-pub const TUNNELS: [&str; 4] = ["geneve", "gre", "ip6gre", "vxlan"];
+pub const TUNNELS: [&str; 7] = ["erspan", "geneve", "gre", "gtpu", "ip6erspan", "ip6gre", "vxlan"];
 
 /// Queue pairs that a guest may use where nothing is said: those that it does not use cost next to
 /// nothing.
@@ -179,10 +182,12 @@ pub fn device(
 
 /// A tunnel. What there is not makes no port, so that no packet goes another way than is asked for.
 fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
-    let mut device = format!("{}:", if kind == "ip6gre" { "gre" } else { kind });
+    // Over which IP it goes is said by its ends.
+    let mut device = format!("{}:", kind.strip_prefix("ip6").unwrap_or(kind));
     let remote =
         option(interface, "remote_ip").ok_or("expected options:remote_ip, an address, or flow")?;
     let _ = write!(device, "remote={}", escaped(remote));
+    let is_erspan = matches!(kind, "erspan" | "ip6erspan");
     for (key, value) in &interface.options {
         let own = match key.as_str() {
             "remote_ip" => continue,
@@ -196,7 +201,14 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
             "csum" => "csum",
             "df_default" => "df",
             "egress_pkt_mark" => "mark",
-            "seq" if matches!(kind, "gre" | "ip6gre") => "seq",
+            "seq" if matches!(kind, "gre" | "ip6gre" | "gtpu") => "seq",
+            "erspan_ver" if is_erspan => "version",
+            "erspan_dir" if is_erspan => "direction",
+            "erspan_idx" | "erspan_hwid" if is_erspan => {
+                let own = if key == "erspan_idx" { "index" } else { "hwid" };
+                let _ = write!(device, ",{own}={}", escaped(&in_hex(value)));
+                continue;
+            }
             "packet_type" => {
                 let mode = match value.as_str() {
                     "legacy_l2" => "l2",
@@ -223,6 +235,12 @@ fn tunnel(kind: &str, interface: &Interface) -> Result<String, String> {
     Ok(device)
 }
 
+/// A number of base 16, with or without what says so.
+fn in_hex(value: &str) -> String {
+    let is_number = !value.starts_with("0x") && value != "flow";
+    if is_number { format!("0x{value}") } else { value.to_owned() }
+}
+
 /// Extensions of VXLAN, as options of a device.
 fn extensions(all: &str) -> Result<String, String> {
     let one = |extension: &str| match extension {
@@ -236,9 +254,12 @@ fn extensions(all: &str) -> Result<String, String> {
 
 /// The ports of UDP that tunnels of a kind go to where nothing else is said, and what the data path calls
 /// their ports; of what is not over UDP, all is one port.
-const PATH_NAMES: [(&str, &str, Option<u16>); 4] = [
+const PATH_NAMES: [(&str, &str, Option<u16>); 7] = [
+    ("erspan", "erspan_sys", None),
     ("geneve", "genev_sys", Some(6_081)),
     ("gre", "gre_sys", None),
+    ("gtpu", "gtpu_sys", Some(2_152)),
+    ("ip6erspan", "ip6erspan_sys", None),
     ("ip6gre", "ip6gre_sys", None),
     ("vxlan", "vxlan_sys", Some(4_789)),
 ];

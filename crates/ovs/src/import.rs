@@ -135,7 +135,7 @@ mod tests {
             ("vm1", "dpdkvhostuser", &[]),
             ("vm2", "dpdkvhostuserclient", &[("vhost-server-path", "/run/vm2.sock")]),
             ("tun0", "vxlan", &[("remote_ip", "192.0.2.1")]),
-            ("tun1", "gtpu", &[("remote_ip", "192.0.2.1")]),
+            ("tun1", "lisp", &[("remote_ip", "192.0.2.1")]),
             ("lonely", "patch", &[("peer", "nobody")]),
         ]);
         let imported = import(&content, "/run/openvswitch".as_ref());
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(state.ports["vm1"].device, "vhost-user:/run/openvswitch/vm1,queues=8");
         assert_eq!(state.ports["eth0"].vlan.tag, Some(7));
         assert_eq!(imported.left_out.len(), 2, "{:?}", imported.left_out);
-        assert!(imported.left_out.iter().any(|line| line.contains("type gtpu is not supported")));
+        assert!(imported.left_out.iter().any(|line| line.contains("type lisp is not supported")));
         assert!(imported.left_out.iter().any(|line| line.contains("nobody")));
     }
 

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ethdev::{DeviceSpec, Error};
-use tunnel::{Address, Inherited, Kind, Mode, Settings, TunnelKey};
+use tunnel::{Address, Erspan, ErspanSettings, Inherited, Kind, Mode, Said, Settings, TunnelKey};
 
 /// All options, for messages.
-const OPTIONS: &str =
-    "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark, packets, gpe, gbp, seq";
+const OPTIONS: &str = "remote, local, key, in-key, out-key, port, tos, ttl, csum, df, mark, packets, gpe, gbp, seq, version, index, \
+     direction, hwid";
 
 /// The settings that a device string has, if it is one of a tunnel: `KIND:remote=ADDRESS`, and options.
 ///
@@ -34,7 +34,7 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
     let out_key = key(&mut spec, "out-key", kind)?.or(both).unwrap_or_default();
     let usual = Settings::new(kind, remote);
     let port = match kind {
-        Kind::Gre => usual.port,
+        Kind::Gre | Kind::Erspan => usual.port,
         _ => spec.take_number("port", usual.port, &(1..=u16::MAX))?,
     };
     let settings = Settings {
@@ -44,15 +44,21 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
         port,
         tos: inherited(&mut spec, "tos")?.unwrap_or(usual.tos),
         ttl: inherited(&mut spec, "ttl")?.unwrap_or(usual.ttl),
-        checksum: spec.take_switch("csum", usual.checksum)?,
+        checksum: kind != Kind::Erspan && spec.take_switch("csum", usual.checksum)?,
         dont_fragment: spec.take_switch("df", usual.dont_fragment)?,
         mark: spec.take_number("mark", usual.mark, &(0..=u32::MAX))?,
-        mode: mode(&mut spec)?,
+        mode: mode(&mut spec, usual.mode)?,
         says_inner: kind == Kind::Vxlan && spec.take_switch("gpe", false)?,
         has_policy: kind == Kind::Vxlan && spec.take_switch("gbp", false)?,
-        is_numbered: kind == Kind::Gre && spec.take_switch("seq", false)?,
+        is_numbered: matches!(kind, Kind::Gre | Kind::Gtpu) && spec.take_switch("seq", false)?,
+        erspan: if kind == Kind::Erspan { erspan(&mut spec)? } else { usual.erspan },
         ..usual
     };
+    if kind == Kind::Gtpu && settings.mode == Mode::Frames {
+        return Err(
+            spec.error("packets=l2: expected l3 or any, as it carries packets without Ethernet")
+        );
+    }
     if settings.mode == Mode::Packets && !settings.carries_packets() {
         let more = if kind == Kind::Vxlan { "gpe=on beside it, or " } else { "" };
         return Err(spec.error(format!(
@@ -74,13 +80,46 @@ fn settings(kind: Kind, mut spec: DeviceSpec) -> Result<Settings, Error> {
 }
 
 /// What the port gives and gets.
-fn mode(spec: &mut DeviceSpec) -> Result<Mode, Error> {
+fn mode(spec: &mut DeviceSpec, usual: Mode) -> Result<Mode, Error> {
     match spec.take("packets").as_deref() {
-        None | Some("l2") => Ok(Mode::Frames),
+        None => Ok(usual),
+        Some("l2") => Ok(Mode::Frames),
         Some("l3") => Ok(Mode::Packets),
         Some("any") => Ok(Mode::Any),
         Some(other) => Err(spec.error(format!("packets={other}: expected l2, l3 or any"))),
     }
+}
+
+/// What ERSPAN says of frames.
+fn erspan(spec: &mut DeviceSpec) -> Result<ErspanSettings, Error> {
+    let usual = ErspanSettings::USUAL;
+    let version = said(spec, "version", (1, 2))?.unwrap_or(usual.version);
+    // Whoever leaves the version to rules leaves all to them.
+    let rest = if version == Said::Flow { Said::Flow } else { Said::Is(0) };
+    let mut own = |option: &str, most: u32| Ok(said(spec, option, (0, most))?.unwrap_or(rest));
+    Ok(ErspanSettings {
+        version,
+        index: own("index", Erspan::MAX_INDEX)?,
+        direction: own("direction", 1)?,
+        hardware: own("hwid", Erspan::MAX_HARDWARE.into())?,
+    })
+}
+
+/// A number in this range, or `flow`.
+fn said(
+    spec: &mut DeviceSpec,
+    option: &str,
+    (least, most): (u32, u32),
+) -> Result<Option<Said>, Error> {
+    let Some(value) = spec.take(option) else { return Ok(None) };
+    if value == "flow" {
+        return Ok(Some(Said::Flow));
+    }
+    let hex = value.strip_prefix("0x").map(|hex| u32::from_str_radix(hex, 16));
+    let number = hex.unwrap_or_else(|| value.parse()).ok();
+    let number = number.filter(|number| (least..=most).contains(number));
+    let wrong = || spec.error(format!("{option}={value}: expected {least} to {most}, or flow"));
+    number.map(|number| Some(Said::Is(number))).ok_or_else(wrong)
 }
 
 fn address(spec: &mut DeviceSpec, key: &str) -> Result<Option<Address>, Error> {
@@ -155,6 +194,17 @@ mod tests {
         assert_eq!(of("gre:remote=10.0.0.2,packets=l3"), gre);
         assert!(of("gre:remote=10.0.0.2,seq=on").is_numbered);
         assert!(of("vxlan:remote=10.0.0.2,gbp=on").has_policy);
+        assert_eq!(of("gtpu:remote=10.0.0.2").mode, Mode::Packets);
+        let erspan = of("erspan:remote=10.0.0.2,version=2,direction=1,hwid=0x17").erspan;
+        let two = ErspanSettings {
+            version: Said::Is(2),
+            index: Said::Is(0),
+            direction: Said::Is(1),
+            hardware: Said::Is(0x17),
+        };
+        assert_eq!(erspan, two);
+        let flow = of("erspan:remote=10.0.0.2,version=flow").erspan;
+        assert_eq!((flow.version, flow.hardware), (Said::Flow, Said::Flow));
         let gpe = of("vxlan:remote=10.0.0.2,packets=any,gpe=on");
         assert_eq!((gpe.mode, gpe.says_inner), (Mode::Any, true));
     }
@@ -178,6 +228,12 @@ mod tests {
             ("vxlan:remote=10.0.0.2,gpe=on,gbp=on", "expected one of them"),
             ("vxlan:remote=10.0.0.2,packets=l3", "gpe=on beside it"),
             ("geneve:remote=10.0.0.2,packets=l3", "as gre:"),
+            ("gtpu:remote=10.0.0.2,packets=l2", "expected l3 or any"),
+            ("erspan:remote=10.0.0.2,version=3", "version=3: expected 1 to 2, or flow"),
+            ("erspan:remote=10.0.0.2,index=0x100000", "expected 0 to 1048575"),
+            ("erspan:remote=10.0.0.2,key=1024", "from 0 to 1023"),
+            ("erspan:remote=10.0.0.2,csum=on", "unknown option 'csum'"),
+            ("gre:remote=10.0.0.2,hwid=1", "unknown option 'hwid'"),
         ] {
             let error = tunnel_settings(device).unwrap().unwrap_err().to_string();
             assert!(error.contains(named), "{device}: {error}");

@@ -2,6 +2,8 @@
 
 use packet::headers::IpProtocol;
 
+use crate::erspan::{Erspan, MAX_SESSION};
+
 /// The protocol of GRE (RFC 2784, section 4).
 const GRE: IpProtocol = IpProtocol(47);
 
@@ -14,11 +16,15 @@ pub enum Kind {
     Geneve,
     /// RFC 2784, with the key of RFC 2890.
     Gre,
+    /// Mirrored frames over GRE (draft-foschiano-erspan-03).
+    Erspan,
+    /// Packets of mobile networks (3GPP TS 29.281).
+    Gtpu,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Vxlan, Self::Geneve, Self::Gre];
+    pub const ALL: [Self; 5] = [Self::Vxlan, Self::Geneve, Self::Gre, Self::Erspan, Self::Gtpu];
 
     /// Its name.
     #[must_use]
@@ -27,6 +33,8 @@ impl Kind {
             Self::Vxlan => "vxlan",
             Self::Geneve => "geneve",
             Self::Gre => "gre",
+            Self::Erspan => "erspan",
+            Self::Gtpu => "gtpu",
         }
     }
 
@@ -42,16 +50,29 @@ impl Kind {
         match self {
             Self::Vxlan => 4_789,
             Self::Geneve => 6_081,
-            Self::Gre => 0,
+            Self::Gtpu => 2_152,
+            Self::Gre | Self::Erspan => 0,
         }
+    }
+
+    /// Whether it is over UDP.
+    #[must_use]
+    pub const fn is_over_udp(self) -> bool {
+        !matches!(self, Self::Gre | Self::Erspan)
+    }
+
+    /// That over GRE which says that it is around this.
+    #[must_use]
+    pub fn over_gre(ether_type: u16) -> Self {
+        if Erspan::announced(ether_type).is_some() { Self::Erspan } else { Self::Gre }
     }
 
     /// The protocol that it is over.
     #[must_use]
     pub const fn protocol(self) -> IpProtocol {
         match self {
-            Self::Vxlan | Self::Geneve => IpProtocol::UDP,
-            Self::Gre => GRE,
+            Self::Vxlan | Self::Geneve | Self::Gtpu => IpProtocol::UDP,
+            Self::Gre | Self::Erspan => GRE,
         }
     }
 
@@ -60,7 +81,8 @@ impl Kind {
     pub const fn max_key(self) -> u64 {
         match self {
             Self::Vxlan | Self::Geneve => 0xFF_FFFF,
-            Self::Gre => 0xFFFF_FFFF,
+            Self::Gre | Self::Gtpu => 0xFFFF_FFFF,
+            Self::Erspan => MAX_SESSION,
         }
     }
 }

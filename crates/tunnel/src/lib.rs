@@ -1,11 +1,12 @@
-//! Tunnels over IP: VXLAN (RFC 7348), Geneve (RFC 8926) and GRE (RFC 2784, RFC 2890), of Ethernet and of packets without
-//! such a header.
+//! Tunnels over IP: VXLAN (RFC 7348), Geneve (RFC 8926), GRE (RFC 2784, RFC 2890), ERSPAN (draft-foschiano-erspan-03) and
+//! GTP-U (3GPP TS 29.281), of Ethernet and of packets without such a header.
 //!
 //! Values without ports, clocks or I/O: what an outer header says, and how one is made.
 //!
 //! - `kind`: which tunnels there are
 //! - `meta`: what an outer header says, or is to say
 //! - `envelope`: the IP header around a tunnel's own
+//! - `erspan`: what is said of mirrored frames
 //! - `gpe`: what VXLAN's header says of what is inside
 //! - [`parse`]: from an outer header to what it says
 //! - `outer`: outer headers, ready to be put in front of frames
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod envelope;
+mod erspan;
 mod gpe;
 mod kind;
 mod meta;
@@ -41,8 +43,9 @@ mod routes;
 mod settings;
 
 pub use envelope::Envelope;
+pub use erspan::{Erspan, ErspanSettings, Said};
 pub use kind::Kind;
-pub use meta::{Inner, MAX_OPTIONS, Meta, Options, Policy, TunnelOption};
+pub use meta::{Gtpu, Inner, MAX_OPTIONS, Meta, Options, Policy, TunnelOption};
 pub use neighbours::{MAX_NEIGHBOURS, NEIGHBOUR_AGE, Neighbour, Neighbours, told};
 pub use outer::{Link, MAX_OUTER, Outer};
 pub use parse::{Found, Refused, parse};

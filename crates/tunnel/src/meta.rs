@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use packet::headers::EtherType;
 
+use crate::erspan::Erspan;
+
 /// The most bytes of Geneve's options that are looked at, or sent.
 pub const MAX_OPTIONS: usize = 64;
 
@@ -63,6 +65,33 @@ pub struct Meta {
     pub is_numbered: bool,
     /// The group whose policy is for it, where VXLAN's header has one.
     pub policy: Option<Policy>,
+    /// What ERSPAN says of it.
+    pub erspan: Option<Erspan>,
+    /// What GTP-U's header has beside its key.
+    pub gtpu: Option<Gtpu>,
+}
+
+/// What a header of GTP-U has beside its key (3GPP TS 29.281, section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gtpu {
+    /// Its version, and what follows.
+    pub flags: u8,
+    /// What kind of message it is.
+    pub message: u8,
+}
+
+impl Gtpu {
+    /// A packet of a user, and nothing between the header and it.
+    pub const PACKET: Self = Self { flags: 0x30, message: 255 };
+
+    /// The packet has a number.
+    pub(crate) const NUMBER: u8 = 0x02;
+
+    /// Whether it is a packet of a user, and no word between the ends of the tunnel.
+    #[must_use]
+    pub const fn is_packet(self) -> bool {
+        self.message == Self::PACKET.message
+    }
 }
 
 /// Whose policy a packet is under (VXLAN Group Policy option, draft-smith-vxlan-group-policy).
@@ -97,6 +126,8 @@ impl Meta {
             says_inner: false,
             is_numbered: false,
             policy: None,
+            erspan: None,
+            gtpu: None,
         }
     }
 

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use packet::MacAddr;
 use packet::checksum::Checksum;
-use packet::headers::{EtherType, IpProtocol, ethernet, ipv4, ipv6, udp};
+use packet::headers::{EtherType, ethernet, ipv4, ipv6, udp};
 
 use crate::envelope::pseudo;
 use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{Inner, MAX_OPTIONS, Meta, Policy};
+use crate::meta::{Gtpu, Inner, MAX_OPTIONS, Meta, Policy};
 use crate::parse::{ETHERNET, POLICY};
 
 /// The longest header: Ethernet, IPv6, UDP, and Geneve with its options.
@@ -19,6 +19,9 @@ pub const MAX_OUTER: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + 16 + MAX_
 
 /// How long a number of GRE is (RFC 2890, section 2.2).
 const NUMBER_LEN: usize = 4;
+
+/// What is behind GTP-U's header where packets have numbers: one, and nothing else.
+const GTPU_NUMBER_LEN: u16 = 4;
 
 /// Between whom an outer frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +60,8 @@ impl Outer {
             sum: Checksum::new(),
             // UDP over IPv6 has one (RFC 8200, section 8.1): who gets none drops the packet, unless it was told
             // to expect that.
-            has_checksum: meta.checksum
-                || kind.protocol() == IpProtocol::UDP && meta.destination.is_ipv6(),
+            has_checksum: meta.checksum && kind != Kind::Erspan
+                || kind.is_over_udp() && meta.destination.is_ipv6(),
             is_bare: meta.inner.is_bare(),
             is_numbered: false,
         };
@@ -118,7 +121,8 @@ impl Outer {
     fn header(&mut self, meta: &Meta, port: u16) -> Option<()> {
         let [_, _, _, _, _, a, b, c] = meta.key.unwrap_or(0).to_be_bytes();
         let [high, low] = port.to_be_bytes();
-        if meta.inner.is_bare() && !(self.kind == Kind::Gre || meta.says_inner) {
+        let takes_bare = matches!(self.kind, Kind::Gre | Kind::Gtpu) || meta.says_inner;
+        if meta.inner.is_bare() && !takes_bare {
             return None;
         }
         match self.kind {
@@ -163,7 +167,32 @@ impl Outer {
                 // The number is the last of it.
                 self.put(if meta.is_numbered { &[0; NUMBER_LEN] } else { &[] })
             }
+            Kind::Erspan => {
+                let erspan = meta.erspan?;
+                let (header, len) = erspan.header(meta.key.unwrap_or(0))?;
+                let [high, low] = erspan.ether_type()?.to_be_bytes();
+                self.is_numbered = true;
+                self.put(&[0x10, 0, high, low])?;
+                self.put(&[0; NUMBER_LEN])?;
+                self.put(header.get(..len)?)
+            }
+            Kind::Gtpu => self.gtpu(meta, port),
         }
+    }
+
+    /// It says nothing of what is inside: that is a packet of IP.
+    fn gtpu(&mut self, meta: &Meta, port: u16) -> Option<()> {
+        if !matches!(meta.inner, Inner::Bare(EtherType::IPV4 | EtherType::IPV6)) {
+            return None;
+        }
+        let ([high, low], [a, b, c, d]) =
+            (port.to_be_bytes(), u32::try_from(meta.key.unwrap_or(0)).ok()?.to_be_bytes());
+        let Gtpu { flags, message } = Gtpu::PACKET;
+        let flags = if meta.is_numbered { flags | Gtpu::NUMBER } else { flags };
+        self.is_numbered = meta.is_numbered;
+        self.put(&[0, 0, high, low, 0, 0, 0, 0])?;
+        self.put(&[flags, message, 0, 0, a, b, c, d])?;
+        self.put(if meta.is_numbered { &[0; GTPU_NUMBER_LEN as usize] } else { &[] })
     }
 
     /// How long it is.
@@ -214,19 +243,42 @@ impl Outer {
         } else {
             put(network, 4, transport);
         }
-        if self.kind != Kind::Gre {
+        if self.kind.is_over_udp() {
             let datagram = place.get_mut(self.at..).unwrap_or_default();
             put(datagram, 0, entropy);
             put(datagram, 4, transport);
+            if self.kind == Kind::Gtpu {
+                let more = if self.is_numbered { GTPU_NUMBER_LEN } else { 0 };
+                put(datagram, udp::HEADER_LEN + 2, field(inner).saturating_add(more));
+            }
         }
     }
 
-    /// Writes the number of the packet, where the header has one.
-    pub fn number(&self, frame: &mut [u8], number: u32) {
-        let end = self.bytes.len();
-        let own = frame.get_mut(end.saturating_sub(NUMBER_LEN)..end);
-        if let Some(own) = own.filter(|_| self.is_numbered) {
-            own.copy_from_slice(&number.to_be_bytes());
+    /// Writes the number of the packet, and a time in units of 100 microseconds, where the header has them.
+    pub fn number(&self, frame: &mut [u8], number: u32, time: u32) {
+        if !self.is_numbered {
+            return;
+        }
+        let Some(own) = frame.get_mut(self.at..self.bytes.len()) else { return };
+        let [.., high, low] = number.to_be_bytes();
+        let place: &mut [u8] = match (self.kind, &mut *own) {
+            (Kind::Gtpu, [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, place @ ..]) => {
+                put(place, 0, u16::from_be_bytes([high, low]));
+                return;
+            }
+            (Kind::Erspan, [_, _, _, _, place @ ..]) => {
+                // The second version has a time behind what both begin with.
+                if let [_, _, _, _, _, _, _, _, stamp @ .., _, _, _, _] = &mut *place
+                    && let Some(stamp) = stamp.first_chunk_mut()
+                {
+                    *stamp = time.to_be_bytes();
+                }
+                place
+            }
+            (_, own) => own.last_chunk_mut::<NUMBER_LEN>().map_or(&mut [], |place| place),
+        };
+        if let Some(place) = place.first_chunk_mut() {
+            *place = number.to_be_bytes();
         }
     }
 
@@ -251,7 +303,7 @@ impl Outer {
 
     /// Has the checksum field not be empty, so that whoever cuts a large segment makes one for each part.
     pub fn ask(&self, frame: &mut [u8]) {
-        if self.has_checksum && self.kind != Kind::Gre {
+        if self.has_checksum && self.kind.is_over_udp() {
             put(frame.get_mut(self.at..).unwrap_or_default(), udp::HEADER_LEN - 2, 1);
         }
     }
@@ -273,6 +325,7 @@ pub(crate) mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+    use crate::erspan::Erspan;
 
     pub(crate) const LINK: Link =
         Link { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
@@ -284,11 +337,28 @@ pub(crate) mod tests {
         }
     }
 
+    /// What a header of this kind says that has nothing else to say.
+    pub(crate) fn least(kind: Kind, meta: Meta) -> Meta {
+        let erspan = Erspan { version: 2, index: 0, direction: 1, hardware: 0x17 };
+        match kind {
+            Kind::Erspan => Meta { erspan: Some(erspan), is_numbered: true, ..meta },
+            Kind::Gtpu => {
+                let inner = Inner::Bare(EtherType::IPV4);
+                Meta { inner, gtpu: Some(Gtpu::PACKET), ..meta }
+            }
+            Kind::Vxlan | Kind::Geneve | Kind::Gre => meta,
+        }
+    }
+
     /// A frame with so many bytes in a tunnel with key 5.
     pub(crate) fn outer(kind: Kind, is_v6: bool, inner: usize) -> Vec<u8> {
-        let outer = Outer::new(kind, &meta(is_v6).with_key(5), LINK, kind.port()).unwrap();
+        let meta = least(kind, meta(is_v6).with_key(5));
+        let outer = Outer::new(kind, &meta, LINK, kind.port()).unwrap();
         let mut frame = vec![0; outer.len() + inner];
         outer.write(&mut frame, inner, 50_000);
+        if let Some(first) = frame.get_mut(outer.len()) {
+            *first = 0x45;
+        }
         frame
     }
 
@@ -305,6 +375,33 @@ pub(crate) mod tests {
         assert_eq!(geneve[12..22], [0x86, 0xDD, 0x60, 0, 0, 0, 0, 76, 17, 64]);
         assert_eq!(geneve[62..70], [0, 0, 0x65, 0x58, 0, 0, 5, 0]);
         assert_eq!(outer(Kind::Gre, false, 60)[34..42], [0x20, 0, 0x65, 0x58, 0, 0, 0, 5]);
+        let gtpu = outer(Kind::Gtpu, false, 60);
+        assert_eq!(gtpu[36..42], [0x08, 0x68, 0, 76, 0, 0]);
+        assert_eq!(gtpu[42..50], [0x30, 255, 0, 60, 0, 0, 0, 5]);
+        let erspan = outer(Kind::Erspan, false, 60);
+        assert_eq!(erspan[34..46], [0x10, 0, 0x22, 0xEB, 0, 0, 0, 0, 0x20, 0, 0, 5]);
+        assert_eq!(erspan[46..54], [0, 0, 0, 0, 0, 0, 1, 0x78]);
+    }
+
+    #[test]
+    fn numbers_and_times_are_where_headers_have_them() {
+        let numbered = |kind: Kind, meta: Meta| {
+            let meta = Meta { is_numbered: true, ..meta };
+            let outer = Outer::new(kind, &meta, LINK, kind.port()).unwrap();
+            let mut frame = vec![0; outer.len() + 20];
+            outer.write(&mut frame, 20, 1);
+            outer.number(&mut frame, 0x0102_0304, 0x0506_0708);
+            frame[if kind.is_over_udp() { 42.. } else { 34.. }][..outer.len() - 34].to_vec()
+        };
+        let meta = meta(false).with_key(5);
+        assert_eq!(numbered(Kind::Gre, meta)[..12], [0x30, 0, 0x65, 0x58, 0, 0, 0, 5, 1, 2, 3, 4]);
+        let gtpu = numbered(Kind::Gtpu, least(Kind::Gtpu, meta));
+        assert_eq!(gtpu[..12], [0x32, 255, 0, 24, 0, 0, 0, 5, 3, 4, 0, 0]);
+        let two = numbered(Kind::Erspan, least(Kind::Erspan, meta));
+        assert_eq!(two[4..16], [1, 2, 3, 4, 0x20, 0, 0, 5, 5, 6, 7, 8]);
+        let erspan = Some(Erspan { version: 1, index: 9, ..Erspan::default() });
+        let one = numbered(Kind::Erspan, Meta { erspan, ..meta });
+        assert_eq!(one[4..16], [1, 2, 3, 4, 0x10, 0, 0, 5, 0, 0, 0, 9]);
     }
 
     #[test]

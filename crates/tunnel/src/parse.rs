@@ -3,9 +3,10 @@
 use packet::headers::EtherType;
 
 use crate::envelope::Envelope;
+use crate::erspan::{BASE, Erspan, HAS_MORE};
 use crate::gpe;
 use crate::kind::Kind;
-use crate::meta::{Inner, Meta, Options, Policy};
+use crate::meta::{Gtpu, Inner, Meta, Options, Policy};
 
 /// The least EtherType (IEEE 802.3, section 3.2.6).
 const LEAST_ETHER_TYPE: u16 = 0x600;
@@ -16,7 +17,7 @@ pub(crate) const ETHERNET: [u8; 2] = [0x65, 0x58];
 /// The flag G of VXLAN: there is a group.
 pub(crate) const POLICY: u8 = 0x80;
 
-/// Length of the headers of UDP, VXLAN and Geneve.
+/// Length of the headers of UDP, VXLAN, Geneve and GTP-U.
 const FIXED: usize = 8;
 
 /// Why a frame does not come out of a tunnel.
@@ -47,7 +48,7 @@ impl std::error::Error for Refused {}
 pub struct Found {
     /// What the outer header says.
     pub meta: Meta,
-    /// Where the inner frame begins.
+    /// Where the inner frame begins; 0 of what is for the end of the tunnel itself, and stays as it is.
     pub at: usize,
     /// Where a checksum over all that follows begins, if there is one that is to be checked, and whether it
     /// is that of UDP, with a pseudo header.
@@ -74,6 +75,8 @@ pub fn parse(kind: Kind, envelope: &Envelope, head: &[u8]) -> Result<Found, Refu
         Kind::Vxlan => reader.vxlan(&mut found),
         Kind::Geneve => reader.geneve(&mut found),
         Kind::Gre => reader.gre(&mut found),
+        Kind::Erspan => reader.erspan(&mut found),
+        Kind::Gtpu => reader.gtpu(&mut found),
     }?;
     found.at = reader.at;
     Ok(found)
@@ -173,6 +176,79 @@ impl Reader<'_> {
         }
         Ok(())
     }
+
+    /// The header of GRE has a number, and nothing else.
+    fn erspan(&mut self, found: &mut Found) -> Result<(), Refused> {
+        let [0x10, 0, high, low, _, _, _, _] = self.chunk::<8>()? else {
+            return Err(Refused::Malformed);
+        };
+        let version = Erspan::announced(u16::from_be_bytes([high, low])).ok_or(Refused::Other)?;
+        let base = self.chunk::<BASE>()?;
+        Erspan::base(version, base, &mut found.meta).ok_or(Refused::Malformed)?;
+        found.meta.is_numbered = true;
+        if version == 1 {
+            found.meta.erspan = Some(Erspan::first(self.chunk()?));
+            return Ok(());
+        }
+        let half = self.chunk::<8>()?;
+        found.meta.erspan = Some(Erspan::second(half));
+        let [.., last] = half;
+        self.take(if last & HAS_MORE == 0 { 0 } else { 8 })?;
+        Ok(())
+    }
+
+    /// 3GPP TS 29.281, section 5.
+    fn gtpu(&mut self, found: &mut Found) -> Result<(), Refused> {
+        self.udp(found)?;
+        let [flags, message, high, low, a, b, c, d] = self.chunk::<FIXED>()?;
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        // Version 1, which has no other protocol than this.
+        if flags & 0xF0 != Gtpu::PACKET.flags || len > self.envelope.end.saturating_sub(self.at) {
+            return Err(Refused::Malformed);
+        }
+        let gtpu = Gtpu { flags, message };
+        found.meta.key = Some(u32::from_be_bytes([a, b, c, d]).into());
+        found.meta.gtpu = Some(gtpu);
+        if !gtpu.is_packet() {
+            // Whoever is told of it finds it as it came.
+            self.at = 0;
+            return Ok(());
+        }
+        self.more(flags)?;
+        found.meta.is_numbered = flags & Gtpu::NUMBER != 0;
+        found.meta.inner = self.version()?;
+        Ok(())
+    }
+
+    /// What follows GTP-U's header by its flags: four bytes for any of them, the last of which says what is behind
+    /// that, and so on; each is as long as it says in its first byte.
+    fn more(&mut self, flags: u8) -> Result<(), Refused> {
+        const MORE: u8 = 0x04;
+        if flags & 7 == 0 {
+            return Ok(());
+        }
+        let [.., mut next] = self.chunk::<4>()?;
+        while flags & MORE != 0 && next != 0 {
+            let [words] = self.chunk::<1>()?;
+            // Each is four bytes at least, so they come to an end.
+            let rest = usize::from(words).saturating_mul(4).checked_sub(1);
+            let rest = self.take(rest.ok_or(Refused::Malformed)?)?;
+            next = rest.last().copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// What packet of IP follows.
+    fn version(&self) -> Result<Inner, Refused> {
+        if self.at >= self.envelope.end {
+            return Err(Refused::Malformed);
+        }
+        match self.head.get(self.at).ok_or(Refused::Deeper)? >> 4 {
+            4 => Ok(Inner::Bare(EtherType::IPV4)),
+            6 => Ok(Inner::Bare(EtherType::IPV6)),
+            _ => Err(Refused::Malformed),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +256,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outer::tests::{LINK, meta, outer};
+    use crate::outer::tests::{LINK, least, meta, outer};
     use crate::{MAX_OPTIONS, Outer};
 
     fn kinds() -> impl Strategy<Value = Kind> {
@@ -203,20 +279,36 @@ mod tests {
             inner in 14..2_000_usize,
             (entropy, carried, policy) in any::<(u16, Option<u16>, Option<(u16, u8)>)>(),
         ) {
-            let mut meta = meta(is_v6);
+            let mut meta = least(kind, meta(is_v6));
             // IPv6 has no such flag: routers never fragment.
             meta.dont_fragment = is_v6 || flags[0];
             (meta.tos, meta.ttl) = (tos, ttl);
-            meta.key = if kind == Kind::Gre { key } else { Some(key.unwrap_or(0)) };
+            meta.key = match kind {
+                Kind::Gre => key,
+                _ => Some(key.unwrap_or(0) & kind.max_key()),
+            };
             if kind == Kind::Geneve {
                 meta.oam = flags[1];
                 for ((class, kind), words) in options {
                     prop_assert!(meta.options.push(class, kind, &vec![7; words * 4]));
                 }
             }
-            meta.checksum = flags[2];
+            meta.checksum = flags[2] && kind != Kind::Erspan;
             meta.says_inner = kind == Kind::Vxlan && flags[0];
-            meta.is_numbered = kind == Kind::Gre && flags[1];
+            meta.is_numbered = match kind {
+                Kind::Gre | Kind::Gtpu => flags[1],
+                _ => kind == Kind::Erspan,
+            };
+            meta.gtpu = meta.gtpu.map(|own| Gtpu {
+                flags: own.flags | if meta.is_numbered { Gtpu::NUMBER } else { 0 },
+                ..own
+            });
+            if let Some(Erspan { version, index, direction, hardware }) = &mut meta.erspan
+                && flags[1]
+            {
+                (*version, *index) = (1, u32::from(entropy) << 4);
+                (*direction, *hardware) = (0, 0);
+            }
             meta.policy = policy.filter(|_| kind == Kind::Vxlan && !meta.says_inner)
                 .map(|(group, flags)| Policy { group, flags: flags & Policy::FLAGS });
             meta.inner = match carried {
@@ -224,16 +316,18 @@ mod tests {
                     Inner::Bare(EtherType(of.max(LEAST_ETHER_TYPE)))
                 }
                 Some(of) if meta.says_inner => gpe::inner(gpe::NEXT, of.to_le_bytes()[0] % 4 + 1).unwrap(),
-                _ => Inner::Ethernet,
+                Some(of) if kind == Kind::Gtpu && of & 1 != 0 => Inner::Bare(EtherType::IPV6),
+                _ => meta.inner,
             };
             let outer = Outer::new(kind, &meta, LINK, kind.port()).unwrap();
             // UDP over IPv6 has one in any case.
-            meta.checksum |= kind != Kind::Gre && is_v6;
+            meta.checksum |= kind.is_over_udp() && is_v6;
             prop_assert_eq!(outer.has_checksum(), meta.checksum);
             let mut frame: Vec<u8> = (0..outer.len() + inner).map(|at| at.to_le_bytes()[0]).collect();
+            frame[outer.len()] = if meta.inner == Inner::Bare(EtherType::IPV6) { 0x60 } else { 0x45 };
             outer.write(&mut frame, inner, entropy);
-            outer.number(&mut frame, 0x0102_0304);
-            if meta.is_numbered {
+            outer.number(&mut frame, 0x0102_0304, 5);
+            if meta.is_numbered && kind == Kind::Gre {
                 prop_assert_eq!(&frame[outer.len() - 4..outer.len()], &[1, 2, 3, 4]);
             }
             let mut sum = packet::checksum::Checksum::new();
@@ -283,6 +377,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_between_the_header_of_gtpu_and_the_packet_is_passed_over() {
+        let read_with = |flags: u8, more: &[u8]| {
+            let mut frame = outer(Kind::Gtpu, false, 60);
+            frame[42] = 0x30 | flags;
+            frame[50..50 + more.len()].copy_from_slice(more);
+            read(Kind::Gtpu, &frame, frame.len()).map(|found| (found.at, found.meta.is_numbered))
+        };
+        assert_eq!(
+            read_with(2, &[1, 2, 0, 9, 0x45]),
+            Ok((54, true)),
+            "nobody has said that 9 follows"
+        );
+        assert_eq!(read_with(1, &[0, 0, 3, 0, 0x60]), Ok((54, false)));
+        let two = [1, 2, 0, 0x85, 1, 0, 0, 0xC0, 2, 0, 0, 0, 0, 0, 0, 0, 0x45];
+        assert_eq!(read_with(6, &two), Ok((66, true)));
+        // One without a length, and one that is longer than the packet.
+        assert_eq!(read_with(4, &[0, 0, 0, 1, 0]), Err(Refused::Malformed));
+        assert_eq!(read_with(4, &[0, 0, 0, 1, 255]), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn words_between_the_ends_of_a_tunnel_stay_as_they_are() {
+        let mut frame = outer(Kind::Gtpu, false, 60);
+        frame[43] = 1;
+        let found = read(Kind::Gtpu, &frame, frame.len()).unwrap();
+        assert_eq!((found.at, found.meta.inner), (0, Inner::Ethernet));
+        assert_eq!(found.meta.gtpu, Some(Gtpu { flags: 0x30, message: 1 }));
+    }
+
+    #[test]
     fn what_is_wrong_is_refused() {
         let wrong = |kind, (at, byte): (usize, u8)| {
             let mut frame = outer(kind, false, 60);
@@ -310,6 +434,15 @@ mod tests {
             ((36, 0x05), Refused::Other),
         ] {
             assert_eq!(wrong(Kind::Gre, what), why, "{what:?}");
+        }
+        // Another flag of GRE, another version than was announced.
+        for what in [(34, 0x30), (42, 0x10)] {
+            assert_eq!(wrong(Kind::Erspan, what), Refused::Malformed, "{what:?}");
+        }
+        assert_eq!(wrong(Kind::Erspan, (36, 0x23)), Refused::Other);
+        // Another version, a packet that is longer than the datagram, and one of no version of IP.
+        for what in [(42, 0x50), (42, 0x20), (44, 1), (50, 0x55)] {
+            assert_eq!(wrong(Kind::Gtpu, what), Refused::Malformed, "{what:?}");
         }
         assert_eq!(read(Kind::Gre, &outer(Kind::Vxlan, false, 60), 110), Err(Refused::Other));
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::erspan::{Erspan, ErspanSettings};
 use crate::kind::Kind;
 use crate::meta::{Inner, Meta, Policy};
 
@@ -92,10 +93,12 @@ pub struct Settings {
     pub mode: Mode,
     /// Whether VXLAN's header says what is inside.
     pub says_inner: bool,
-    /// Whether GRE's header has a number.
+    /// Whether headers of GRE or GTP-U have a number.
     pub is_numbered: bool,
     /// Whether VXLAN's header says whose policy a packet is under.
     pub has_policy: bool,
+    /// What ERSPAN says of frames.
+    pub erspan: ErspanSettings,
 }
 
 /// What rules, or what a frame came with, say of the tunnel that it goes into.
@@ -109,6 +112,8 @@ pub struct Wish {
     pub destination: Option<IpAddr>,
     /// Whose policy it is under.
     pub policy: Policy,
+    /// What ERSPAN is to say of it.
+    pub erspan: Erspan,
 }
 
 impl Settings {
@@ -127,10 +132,11 @@ impl Settings {
             checksum: false,
             dont_fragment: true,
             mark: 0,
-            mode: Mode::Frames,
+            mode: if matches!(kind, Kind::Gtpu) { Mode::Packets } else { Mode::Frames },
             says_inner: false,
             is_numbered: false,
             has_policy: false,
+            erspan: ErspanSettings::USUAL,
         }
     }
 
@@ -155,6 +161,10 @@ impl Settings {
         };
         // VXLAN and Geneve have a place for it in any case.
         let key = if self.kind == Kind::Gre { key } else { Some(key.unwrap_or(0)) };
+        // A session that there cannot be is not another one.
+        if self.kind == Kind::Erspan && key > Some(self.kind.max_key()) {
+            return None;
+        }
         let own = |setting: Inherited, of: fn((u8, u8)) -> u8, usual: u8| match setting {
             Inherited::Is(byte) => byte,
             Inherited::Inner => inner.map_or(usual, of),
@@ -170,6 +180,7 @@ impl Settings {
             says_inner: self.says_inner,
             is_numbered: self.is_numbered,
             policy: self.has_policy.then_some(wish.policy),
+            erspan: (self.kind == Kind::Erspan).then(|| self.erspan.of(wish.erspan)),
             ..Meta::new(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), destination)
         })
     }
@@ -177,7 +188,19 @@ impl Settings {
     /// Whether it has a way to say of a packet that it has no header of Ethernet.
     #[must_use]
     pub fn carries_packets(&self) -> bool {
-        self.kind == Kind::Gre || self.says_inner
+        matches!(self.kind, Kind::Gre | Kind::Gtpu) || self.says_inner
+    }
+
+    /// Whether packets have numbers.
+    #[must_use]
+    pub const fn has_numbers(&self) -> bool {
+        self.is_numbered || matches!(self.kind, Kind::Erspan)
+    }
+
+    /// Whether large segments are cut before they go in: each frame has a number or a length of its own.
+    #[must_use]
+    pub const fn cuts_segments(&self) -> bool {
+        self.has_numbers() || matches!(self.kind, Kind::Gtpu)
     }
 
     /// What of a frame's type of service and time to live matters for what goes around it: frames for which
@@ -343,7 +366,8 @@ mod tests {
         };
         let policy = Policy { group: 7, flags: 8 };
         let destination = Some(address(2));
-        let wish = Wish { key: 0x0100_0007, source: None, destination, policy };
+        let erspan = Erspan::default();
+        let wish = Wish { key: 0x0100_0007, source: None, destination, policy, erspan };
         let meta = settings.meta(&wish, Some((0xB9, 3))).unwrap();
         assert_eq!((meta.key, meta.tos, meta.ttl), (Some(7), 0xB9, 3));
         let meta = settings.meta(&wish, Some((0xBB, 3))).unwrap();

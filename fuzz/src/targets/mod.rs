@@ -135,7 +135,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "tunnel_header",
-        about: "frames of VXLAN, Geneve and GRE, and what neighbours say of their addresses",
+        about: "frames of VXLAN, Geneve, GRE, ERSPAN and GTP-U, and what neighbours say of their addresses",
         run: tunnel_header::run,
     },
     Target {

@@ -12,11 +12,12 @@ use l2proto::bfd::frame::Packet;
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use packet::builder::FrameBuilder;
 use packet::checksum::Checksum;
-use packet::headers::{Arp, ArpOperation, Ethernet};
+use packet::headers::{Arp, ArpOperation, EtherType, Ethernet};
 use packet::{Capabilities, Frame, Gso, MacAddr, Offload, OffloadRequest};
 use proptest::prelude::*;
 use tunnel::{
-    Address, Envelope, Kind, Link, Meta, Outer, Policy, Prefix, Settings, TunnelKey, parse,
+    Address, Envelope, Erspan, Inner, Kind, Link, Meta, Outer, Policy, Prefix, Settings, TunnelKey,
+    parse,
 };
 
 use super::tests::{BROADCAST, Bench, frame, station};
@@ -147,6 +148,11 @@ impl Net {
 /// A frame as the peer sends it into a tunnel.
 pub(super) fn from_peer(kind: Kind, change: impl FnOnce(&mut Meta), inner: &[u8]) -> Vec<u8> {
     let mut meta = Meta::new(peer(), own()).with_key(5);
+    match kind {
+        Kind::Erspan => meta.erspan = Some(Erspan { version: 1, ..Erspan::default() }),
+        Kind::Gtpu => meta.inner = Inner::Bare(EtherType::IPV4),
+        Kind::Vxlan | Kind::Geneve | Kind::Gre => {}
+    }
     change(&mut meta);
     let link = Link { source: PEER_MAC, destination: OWN_MAC };
     let outer = Outer::new(kind, &meta, link, kind.port()).unwrap();

@@ -55,7 +55,7 @@ impl Walk<'_, '_> {
         }
         self.passes += 1;
         match place {
-            Place::Port(port) if port.settings.is_numbered && passed.iter().any(is_large) => {
+            Place::Port(port) if port.settings.cuts_segments() && passed.iter().any(is_large) => {
                 self.push_parts(port, &passed, (tunnelled, parts), rest, outputs);
             }
             Place::Port(port) => self.push(port, &passed, tunnelled, rest, outputs),

@@ -157,18 +157,25 @@ pub fn ended<'s>(
 }
 
 fn kind_of<'s>(
-    mut all: impl Iterator<Item = &'s Settings>,
+    all: impl Iterator<Item = &'s Settings>,
     envelope: &Envelope,
     head: &[u8],
 ) -> Option<(Kind, u16)> {
+    // The port of UDP, or what GRE is around.
     let to = head.get(envelope.at.checked_add(2)?..).and_then(|rest| rest.first_chunk());
     let to = to.map_or(0, |bytes| u16::from_be_bytes(*bytes));
-    let is_it = |settings: &&Settings| {
-        let Settings { kind, port, .. } = **settings;
-        kind.protocol() == envelope.protocol && (kind == Kind::Gre || port == to)
-    };
-    let found = all.find(is_it)?;
-    Some((found.kind, found.port))
+    let mut other = None;
+    for Settings { kind, port, .. } in all.filter(|own| own.kind.protocol() == envelope.protocol) {
+        let found = Some((*kind, *port));
+        match kind.is_over_udp() {
+            true if *port == to => return found,
+            false if *kind == Kind::over_gre(to) => return found,
+            true => {}
+            // Who has one of them has none of the other kind for himself.
+            false => other = other.or(found),
+        }
+    }
+    other
 }
 
 /// The first bytes of a frame without the tag that it has, if it has one.

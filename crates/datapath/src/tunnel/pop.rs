@@ -74,7 +74,8 @@ impl Tunnels {
                 put_place(open.head_mut(), at, kind).ok_or(DropReason::Malformed)?
             }
         };
-        if !open.decapsulate(at) {
+        // What is for the end of the tunnel itself comes in as it is.
+        if at > 0 && !open.decapsulate(at) {
             return Err(DropReason::Malformed);
         }
         mark_congestion(meta.tos, open.head_mut())?;

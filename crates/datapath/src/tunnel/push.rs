@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
+use eal::clock;
 use ethdev::DropReason;
 use packet::checksum::Checksum;
 use packet::headers::{EtherType, Ethernet, ethernet};
@@ -131,11 +132,12 @@ impl Tunnels {
         };
         // Numbers of all of them are taken at once; others may be sent between them.
         let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
-        let first = match settings.is_numbered {
+        let first = match settings.has_numbers() {
             true => port.numbers.fetch_add(count, Ordering::Relaxed),
             false => 0,
         };
-        let numbers = (0..).map(|place| first.wrapping_add(place));
+        let time = if settings.has_numbers() { time(now) } else { 0 };
+        let numbers = (0..).map(|place| (first.wrapping_add(place), time));
         let open: ArrayVec<Open<'e>, BURST> = frames
             .iter()
             .zip(numbers)
@@ -162,9 +164,16 @@ impl Tunnels {
     }
 }
 
+/// A time in clock cycles, in units of 100 microseconds.
+fn time(now: u64) -> u32 {
+    const UNITS: u64 = 10_000;
+    let time = now / (clock::hz() / UNITS).max(1);
+    u32::try_from(time & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 /// A frame with an outer header, and its number if it has one.
 fn put<'e>(
-    (outer, number): (&Outer, u32),
+    (outer, (number, time)): (&Outer, (u32, u32)),
     (frame, taken): (&Frame<'e>, Taken),
     editing: &mut Editing<'e>,
 ) -> Option<Open<'e>> {
@@ -187,7 +196,7 @@ fn put<'e>(
     let is_large = open.offload().gso().is_some();
     let head = open.head_mut();
     outer.fit(head, inner, FIRST_PORT | u16::from_be_bytes([high, low]));
-    outer.number(head, number);
+    outer.number(head, number, time);
     match sum {
         Some(sum) if !is_large => outer.seal(head, inner, sum),
         Some(_) => outer.ask(head),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use flow::{Key, OptionField, TunnelWords, slot};
 use packet::headers::EtherType;
-use tunnel::{Inner, Meta, Options, Policy, Wish};
+use tunnel::{Erspan, Gtpu, Inner, Meta, Options, Policy, Wish};
 
 /// The words of a packet that has come with this outer header; `None` if it has an option that must not be
 /// passed over and that no field stands for.
@@ -29,6 +29,13 @@ pub fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
     let Policy { group, flags } = meta.policy.unwrap_or_default();
     key.set(slot::TUN_GBP_ID, group.into());
     key.set(slot::TUN_GBP_FLAGS, flags.into());
+    if let Some(erspan) = meta.erspan {
+        set_erspan(&mut key, erspan);
+    }
+    if let Some(Gtpu { flags, message }) = meta.gtpu {
+        key.set(slot::TUN_GTPU_FLAGS, flags.into());
+        key.set(slot::TUN_GTPU_MSGTYPE, message.into());
+    }
     for option in meta.options.iter() {
         let is_it = |field: &&OptionField| {
             (field.class, field.kind) == (option.class, option.kind)
@@ -45,6 +52,23 @@ pub fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
         }
     }
     Some(key.tunnel())
+}
+
+fn set_erspan(key: &mut Key, erspan: Erspan) {
+    let Erspan { version, index, direction, hardware } = erspan;
+    key.set(slot::TUN_ERSPAN_VER, version.into());
+    key.set(slot::TUN_ERSPAN_IDX, index.into());
+    key.set(slot::TUN_ERSPAN_DIR, direction.into());
+    key.set(slot::TUN_ERSPAN_HWID, hardware.into());
+}
+
+fn erspan(key: &Key) -> Erspan {
+    Erspan {
+        version: key.get_u8(slot::TUN_ERSPAN_VER),
+        index: key.get_u32(slot::TUN_ERSPAN_IDX),
+        direction: key.get_u8(slot::TUN_ERSPAN_DIR),
+        hardware: key.get_u8(slot::TUN_ERSPAN_HWID),
+    }
 }
 
 /// What these words wish of a tunnel, and the options among them.
@@ -66,6 +90,7 @@ pub fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Options, bool
             group: key.get_u16(slot::TUN_GBP_ID),
             flags: key.get_u8(slot::TUN_GBP_FLAGS),
         },
+        erspan: erspan(&key),
     };
     let mut options = Options::NONE;
     for field in fields {
@@ -112,12 +137,14 @@ mod tests {
             let mut meta = Meta::new(source, destination).with_key(7);
             meta.oam = true;
             meta.policy = Some(Policy { group: 9, flags: 8 });
+            let erspan = Erspan { version: 2, index: 0, direction: 1, hardware: 0x3F };
+            meta.erspan = Some(erspan);
             assert!(meta.options.push(0x0102, 0x80, &[0, 1, 2, 3]));
             assert!(meta.options.push(5, 6, &[9; 8]));
             let words = words(&meta, &FIELDS).unwrap();
             let policy = Policy { group: 9, flags: 8 };
             let (source, destination) = (Some(source), Some(destination));
-            let wished = Wish { key: 7, source, destination, policy };
+            let wished = Wish { key: 7, source, destination, policy, erspan };
             assert_eq!(wish(&words, &FIELDS), (wished, meta.options, true));
             assert_eq!(words.key().get(slot::tun_metadata(0)), 0x1_0203);
         }

@@ -107,9 +107,9 @@ fn limits_overlaps_and_bad_tables_are_refused() {
     assert_eq!(count(&mut tables, &Change::add(3, tcp(80), output(1))), (0, 1, 0));
     let beyond = Change::add(255, tcp(80), output(1));
     assert_eq!(tables.change(&beyond, 0).unwrap_err(), Refusal::BadTable);
-    let gtp = Match::new().with(Field::TunGtpuFlags, 1);
-    let gtp = tables.change(&Change::add(0, gtp, output(1)), 0);
-    assert_eq!(gtp.unwrap_err(), Refusal::Field(Field::TunGtpuFlags));
+    let option = Match::new().with(Field::TunMetadata63, 1);
+    let option = tables.change(&Change::add(0, option, output(1)), 0);
+    assert_eq!(option.unwrap_err(), Refusal::Field(Field::TunMetadata63));
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl Out<'_, '_> {
             && kind != 0
         {
             let (space, number) = (kind >> 16, kind & 0xFFFF);
-            self.value("packet_type", format_args!("({space},{number:#x})"))?;
+            self.value("packet_type", format_args!("({space},{})", Hex(number)))?;
         } else if self.matching.get(Field::RecircId).is_some() && self.matching.says_ethernet() {
             self.word("eth")?;
         }

@@ -8,7 +8,7 @@ use ovs::content::{Content, Interface};
 use ovs::device::rx_queues;
 pub use ovs::features::{PATHS, path_of};
 use ovs::unixctl::Answer;
-use switch::tunnels::{Address, Inherited, Mode, Settings, TunnelKey};
+use switch::tunnels::{Address, ErspanSettings, Inherited, Kind, Mode, Said, Settings, TunnelKey};
 
 use super::super::flows::collect;
 use super::Appctl;
@@ -75,8 +75,12 @@ fn tunnel(kind: &str, settings: &Settings) -> String {
     if settings.is_numbered {
         all.insert("seq", "true".to_owned());
     }
+    if settings.kind == Kind::Erspan {
+        all.extend(erspan(&settings.erspan));
+    }
     match settings.mode {
-        Mode::Frames => {}
+        own if own == usual.mode => {}
+        Mode::Frames => drop(all.insert("packet_type", "legacy_l2".to_owned())),
         Mode::Packets => drop(all.insert("packet_type", "legacy_l3".to_owned())),
         Mode::Any => drop(all.insert("packet_type", "ptap".to_owned())),
     }
@@ -85,6 +89,25 @@ fn tunnel(kind: &str, settings: &Settings) -> String {
     }
     let all: Vec<String> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{kind}: {}", all.join(", "))
+}
+
+/// What is said of frames that are mirrored, by the version that has it.
+fn erspan(settings: &ErspanSettings) -> Vec<(&'static str, String)> {
+    let ErspanSettings { version, index, direction, hardware } = *settings;
+    let is = |own: u32| version == Said::Flow || version == Said::Is(own);
+    let number = |said: Said, hex: bool| match said {
+        Said::Flow => "flow".to_owned(),
+        Said::Is(own) if hex => format!("{own:#x}"),
+        Said::Is(own) => own.to_string(),
+    };
+    let all = [
+        (true, "erspan_ver", number(version, false)),
+        (is(1), "erspan_idx", number(index, true)),
+        (is(2), "erspan_dir", number(direction, false)),
+        (is(2), "erspan_hwid", number(hardware, true)),
+    ];
+    let there = all.into_iter().filter(|(is_there, ..)| *is_there);
+    there.map(|(_, name, value)| (name, value)).collect()
 }
 
 /// Bridges and their ports: OpenFlow number, number in the data path, type.
