@@ -183,6 +183,17 @@ impl Dummies {
         }
     }
 
+    /// Makes those of their files anew that tests have taken away.
+    pub fn renew_files(&self) {
+        for dummy in self.there() {
+            for sink in dummy.state().sinks.clone().into_iter().flatten() {
+                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                sink.renew(usize::MAX);
+                sink.flush();
+            }
+        }
+    }
+
     /// What has come by their wires.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
@@ -504,6 +515,31 @@ mod tests {
         assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
         drop((tx, rx));
         assert!(drivers.dummies().names().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_was_taken_away_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sent");
+        let drivers = Drivers::new();
+        let mut port = open("p1", &format!("dummy:tx={}", path.display()), &drivers).unwrap();
+        let len = || std::fs::metadata(&path).ok().map(|file| file.len());
+        let header = len();
+        let mut send = || port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]);
+        assert_eq!(send(), 1);
+        let full = len();
+        assert!(full > header && header.is_some());
+        // One that is there stays as it is.
+        drivers.dummies().renew_files();
+        assert_eq!(len(), full);
+        std::fs::remove_file(&path).unwrap();
+        drivers.dummies().renew_files();
+        assert_eq!(len(), header);
+        assert_eq!((send(), len()), (1, full));
+        // Without its folder it cannot be made, and the port goes on.
+        drop(folder);
+        drivers.dummies().renew_files();
+        assert_eq!((send(), len()), (1, None));
     }
 
     /// Waits until frames have come to a port, which are given; it is woken by each.

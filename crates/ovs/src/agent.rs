@@ -473,6 +473,10 @@ impl Agent {
                 }
             }
         };
+        if self.settings.dummies != Dummies::None {
+            // Open vSwitch opens their files at each change, which tests have that take them away.
+            daemon.switch().dummies().renew_files();
+        }
         if has_changed && !content.bridges.is_empty() {
             self.reconfigurations = self.reconfigurations.saturating_add(1);
         }

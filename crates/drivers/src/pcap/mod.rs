@@ -281,6 +281,18 @@ impl Sink {
             self.check(&result);
         }
     }
+
+    /// Makes the file anew if somebody has taken it away: what is written to it so far is gone. Where that cannot be
+    /// done, it stays as it is.
+    pub(crate) fn renew(&mut self, snaplen: usize) {
+        if !std::fs::exists(&self.path).is_ok_and(|is_there| !is_there) {
+            return;
+        }
+        match open_sink(&self.path, snaplen) {
+            Ok(sink) => *self = sink,
+            Err(error) => tracing::warn!("a capture file that was taken away stays so: {error}"),
+        }
+    }
 }
 
 impl Drop for Sink {
