@@ -46,7 +46,7 @@ impl Workplace {
         fs::write(folder.join("atconfig"), atconfig(&folder, &source))?;
         let asked = source.join("tests/atlocal.in");
         let asked = fs::read_to_string(&asked).with_context(|| asked.display().to_string())?;
-        fs::write(folder.join("atlocal"), atlocal(&asked))?;
+        fs::write(folder.join("atlocal"), atlocal(&asked) + PATIENCE)?;
         Ok(Self { folder })
     }
 
@@ -140,6 +140,10 @@ fn atconfig(folder: &Path, source: &Path) -> String {
          SHELL=${{CONFIG_SHELL-'/bin/bash'}}\n"
     )
 }
+
+/// How many seconds tests wait for something, and their tools for an answer, behind all else that they are set to. By
+/// itself it is 30: controllers that listen all through a test end before it does where the machine has more to do.
+const PATIENCE: &str = "\nOVS_CTL_TIMEOUT=120\n";
 
 /// The questions `@NAME@` of the template, answered.
 fn atlocal(template: &str) -> String {
