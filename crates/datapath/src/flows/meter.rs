@@ -86,8 +86,13 @@ struct Count {
 impl Count {
     fn add(&mut self, (frames, place): Packets<'_, '_>, mask: u32) {
         self.frames += u64::from(mask.count_ones());
-        let lens = frames.iter().enumerate().take(BURST).filter(|(at, _)| mask & 1 << at != 0);
-        self.bytes += lens.map(|(_, frame)| frame.len().saturating_sub(place) as u64).sum::<u64>();
+        let all = frames.iter().enumerate().take(BURST).filter(|(at, _)| mask & 1 << at != 0);
+        let lens = all.map(|(_, frame)| frame.len() as u64);
+        // Nearly all packets are all of their frames.
+        self.bytes += match place as u64 {
+            0 => lens.sum::<u64>(),
+            place => lens.map(|len| len.saturating_sub(place)).sum(),
+        };
     }
 
     fn tell(&mut self, stats: &flow::Stats, now: u64) {

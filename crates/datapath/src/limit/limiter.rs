@@ -81,7 +81,10 @@ impl Limiter {
         mask: u32,
         now: u64,
     ) -> u32 {
-        self.pass_by(frames, mask, now, |frame| Cost::of(frame).without(place))
+        match place {
+            0 => self.pass(frames, mask, now),
+            _ => self.pass_by(frames, mask, now, |frame| Cost::of(frame).without(place)),
+        }
     }
 
     #[inline]
