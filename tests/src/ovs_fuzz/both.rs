@@ -84,6 +84,7 @@ impl Both {
         if case.all_rules().any(Rule::tracks) {
             for (side, outcome) in [&mut self.real, &mut self.ours].into_iter().zip(&mut outcomes) {
                 outcome.connections = side.connections()?;
+                outcome.told.clear();
             }
         }
         if case.all_rules().any(Rule::counts_twice) {

@@ -152,7 +152,7 @@ fn bucket(random: &mut Random, place: u64, count: u64) -> Bucket {
 
 /// Whether a bucket may have an action: not those whose place among others matters ([`Rule`]).
 fn may_be(action: &str) -> bool {
-    let words = ["learn(", "check_pkt_larger"];
+    let words = ["learn(", "check_pkt_larger", "meter:"];
     !words.iter().any(|word| action.contains(word)) && instructions(action, Names::NONE).is_ok()
 }
 

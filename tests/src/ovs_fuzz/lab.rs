@@ -92,7 +92,7 @@ pub struct Side {
     ports: BTreeMap<String, Capture>,
     marks: Capture,
     /// What meters had counted by the outcome before.
-    metered: BTreeMap<u32, (u64, u64)>,
+    metered: BTreeMap<u32, u64>,
     /// What else has gone where marks go.
     among_marks: Vec<(String, Vec<u8>)>,
     // Dropped in this order: the switch before its database.
@@ -176,6 +176,8 @@ impl Side {
     /// Forgets what it has learnt of earlier packets, and their connections.
     pub fn begin(&mut self) -> Result<()> {
         self.told()?;
+        // Open vSwitch counts what it traces, too.
+        self.metered()?;
         self.call("fdb/flush", &[Bridge::First.name().to_owned()])?;
         self.call("dpctl/flush-conntrack", &[])
     }
@@ -244,13 +246,13 @@ impl Side {
         Ok(Outcome { sent, counts, told, connections: Vec::new(), coverage })
     }
 
-    /// What meters have counted since this was asked last.
+    /// What meters have counted since this was asked last: packets. Open vSwitch counts a rule with several for one of
+    /// them, and bytes of a packet as it was before what was written to it last.
     fn metered(&mut self) -> Result<Vec<Count>> {
         let mut counts = Vec::new();
-        for MeterStats { id, flows, counts: (packets, bytes), .. } in self.channel.meters()? {
-            let before = self.metered.insert(id, (packets, bytes)).unwrap_or_default();
-            let text = format!("meter={id},flows={flows}");
-            counts.push((text, packets.wrapping_sub(before.0), bytes.wrapping_sub(before.1)));
+        for MeterStats { id, counts: (packets, _), .. } in self.channel.meters()? {
+            let before = self.metered.insert(id, packets).unwrap_or_default();
+            counts.push((format!("meter={id}"), packets.wrapping_sub(before), 0));
         }
         Ok(counts)
     }
@@ -349,17 +351,19 @@ impl Side {
     }
 }
 
-/// What a controller is told of a packet, but for what only the switch itself can read.
+/// What a controller is told of a packet, but for what only the switch itself can read. Of one that stops Open vSwitch says
+/// that it is in the first table.
 fn text(bridge: Bridge, packet: &PacketIn) -> String {
     let PacketIn {
         packet, full_len, table, cookie, reason, metadata, userdata, continuation, ..
     } = packet;
-    let stops = if continuation.is_empty() { "" } else { ", stops" };
+    let place = match continuation.is_empty() {
+        true => format!("table={table}"),
+        false => "stops".to_owned(),
+    };
+    let (name, packet, userdata) = (bridge.name(), digits(packet), digits(userdata));
     format!(
-        "{} tells of {} of {full_len} bytes: {reason}, table={table}, cookie={cookie:?}, {metadata}, userdata={}{stops}",
-        bridge.name(),
-        digits(packet),
-        digits(userdata)
+        "{name} tells of {packet} of {full_len} bytes: {reason}, {place}, cookie={cookie:?}, {metadata}, userdata={userdata}"
     )
 }
 

@@ -413,7 +413,9 @@ impl Kinds {
             28 if depth > 0 => {
                 let mut actions: Vec<String> =
                     (0..1 + random.below(3)).map(|_| self.action(random, depth - 1)).collect();
-                if actions.last().is_some_and(|last| takes_off(last)) {
+                // Behind a clone in which a packet has stopped Open vSwitch does no more.
+                actions.retain(|action| !action.contains("pause"));
+                if actions.last().is_none_or(|last| takes_off(last)) {
                     actions.push(BEHIND.to_owned());
                 }
                 format!("clone({})", actions.join(","))
@@ -518,7 +520,6 @@ impl Kinds {
             2 | 3 => "encap(nsh)".to_owned(),
             4 => "encap(nsh(md_type=2,tlv(0x1000,10,0x12345678),tlv(0x2000,20,0x0a0b0c0d0e)))"
                 .to_owned(),
-            5 => "encap(mpls)".to_owned(),
             6 => "decap(packet_type(ns=0,type=0))".to_owned(),
             7 => "decap(packet_type(ns=1,type=0x8847))".to_owned(),
             8 => "dec_nsh_ttl".to_owned(),
