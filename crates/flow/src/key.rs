@@ -6,15 +6,15 @@
 use crate::pipeline::VlanLimit;
 
 /// Words of a key.
-pub const WORDS: usize = 58;
+pub const WORDS: usize = 53;
 
 /// The first so many words are made of the packet itself, and are what a path depends on; the
 /// others are empty when a packet comes in.
-pub const PACKET_WORDS: usize = 37;
+pub const PACKET_WORDS: usize = 32;
 
 /// The first so many words are what the path of a packet that was tracked depends on, with what it goes
 /// on with: those of the packet itself, and of its connection.
-pub const TRACKED_WORDS: usize = 46;
+pub const TRACKED_WORDS: usize = 41;
 
 /// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
 pub const TAG_PRESENT: u16 = 0x1000;
@@ -248,47 +248,45 @@ pub mod slot {
     pub const TUN_GTPU_FLAGS: Slot = Slot::new(27, 40, 8);
     /// Kind of its message.
     pub const TUN_GTPU_MSGTYPE: Slot = Slot::new(27, 48, 8);
-    /// Which options the tunnel's header has: a bit for each field that stands for one.
-    pub const TUN_PRESENT: Slot = Slot::new(28, 0, 64);
     /// What is known of the packet's connection.
-    pub const CT_STATE: Slot = Slot::new(37, 32, 32);
+    pub const CT_STATE: Slot = Slot::new(32, 32, 32);
     /// The connection's mark.
-    pub const CT_MARK: Slot = Slot::new(37, 0, 32);
+    pub const CT_MARK: Slot = Slot::new(32, 0, 32);
     /// Its zone.
-    pub const CT_ZONE: Slot = Slot::new(38, 0, 16);
+    pub const CT_ZONE: Slot = Slot::new(33, 0, 16);
     /// Its protocol.
-    pub const CT_NW_PROTO: Slot = Slot::new(38, 16, 8);
+    pub const CT_NW_PROTO: Slot = Slot::new(33, 16, 8);
     /// Source port of its first packet.
-    pub const CT_TP_SRC: Slot = Slot::new(38, 32, 16);
+    pub const CT_TP_SRC: Slot = Slot::new(33, 32, 16);
     /// Destination port of its first packet.
-    pub const CT_TP_DST: Slot = Slot::new(38, 48, 16);
+    pub const CT_TP_DST: Slot = Slot::new(33, 48, 16);
     /// Its label.
-    pub const CT_LABEL: Slot = Slot::new(39, 0, 128);
+    pub const CT_LABEL: Slot = Slot::new(34, 0, 128);
     /// Source of its first packet, of IPv4.
-    pub const CT_NW_SRC: Slot = Slot::new(41, 32, 32);
+    pub const CT_NW_SRC: Slot = Slot::new(36, 32, 32);
     /// Destination of that.
-    pub const CT_NW_DST: Slot = Slot::new(41, 0, 32);
+    pub const CT_NW_DST: Slot = Slot::new(36, 0, 32);
     /// Source of its first packet, of IPv6.
-    pub const CT_IPV6_SRC: Slot = Slot::new(42, 0, 128);
+    pub const CT_IPV6_SRC: Slot = Slot::new(37, 0, 128);
     /// Destination of that.
-    pub const CT_IPV6_DST: Slot = Slot::new(44, 0, 128);
+    pub const CT_IPV6_DST: Slot = Slot::new(39, 0, 128);
     /// The packet's mark.
-    pub const PKT_MARK: Slot = Slot::new(46, 32, 32);
+    pub const PKT_MARK: Slot = Slot::new(41, 32, 32);
     /// Its priority in queues.
-    pub const SKB_PRIORITY: Slot = Slot::new(46, 0, 32);
+    pub const SKB_PRIORITY: Slot = Slot::new(41, 0, 32);
     /// What rules note for later tables.
-    pub const METADATA: Slot = Slot::new(47, 0, 64);
+    pub const METADATA: Slot = Slot::new(42, 0, 64);
     /// Where the action set sends the packet.
-    pub const ACTSET_OUTPUT: Slot = Slot::new(56, 32, 32);
+    pub const ACTSET_OUTPUT: Slot = Slot::new(51, 32, 32);
     /// What groups choose by.
-    pub const DP_HASH: Slot = Slot::new(56, 0, 32);
+    pub const DP_HASH: Slot = Slot::new(51, 0, 32);
     /// The conjunction that has been found.
-    pub const CONJ_ID: Slot = Slot::new(57, 0, 32);
+    pub const CONJ_ID: Slot = Slot::new(52, 0, 32);
 
     /// Number of registers of 32 bits.
     pub const REGS: u8 = 16;
-    const FIRST_REG: u8 = 48;
-    const FIRST_TUN_METADATA: u8 = 29;
+    const FIRST_REG: u8 = 43;
+    const FIRST_TUN_METADATA: u8 = 28;
 
     /// Register `index` of 32 bits, modulo their number. `xreg0` is `reg0` and `reg1`, and so on.
     #[must_use]
@@ -310,7 +308,7 @@ pub mod slot {
     }
 
     /// Places for options of a tunnel's header.
-    pub const OPTIONS: u8 = 8;
+    pub const OPTIONS: u8 = 4;
 
     /// The place of the option that field `index` stands for: that of those too whose number has the same remainder.
     #[must_use]
