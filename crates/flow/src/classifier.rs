@@ -224,7 +224,7 @@ impl<R: Ranked> Classifier<R> {
 
     /// The rule for a packet.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, key: &Key) -> Option<&R> {
         match &self.rows {
             Some(rows) if key.is_ethernet() => rows.find(key),

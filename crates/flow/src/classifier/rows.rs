@@ -114,7 +114,7 @@ impl<R: Ranked> Rows<R> {
     }
 
     /// The rule for a packet that begins with Ethernet.
-    #[inline]
+    #[inline(never)]
     pub(super) fn find(&self, key: &Key) -> Option<&R> {
         let Some(left) = &self.left else {
             return self.rows.iter().find(|row| row.is_for(key)).map(|row| &row.rule);

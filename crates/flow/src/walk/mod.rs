@@ -7,6 +7,7 @@
 //! - `learn`: rules that are made of packets, or end sooner by them
 //! - `larger`: what depends on how long a packet is
 //! - `cut`: packets of which only the start is sent
+//! - `dirty`: what was written to it
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `mpls`: labels of MPLS
@@ -24,6 +25,7 @@
 //! - `watch`: what is told of it
 
 mod cut;
+mod dirty;
 mod freeze;
 mod group;
 pub(crate) mod guide;
@@ -51,13 +53,14 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::frozen::{Frozen, Zone};
-use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, TunnelWords, slot};
+use crate::key::{Key, TAG_PRESENT, TunnelWords, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
+use dirty::Dirty;
 use freeze::Freezing;
 use guide::Guide;
 use mpls::Labels;
@@ -147,8 +150,8 @@ pub(crate) fn find_way<'w>(
 #[derive(Clone, Debug)]
 struct State {
     key: Key,
-    /// What was written to words of the packet since the last operation: which bits.
-    dirty: [u64; PACKET_WORDS],
+    /// What was written to words of the packet since the last operation.
+    dirty: Dirty,
     /// What has become of its tags since then.
     tags: Tags,
     /// And of its labels.
@@ -170,7 +173,7 @@ impl State {
     fn new(key: &Key) -> Self {
         let (tags, labels) = (Tags::new(key), Labels::new(key));
         let (grown, begins) = (outer::longer(key), key.get_u32(slot::PACKET_TYPE));
-        let dirty = [0; PACKET_WORDS];
+        let dirty = Dirty::NONE;
         Self { key: *key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins, zone: None }
     }
 
@@ -778,22 +781,20 @@ impl<'w> Walk<'w> {
         if let Some(edits) = labels.edits(key) {
             self.ops.extend(edits.into_iter().map(Op::Edit));
             // They are put on as they were written.
-            dirty.get_mut(slot::MPLS_LSE.word()).into_iter().for_each(|word| *word = 0);
+            dirty.forget(slot::MPLS_LSE.word()..slot::MPLS_LSE.word() + 1);
         }
         if let Some(metadata) = nsh.take() {
             self.ops.extend(metadata.push(key, dirty));
         }
-        let (has_network_header, has_nsh) = (has_network_header(key), nsh::is_nsh(key));
-        for (word, mask) in (0_u8..).zip(dirty) {
-            let mask = std::mem::take(mask);
+        while let Some((word, mask)) = dirty.take() {
             let at = usize::from(word);
             let may_be_written = match at > slot::VLAN_TCI.word() {
-                true if at < slot::MPLS_LSE.word() => has_network_header,
-                true if at >= slot::NSH_FIRST.word() => has_nsh,
+                true if at < slot::MPLS_LSE.word() => has_network_header(key),
+                true if at >= slot::NSH_FIRST.word() => nsh::is_nsh(key),
                 _ => true,
             };
-            if mask != 0 && may_be_written {
-                let value = key.word(usize::from(word)) & mask;
+            if may_be_written {
+                let value = key.word(at) & mask;
                 self.ops.push(Op::Edit(Edit::Set { word, mask, value }));
             }
         }

@@ -10,6 +10,7 @@ use openflow::packet_in::Reason;
 use packet::headers::Nsh;
 use packet::headers::nsh::{HEADER_LEN, MAX_LEN, MD1, MD1_LEN, MD2};
 
+use super::dirty::Dirty;
 use super::mpls::Labels;
 use super::{Kind, NO_METER, State, Walk};
 use crate::extract::{IPV4, IPV6, NSH};
@@ -50,8 +51,8 @@ impl Metadata {
     }
 
     /// Puts it on, with what was written to its fields.
-    pub(super) fn push(&self, key: &Key, dirty: &mut [u64; PACKET_WORDS]) -> Option<Op> {
-        dirty.iter_mut().skip(slot::NSH_FIRST.word()).for_each(|word| *word = 0);
+    pub(super) fn push(&self, key: &Key, dirty: &mut Dirty) -> Option<Op> {
+        dirty.forget(slot::NSH_FIRST.word()..PACKET_WORDS);
         let header = Nsh {
             flags: key.get_u8(slot::NSH_FLAGS),
             ttl: key.get_u8(slot::NSH_TTL),

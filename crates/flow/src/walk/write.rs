@@ -122,9 +122,7 @@ impl Walk<'_> {
             return;
         }
         for (word, mask) in slot.spread(mask).filter(|(word, _)| is_in_packet(word)) {
-            if let Some(dirty) = self.state.dirty.get_mut(word) {
-                *dirty |= mask;
-            }
+            self.state.dirty.add(word, mask);
             if self.state.zone.is_some() && tells_connection(word, mask) {
                 self.state.zone = None;
             }
