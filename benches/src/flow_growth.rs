@@ -53,7 +53,7 @@ fn main() {
 /// What grows: its name, its values, and what is shown of one, for so many bursts.
 type Dimension = (&'static str, &'static [u32], fn(u32, usize) -> f64);
 
-const DIMENSIONS: [Dimension; 12] = [
+const DIMENSIONS: [Dimension; 13] = [
     ("rules", &[10, 100, 1_000, 10_000, 100_000, 1_000_000], |rules, bursts| {
         // One more has flows be told apart.
         known(&apart(Layers { tables: 1, rules: rules - 1, masks: 1 }), FLOWS, bursts)
@@ -91,6 +91,9 @@ const DIMENSIONS: [Dimension; 12] = [
     }),
     ("left-while-their-rules-change", &[1, 32, 1_024], |flows, _| {
         100.0 * while_changing(flows, Rules::Own, Changes::Theirs)
+    }),
+    ("left-while-their-packets-change", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Own, Changes::TheirPackets)
     }),
 ];
 
@@ -226,8 +229,11 @@ enum Changes {
     Near,
     /// The same, and packets of a single flow.
     OneOfTheirs,
-    /// The flows' own packets, a hundred flows each time: each of these is decided anew.
+    /// The flows' own packets, a hundred flows each time: these have another value beside them, for which no other
+    /// rule asks.
     Theirs,
+    /// The same, and what is another value is in the packets: the way of each is found anew.
+    TheirPackets,
 }
 
 /// How much of its rate traffic keeps while rules of the tables that it goes through change, a hundred
@@ -252,9 +258,11 @@ fn while_changing(flows: u32, rules: Rules, changes: Changes) -> f64 {
             Changes::ElseWhere | Changes::Near => change(&mut pipeline, number, changes),
             Changes::OneOfTheirs => {
                 change(&mut pipeline, number, Changes::Near);
-                replace(&mut pipeline, number, 1, flows);
+                replace(&mut pipeline, (number, changes), 1, flows);
             }
-            Changes::Theirs => replace(&mut pipeline, number, AT_ONCE as u32, flows),
+            Changes::Theirs | Changes::TheirPackets => {
+                replace(&mut pipeline, (number, changes), AT_ONCE as u32, flows);
+            }
         }
         let version = Arc::new(pipeline.clone());
         versions.push(Arc::clone(&version));
@@ -288,15 +296,15 @@ fn change(pipeline: &mut Pipeline, number: u64, changes: Changes) {
 }
 
 /// Has some of the flows go by other rules of their own than before.
-fn replace(pipeline: &mut Pipeline, number: u64, count: u32, flows: u32) {
+fn replace(pipeline: &mut Pipeline, (number, changes): (u64, Changes), count: u32, flows: u32) {
     for flow in 0..count.min(flows) {
         let flow = (number as u32 * count + flow) % flows;
         // What is set is another value each time.
-        let set = Action::SetField {
-            field: Field::Metadata,
-            value: number.into(),
-            mask: u64::MAX.into(),
+        let field = match changes {
+            Changes::TheirPackets => Field::EthDst,
+            _ => Field::Metadata,
         };
+        let set = Action::SetField { field, value: number.into(), mask: field.full_mask() };
         let actions = vec![set, Action::resubmit_table(1)];
         flows::add(pipeline, 0, 3000, flows::matching_from(flow), actions);
     }

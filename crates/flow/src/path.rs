@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use conntrack::Request;
 use openflow::action::SampleDirection;
 use openflow::packet_in::Reason;
+use packet::prefetch::prefetch_read;
 
 use crate::frozen::Frozen;
 use crate::key::{Key, TunnelWords};
@@ -594,6 +595,16 @@ impl Path {
         self.basis.groups == TableSet::default()
             && self.learns.is_empty()
             && !self.ops.iter().any(tells)
+    }
+
+    /// All of it is going to be looked at: the memory that it takes is asked for together.
+    pub(crate) fn fetch(&self) {
+        const LINE: usize = 64;
+        const MOST: usize = 16;
+        let visits = self.visits.iter().step_by(LINE / size_of::<Visit>()).take(MOST);
+        visits.for_each(|visit| prefetch_read(std::ptr::from_ref(visit).cast()));
+        prefetch_read(self.ops.as_ptr().cast());
+        self.trace.iter().for_each(Trace::fetch);
     }
 
     /// The counts of the rules, groups and buckets that it passes.

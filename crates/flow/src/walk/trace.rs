@@ -9,6 +9,8 @@ mod apart;
 
 use std::cmp::Ordering;
 
+use packet::prefetch::prefetch_read;
+
 use crate::key::{Key, WORDS};
 use apart::Apart;
 
@@ -114,6 +116,11 @@ impl Trace {
 
     fn of(&self, word: u8) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(move |step| step.word == word)
+    }
+
+    /// It is going to be looked at.
+    pub(crate) fn fetch(&self) {
+        prefetch_read(self.steps.as_ptr().cast());
     }
 
     /// How much memory it takes.

@@ -5,6 +5,8 @@
 //! that is remembered; likewise of rules for which their bucket has no room. Numbers of paths are given once, so that
 //! one that is gone is nobody's.
 
+use packet::prefetch::prefetch_read;
+
 use crate::pattern::{finish, mix};
 
 /// The buckets, as a power of two.
@@ -66,6 +68,14 @@ impl Finders {
         let hash = finish(mix(self.seed, rule));
         let bits = |hash: u64| usize::try_from(hash & ((1 << BUCKET_BITS) - 1)).unwrap_or_default();
         (bits(hash), u32::try_from(hash >> 32).unwrap_or_default())
+    }
+
+    /// It is going to be asked who found a rule.
+    #[inline]
+    pub(super) fn fetch(&self, rule: u64) {
+        if let Some(bucket) = self.buckets.get(self.place(rule).0) {
+            prefetch_read(std::ptr::from_ref(bucket).cast());
+        }
     }
 
     /// A path found a rule, which is told by the address of what it counts in.

@@ -197,6 +197,8 @@ impl Seen {
     /// What of the changes of a table may be about packets or paths that were there, beside the paths that are
     /// pointed at.
     pub(super) fn sift(&mut self, delta: &Delta, pointed: &mut Vec<Pointed>) -> Delta {
+        // The memory that it takes is asked for together.
+        delta.turns().for_each(|turn| self.finders.fetch(address(&turn.rule.stats)));
         let all = self.is_blind || self.counted.has(delta.table);
         delta.pick(|turn| all || self.may_be_about(turn, delta.has_parts, pointed))
     }

@@ -4,6 +4,8 @@
 //! in the place of what it was: entries that have its number, and what it has counted, stay.
 
 use super::{Known, Paths, Verdict, place, standing};
+use packet::prefetch::prefetch_read;
+
 use crate::cache::changes::Pointed;
 use crate::key::Key;
 use crate::path::{Extent, Path, Renewal};
@@ -63,6 +65,10 @@ impl Paths {
     pub(in super::super) fn update(&mut self, pipeline: &Pipeline, before: &Pipeline) -> bool {
         let is_known = self.changes.add(pipeline, before);
         let mut pointed = std::mem::take(&mut self.changes.pointed);
+        for known in pointed.iter().filter_map(|pointed| self.places.get(place(pointed.path))) {
+            prefetch_read(std::ptr::from_ref(&known.id).cast());
+            prefetch_read(std::ptr::from_ref(&known.lacks).cast());
+        }
         pointed.drain(..).for_each(|pointed| self.point(pointed));
         self.changes.pointed = pointed;
         is_known
@@ -141,6 +147,15 @@ impl Paths {
     pub(in super::super) fn broken(&self, id: u32) -> Option<Broken<'_>> {
         let (changes, known) = (&self.changes, self.known(id)?);
         let (path, key) = (&known.path, known.only.as_deref()?);
+        path.fetch();
+        key.words()
+            .iter()
+            .step_by(8)
+            .for_each(|word| prefetch_read(std::ptr::from_ref(word).cast()));
+        if let Lacks::One(Gone { heir: Some(rule), .. }) = &known.lacks {
+            prefetch_read(std::ptr::from_ref(&rule.onward).cast());
+            prefetch_read(std::ptr::from_ref(&rule.stats).cast());
+        }
         let gone = match &known.lacks {
             Lacks::One(gone) if known.checked.era == changes.now().era => {
                 let verdict = changes.judge(path, known.checked, Some(key));
