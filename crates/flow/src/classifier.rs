@@ -228,8 +228,15 @@ impl<R: Ranked> Classifier<R> {
     pub fn lookup(&self, key: &Key) -> Option<&R> {
         match &self.rows {
             Some(rows) if key.is_ethernet() => rows.find(key),
-            _ => self.lookup_with(key, |_| {}),
+            _ => self.lookup_by_hash(key),
         }
+    }
+
+    /// The same where rules are not listed, or not for such packets: by itself, so that the other way has no room to make
+    /// for it.
+    #[inline(never)]
+    fn lookup_by_hash(&self, key: &Key) -> Option<&R> {
+        self.lookup_with(key, |_| {})
     }
 
     /// The same; `look` is told each mask that it depends on.
