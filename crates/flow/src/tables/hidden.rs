@@ -166,4 +166,21 @@ mod tests {
         tables.set_hidden(&[hidden(0x0806, to(2))], 0);
         assert!(!tables.is_plain());
     }
+
+    /// There is no such table for a controller's rule, which is refused, and ends here where it is not.
+    #[test]
+    fn controllers_do_not_get_to_hidden_rules_and_round_by_going_there() {
+        let mut pipeline = Pipeline::default();
+        pipeline.ports.extend((1..4_u16).map(|port| (PortNo(port.into()), Port::new(port))));
+        let mut there = to(1);
+        there.goto_table = Some(HIDDEN_TABLE);
+        let refused = Err(openflow::ErrorCode::BicBadTableId);
+        assert_eq!(there.check(&Match::new(), 0, openflow::Version::V13), refused);
+        pipeline.tables.change(&Change::add(0, Match::new(), there), 0).unwrap();
+        let path = way(&pipeline, 0x0800);
+        assert_eq!((ports(&path).len(), path.lost), (1, None));
+        pipeline.tables.set_hidden(&[hidden(0x0806, to(2))], 0);
+        assert_eq!(ports(&way(&pipeline, 0x0806)), [2]);
+        assert_eq!(ports(&way(&pipeline, 0x0800)), [1]);
+    }
 }

@@ -59,7 +59,7 @@ use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
-use crate::tables::Change;
+use crate::tables::{Change, HIDDEN_TABLE};
 use dirty::Dirty;
 use freeze::Freezing;
 use guide::Guide;
@@ -420,7 +420,10 @@ impl<'w> Walk<'w> {
             self.tell(|watch, key| watch.step(key, Step::Metadata(*value, *mask), false));
             self.state.key.set_masked(slot::METADATA, u128::from(*value), u128::from(*mask));
         }
-        if let Some(table) = goto_table {
+        // What goes to no table has ended: the number of the hidden one is not for controllers' rules.
+        if let Some(table) = goto_table
+            && *table < HIDDEN_TABLE
+        {
             let is_last = self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::GoTo(*table), is_last));
             let next = (self.in_port(), *table, true);

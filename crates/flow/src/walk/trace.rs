@@ -147,6 +147,24 @@ pub(crate) struct Tracer {
 /// Words that are compared at once.
 const GROUP: usize = 4;
 
+/// The first word behind whole groups.
+#[expect(clippy::cast_possible_truncation, reason = "a key has fewer words")]
+const REST: u8 = (WORDS / GROUP * GROUP) as u8;
+
+/// Notes the words, by their numbers, that are not what they were last.
+fn note<'a>(
+    steps: &mut Vec<Step>,
+    at: u32,
+    words: impl Iterator<Item = (u8, (&'a mut u64, &'a u64))>,
+) {
+    for (word, (last, now)) in words {
+        if last != now {
+            *last = *now;
+            steps.push(Step { word, at, value: *now });
+        }
+    }
+}
+
 impl Tracer {
     /// Begins anew, with a packet that came in as this.
     pub(super) fn begin(&mut self, key: &Key) {
@@ -162,16 +180,17 @@ impl Tracer {
             return;
         }
         let at = u32::try_from(at).unwrap_or(u32::MAX);
-        let groups = self.last.0.chunks_exact_mut(GROUP).zip(key.0.chunks_exact(GROUP));
+        let (groups, rest) = self.last.0.as_chunks_mut::<GROUP>();
+        let (now, now_rest) = key.0.as_chunks::<GROUP>();
+        let groups = groups.iter_mut().map(<[_; GROUP]>::as_mut_slice).zip(now);
         for (first, (last, now)) in (0_u8..).step_by(GROUP).zip(groups) {
             if last != now {
-                for (word, (last, now)) in (first..).zip(last.iter_mut().zip(now)) {
-                    if last != now {
-                        *last = *now;
-                        self.steps.push(Step { word, at, value: *now });
-                    }
-                }
+                note(&mut self.steps, at, (first..).zip(last.iter_mut().zip(now)));
             }
+        }
+        // The number of words is no multiple of that of a group.
+        if rest != now_rest {
+            note(&mut self.steps, at, (REST..).zip(rest.iter_mut().zip(now_rest)));
         }
     }
 

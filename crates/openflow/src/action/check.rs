@@ -60,7 +60,7 @@ impl Instructions {
     ///
     /// # Errors
     /// `OFPBAC_MATCH_INCONSISTENT`, `OFPBAC_BAD_OUT_PORT`, `OFPBAC_BAD_TAG`, `OFPMMFC_INVALID_METER`,
-    /// `OFPBIC_BAD_TABLE_ID` where the next table does not come behind this one.
+    /// `OFPBIC_BAD_TABLE_ID` where the next table does not come behind this one, or is no table (255).
     pub fn check(&self, matching: &Match, table: u8, version: Version) -> Result<(), ErrorCode> {
         let mut known = Known::of(matching);
         known.list(&self.apply)?;
@@ -70,8 +70,8 @@ impl Instructions {
             known.nested(actions)?;
             known.is_consistent = is_consistent;
         }
-        let goes_back = |next: u8| table != 0xFF && next <= table;
-        if self.goto_table.is_some_and(goes_back) {
+        let is_nowhere = |next: u8| next == 0xFF || (table != 0xFF && next <= table);
+        if self.goto_table.is_some_and(is_nowhere) {
             return Err(ErrorCode::BicBadTableId);
         }
         if known.is_consistent || version == Version::V10 {

@@ -134,6 +134,7 @@ fn matching(end: u128) -> impl Strategy<Value = Match> {
                 (Field::Reg0, reg),
                 (Field::ConjId, conj.filter(|id| *id == 1)),
                 (Field::Reg4, beside),
+                (Field::ActsetOutput, beside.map(|port| port + 1)),
             ];
             let mut matching = Match::new();
             for (field, value) in all {
@@ -856,5 +857,37 @@ fn other_words_are_noted_when_rules_ask_for_them() {
     for field in [Field::Metadata, Field::Reg0] {
         let all = renewed(&mut worker, field);
         assert!(all[0] > 0 && all[33..].iter().all(|renewed| *renewed == 0), "{all:?}");
+    }
+}
+
+/// The last words of a key are traced, too, and a walk is guided by them: what the action set sends is one.
+#[test]
+fn what_the_action_set_sends_is_traced() {
+    let (to, from) = OWN[1];
+    let matching = Match::new().with(Field::EthDst, to.into()).with(Field::EthSrc, from.into());
+    let sends = |flows: &mut Pipeline, port| {
+        let write = Some(vec![output(port)]);
+        let instructions = Instructions { write, goto_table: Some(1), ..Instructions::default() };
+        let add = Change::add(0, matching.clone(), instructions).with_priority(100);
+        flows.tables.change(&add, 0).unwrap();
+    };
+    for comes_first in [false, true] {
+        let (mut flows, mut worker) = own();
+        let one = |flows: &mut Pipeline| {
+            let asks = Match::new().with(Field::ActsetOutput, 2);
+            rule(flows, (1, 200), asks, vec![output(5)]);
+        };
+        if comes_first {
+            one(&mut flows);
+        }
+        sends(&mut flows, if comes_first { 3 } else { 2 });
+        worker.update(&flows);
+        worker.check(&key(to, from, 1, 0)).unwrap();
+        match comes_first {
+            true => sends(&mut flows, 2),
+            false => one(&mut flows),
+        }
+        worker.update(&flows);
+        worker.check(&key(to, from, 1, 0)).unwrap();
     }
 }
