@@ -481,7 +481,7 @@ impl Parts {
         }
     }
 
-    /// Fetches the chains with these heads into as many places.
+    /// Fetches the chains with these heads into places, of which there are as many.
     ///
     /// # Errors
     /// When there is no such descriptor.
@@ -494,44 +494,47 @@ impl Parts {
         cursor: &mut Cursor<'_, WRITE>,
     ) -> Result<(), RingError> {
         let mut done = 0;
+        // In memory, so that what is mostly not needed takes no register of the loop.
+        let mut unusual = Fetched { head: 0, desc: None };
         loop {
             let rest = heads.get(done..).unwrap_or_default().iter();
             let rest = rest.zip(places.get_mut(done..).unwrap_or_default());
-            let (fetched, unusual) = self.fetch_singles::<WRITE>(size, rest, *cursor);
-            done += fetched;
-            let (Some(unusual), Some(place)) = (unusual, places.get_mut(done)) else {
-                return Ok(());
-            };
-            self.fetch_unusual::<WRITE>(size, unusual, place, cursor)?;
+            done += self.fetch_singles::<WRITE>(size, rest, *cursor, &mut unusual);
+            let Some(place) = places.get_mut(done) else { return Ok(()) };
+            self.fetch_unusual::<WRITE>(size, &unusual, place, cursor)?;
             done += 1;
         }
     }
 
-    /// Fetches chains of one ordinary descriptor each, in memory that is at hand; returns how many, and
-    /// the head of the one behind them that is none. Such a loop has no call in it and stays in registers.
+    /// Fetches chains of one ordinary descriptor each, in memory that is at hand; returns how many. What was
+    /// read of the one behind them that is none is `unusual`. Such a loop has no call in it and stays in
+    /// registers.
     #[inline(always)]
     fn fetch_singles<'b, const WRITE: bool>(
         self,
         size: QueueSize,
         entries: impl Iterator<Item = (&'b AtomicU16, &'b mut Buffer)>,
         cursor: Cursor<'_, WRITE>,
-    ) -> (usize, Option<Fetched>) {
+        unusual: &mut Fetched,
+    ) -> usize {
         let wanted = if WRITE { DESC_WRITE } else { 0 };
         let mut count = 0;
         for (head, place) in entries {
             // Each is read once.
             let head = head.load(Ordering::Relaxed);
             let Some(desc) = self.descriptor(size, head) else {
-                return (count, Some(Fetched { head, desc: None }));
+                *unusual = Fetched { head, desc: None };
+                return count;
             };
             let is_single = desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) == wanted;
             if !is_single || !place.locate::<WRITE>(desc.addr, desc.len, cursor) {
-                return (count, Some(Fetched { head, desc: Some(desc) }));
+                *unusual = Fetched { head, desc: Some(desc) };
+                return count;
             }
             place.set_head(head);
             count += 1;
         }
-        (count, None)
+        count
     }
 
     /// Fetches any chain.
@@ -542,7 +545,7 @@ impl Parts {
     fn fetch_unusual<const WRITE: bool>(
         self,
         size: QueueSize,
-        Fetched { head, desc }: Fetched,
+        &Fetched { head, desc }: &Fetched,
         place: &mut Buffer,
         cursor: &mut Cursor<'_, WRITE>,
     ) -> Result<(), RingError> {
