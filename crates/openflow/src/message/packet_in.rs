@@ -30,6 +30,14 @@ const METADATA: u16 = 6;
 const USERDATA: u16 = 7;
 const CONTINUATION: u16 = 8;
 
+/// The most bytes of a message of the second form, whose length is a multiple of 8, and those of a property's
+/// head.
+const LONGEST_NX2: usize = 65_528;
+const PROPERTY_HEAD: usize = 4;
+
+/// The bytes of the property that tells the size of the whole packet.
+const FULL_LEN_SIZE: usize = 8;
+
 /// A packet that goes to a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketIn {
@@ -238,27 +246,38 @@ impl PacketIn {
 
     fn encode_nx2(&self, version: Version) -> Vec<u8> {
         let mut message = Message::numbered(version, Form::Nx, NXT_PACKET_IN2, 0);
-        let out = message.body();
-        put_property(out, PACKET, &self.packet);
-        if usize::try_from(self.full_len) != Ok(self.packet.len()) {
+        let (out, rest) = (message.body(), self.rest_of_nx2(version));
+        // Of a packet that does not fit, its begin goes: what else there is has to come along.
+        let taken = out.len().saturating_add(rest.len()).saturating_add(FULL_LEN_SIZE);
+        let room = LONGEST_NX2.saturating_sub(taken).saturating_sub(PROPERTY_HEAD);
+        let begin = self.packet.get(..room).unwrap_or(&self.packet);
+        put_property(out, PACKET, begin);
+        if usize::try_from(self.full_len) != Ok(begin.len()) {
             put_property(out, FULL_LEN, &self.full_len.to_be_bytes());
         }
+        out.bytes(&rest);
+        message.finish()
+    }
+
+    /// The properties of the second form that are not of the packet itself.
+    fn rest_of_nx2(&self, version: Version) -> Vec<u8> {
+        let mut out = Vec::new();
         if let Some(buffer) = self.buffer {
-            put_property(out, BUFFER_ID, &buffer.to_be_bytes());
+            put_property(&mut out, BUFFER_ID, &buffer.to_be_bytes());
         }
-        put_property(out, TABLE_ID, &[self.table]);
+        put_property(&mut out, TABLE_ID, &[self.table]);
         if let Some(cookie) = self.cookie {
-            put_property(out, COOKIE, &[&[0; 4][..], &cookie.to_be_bytes()].concat());
+            put_property(&mut out, COOKIE, &[&[0; 4][..], &cookie.to_be_bytes()].concat());
         }
-        put_property(out, REASON, &[self.reason_of(version)]);
-        put_property(out, METADATA, &oxm::encode(&self.metadata, version, None));
+        put_property(&mut out, REASON, &[self.reason_of(version)]);
+        put_property(&mut out, METADATA, &oxm::encode(&self.metadata, version, None));
         if !self.continuation.is_empty() {
-            put_property(out, CONTINUATION, &[&[0; 4][..], &self.continuation].concat());
+            put_property(&mut out, CONTINUATION, &[&[0; 4][..], &self.continuation].concat());
         }
         if !self.userdata.is_empty() {
-            put_property(out, USERDATA, &self.userdata);
+            put_property(&mut out, USERDATA, &self.userdata);
         }
-        message.finish()
+        out
     }
 }
 
@@ -303,6 +322,22 @@ mod tests {
                     let _ = PacketIn::decode(&Raw { body: &raw.body[..cut], ..raw });
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_large_segment_is_cut_and_the_rest_is_told() {
+        for len in [65_400, 65_500, 65_531, 65_549] {
+            let mut packet = PacketIn::new(vec![1; len], PortNo(3), Reason::ACTION);
+            (packet.userdata, packet.continuation) = (vec![1, 2, 3], vec![0, 1, 0, 4]);
+            packet.metadata.set(Field::Reg1, 7);
+            let message = packet.encode(Version::V15, PacketInFormat::Nxt2);
+            let raw = Raw::read(&message).unwrap();
+            let read = PacketIn::decode(&raw).unwrap();
+            assert_eq!((read.in_port(), read.full_len as usize), (PortNo(3), len));
+            assert_eq!((read.userdata, read.continuation), (packet.userdata, packet.continuation));
+            // No more of it is cut than has to be.
+            assert!(read.packet.len() == len || message.len() == LONGEST_NX2);
         }
     }
 
