@@ -3,7 +3,6 @@
 //!
 //! What the kernel refuses is limited by the switch, as other ports are.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use eal::htb::{self, Class, Htb};
@@ -73,8 +72,8 @@ fn bytes(all: &Texts, key: &str) -> u64 {
 pub(crate) struct Shaping {
     /// How interfaces are shaped, by name; with the system's number, which another one of that name has not.
     told: LiteMap<String, (u32, Htb)>,
-    /// Those that it does not shape.
-    refused: BTreeSet<String>,
+    /// What it has refused, likewise: it is asked again once it is another interface, or to be shaped otherwise.
+    refused: LiteMap<String, (u32, Htb)>,
 }
 
 /// Who is told.
@@ -96,7 +95,7 @@ pub(crate) trait Kernel {
 impl Shaping {
     /// Whether the kernel has not refused to shape an interface.
     pub(crate) fn can(&self, name: &str) -> bool {
-        !self.refused.contains(name)
+        !self.refused.contains_key(name)
     }
 
     /// Whether there is nothing to do as long as nothing is wanted.
@@ -104,7 +103,8 @@ impl Shaping {
         self.told.is_empty() && self.refused.is_empty()
     }
 
-    /// Has the kernel shape these and no others. Returns whether it refuses what it was not known to.
+    /// Has the kernel shape these and no others. Returns whether it refuses what
+    /// it was not known to, or shapes what it has refused before.
     pub(crate) fn follow<'w>(
         &mut self,
         wanted: impl Iterator<Item = (&'w str, &'w Qos, Link)>,
@@ -122,30 +122,34 @@ impl Shaping {
             }
         }
         self.told.retain(|name, _| wanted.contains_key(name.as_str()));
-        self.refused.retain(|name| wanted.contains_key(name.as_str()));
+        self.refused.retain(|name, _| wanted.contains_key(name.as_str()));
         wanted.into_iter().fold(false, |news, (name, htb)| self.tell(name, htb, kernel) || news)
     }
 
     fn tell(&mut self, name: &str, htb: Htb, kernel: &dyn Kernel) -> bool {
-        let Some(index) = kernel.index(name).filter(|_| self.can(name)) else {
+        let Some(index) = kernel.index(name) else {
             self.told.remove(name);
             return false;
         };
-        let told = (index, htb);
-        if self.told.get(name) == Some(&told) {
+        let asked = (index, htb);
+        if [&self.told, &self.refused].iter().any(|known| known.get(name) == Some(&asked)) {
             return false;
         }
-        let outcome = kernel.set(index, &told.1);
-        if let Err(error) = &outcome {
+        self.told.remove(name);
+        let was_refused = self.refused.remove(name).is_some();
+        let outcome = kernel.set(index, &asked.1);
+        let is_refused = outcome.is_err();
+        if let Err(error) = outcome {
             tracing::warn!(
                 "interface {name}: the kernel does not shape by linux-htb ({error}); the switch limits it instead"
             );
-            self.refused.insert(name.to_owned());
-            self.told.remove(name);
+            // What it has taken of it must not shape, too; it may have taken nothing.
+            let _ = kernel.clear(index);
+            self.refused.insert(name.to_owned(), asked);
         } else {
-            self.told.insert(name.to_owned(), told);
+            self.told.insert(name.to_owned(), asked);
         }
-        outcome.is_err()
+        is_refused != was_refused
     }
 }
 
@@ -239,6 +243,31 @@ mod tests {
         assert_eq!(follow(&mut shaping, &kernel, Some(&slow)), (false, vec![]), "it stays so");
         assert_eq!(follow(&mut shaping, &kernel, None), (false, vec![]));
         assert!(shaping.is_idle() && shaping.can("p1"));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_taken_back_and_tried_again_when_it_is_another() {
+        let (slow, fast) = (qos(&[("max-rate", "8000")], &[]), qos(&[("max-rate", "16000")], &[]));
+        let (mut shaping, mut kernel) =
+            (Shaping::default(), Fake(Some(5), true, RefCell::default()));
+        let follow = |shaping: &mut Shaping, kernel: &Fake, qos: &Qos| {
+            let news = shaping.follow(std::iter::once(("p1", qos, LINK)), kernel);
+            (news, std::mem::take(&mut *kernel.2.borrow_mut()))
+        };
+        // What it has taken of it is taken back.
+        let refused =
+            |asked: &str, index| vec![format!("{index}: {asked}"), format!("{index}: none")];
+        assert_eq!(follow(&mut shaping, &kernel, &slow), (true, refused("1000", 5)));
+        assert_eq!(follow(&mut shaping, &kernel, &slow), (false, vec![]));
+        // Another interface of that name is asked for, and other rates are.
+        kernel.0 = Some(6);
+        assert_eq!(follow(&mut shaping, &kernel, &slow), (false, refused("1000", 6)));
+        kernel.1 = false;
+        assert_eq!(follow(&mut shaping, &kernel, &slow), (false, vec![]));
+        assert!(!shaping.can("p1"));
+        assert_eq!(follow(&mut shaping, &kernel, &fast), (true, vec!["6: 2000".into()]));
+        assert!(shaping.can("p1"), "the switch has to stop limiting it");
+        assert_eq!(follow(&mut shaping, &kernel, &fast), (false, vec![]));
     }
 
     #[test]
