@@ -7,6 +7,7 @@ use openflow::{Instructions, Match};
 
 use super::{TABLES, Tables};
 use crate::classifier::Classifier;
+use crate::key::{Key, slot};
 use crate::place;
 use crate::rule::Rule;
 
@@ -80,6 +81,16 @@ impl Tables {
         if self.len_of(HIDDEN_TABLE) > 0 { HIDDEN_TABLE } else { FIRST }
     }
 
+    /// The table in which a packet with this key is looked up first: a fragment that is dropped comes to no
+    /// hidden rule.
+    pub(crate) fn first_of(&self, key: &Key) -> u8 {
+        let is_dropped = || self.fragment_rule().is_some() && key.get_u8(slot::IP_FRAG) != 0;
+        match self.first() {
+            HIDDEN_TABLE if is_dropped() => FIRST,
+            first => first,
+        }
+    }
+
     /// The table that packets go on to by themselves where no hidden rule is for them.
     pub(super) fn behind_hidden(table: u8) -> Option<u8> {
         (table == HIDDEN_TABLE).then_some(FIRST)
@@ -92,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::walk::{Start, walk};
-    use crate::{Change, Command, Filter, Key, Op, Path, Pipeline, Port, slot};
+    use crate::{Change, Command, Filter, Fragments, Op, Path, Pipeline, Port};
 
     fn to(port: u32) -> Instructions {
         Instructions::apply(vec![Action::output(PortNo(port))])
@@ -135,6 +146,38 @@ mod tests {
         let shown =
             pipeline.tables.hidden().chain(pipeline.tables.iter()).map(|rule| rule.shown_place());
         assert_eq!(shown.collect::<Vec<_>>(), [(0, 180_001), (0, 0x8000)]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_the_hidden_table() {
+        let mut pipeline = Pipeline::default();
+        pipeline.ports.extend((1..4_u16).map(|port| (PortNo(port.into()), Port::new(port))));
+        let write = Some(vec![Action::output(PortNo::CONTROLLER)]);
+        let rule = Instructions { write, ..Instructions::default() };
+        let mut change = Change::add(0, Match::new(), rule);
+        change.cookie = Some(0x77);
+        pipeline.tables.change(&change, 0).unwrap();
+        let before = way(&pipeline, 0x0800).ops;
+        let mut both = to(3);
+        both.goto_table = Some(0);
+        pipeline.tables.set_hidden(&[hidden(0x0800, both)], 0);
+        assert_eq!(way(&pipeline, 0x0800).ops[1..], before[..]);
+    }
+
+    #[test]
+    fn fragments_that_are_dropped_are_so_in_the_first_table() {
+        let mut pipeline = Pipeline::default();
+        pipeline.tables.set_fragments(Fragments::Drop);
+        let visited = |pipeline: &Pipeline| {
+            let mut key = Key::default();
+            key.set(slot::ETH_TYPE, 0x0800);
+            key.set(slot::IP_FRAG, 1);
+            let path = walk(pipeline, &mut key, &Start::Table, None);
+            path.visits.iter().map(|visit| visit.table).collect::<Vec<_>>()
+        };
+        let before = visited(&pipeline);
+        pipeline.tables.set_hidden(&[hidden(0x0806, to(2))], 0);
+        assert_eq!((visited(&pipeline), before), (vec![0], vec![0]));
     }
 
     #[test]

@@ -284,7 +284,7 @@ impl<'w> Walk<'w> {
                 self.state.tunnel = Some(self.state.key.tunnel());
                 // It is as long as it is, without the place of a header that it has not.
                 self.state.grown = 0;
-                self.table(port, self.pipeline.tables.first(), true);
+                self.table(port, self.pipeline.tables.first_of(&self.state.key), true);
             }
             Start::Actions(actions) => {
                 self.is_packet_out = true;
@@ -565,7 +565,7 @@ impl<'w> Walk<'w> {
             PortNo::IN_PORT => self.send(self.in_port()),
             PortNo::TABLE => {
                 let port = self.in_port();
-                self.table(port, self.pipeline.tables.first(), true);
+                self.table(port, self.pipeline.tables.first_of(&self.state.key), true);
             }
             PortNo::NORMAL => self.switch(),
             PortNo::FLOOD => self.flood(false),

@@ -10,7 +10,7 @@ use crate::key::{Slot, slot};
 use crate::path::{Lost, Passed};
 use crate::pattern::mix;
 use crate::rule::Rule;
-use crate::tables::{Fragments, Miss, Tables};
+use crate::tables::{Fragments, HIDDEN_TABLE, Miss, Tables};
 
 /// A table to look a packet up in, as if it had come in on that port, and whether controllers may be asked.
 pub(super) type Next = (PortNo, u8, bool);
@@ -42,9 +42,10 @@ impl<'w> Walk<'w> {
         }
         while let Some(here) = next {
             next = self.visit::<false>(here, is_at_first);
-            if std::mem::take(&mut is_at_first) {
-                // What the action set does is done by the first rule.
+            if is_at_first {
+                // What the action set does is done by the first rule that controllers see.
                 after = (self.table, self.cookie, self.is_miss, self.rule);
+                is_at_first = self.table == HIDDEN_TABLE;
             }
         }
         (self.depth, self.level, self.is_in_group) = (depth, level, is_in_group);
