@@ -62,6 +62,8 @@ pub(crate) struct Beside {
     pub(crate) packet_type: u32,
     /// Whether they have the place of a header of Ethernet alone, which is nothing of them.
     pub(crate) is_bare: bool,
+    /// The mark that rules of another bridge have given them.
+    pub(crate) mark: u32,
 }
 
 impl<'s> Source<'s> {
@@ -73,6 +75,11 @@ impl<'s> Source<'s> {
     /// What its packets begin with, as rules see them.
     pub(crate) fn packet_type(&self) -> u32 {
         self.beside.map_or(0, |beside| beside.packet_type)
+    }
+
+    /// The mark that it has come with from another bridge.
+    pub(crate) fn mark(&self) -> u32 {
+        self.beside.map_or(0, |beside| beside.mark)
     }
 
     /// How many bytes of its frames are nothing of the packets.

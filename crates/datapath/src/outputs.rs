@@ -51,6 +51,8 @@ pub(crate) struct Outputs {
     tunnel: TunnelWords,
     /// What the packets begin with that go out, for ports that take others than Ethernet.
     packet_type: u32,
+    /// The mark that they have for other bridges.
+    pkt_mark: u32,
 }
 
 impl Outputs {
@@ -75,6 +77,16 @@ impl Outputs {
     /// returns what was so before.
     pub(crate) const fn set_packet_type(&mut self, packet_type: u32) -> u32 {
         std::mem::replace(&mut self.packet_type, packet_type)
+    }
+
+    /// Has it be known from now on which mark packets have for other bridges; returns what was so before.
+    pub(crate) const fn set_pkt_mark(&mut self, mark: u32) -> u32 {
+        std::mem::replace(&mut self.pkt_mark, mark)
+    }
+
+    /// The mark that packets have for other bridges.
+    pub(crate) const fn pkt_mark(&self) -> u32 {
+        self.pkt_mark
     }
 
     /// What packets begin with.

@@ -233,20 +233,22 @@ impl<'b> Walk<'_, 'b> {
         marks.apply(frames, &mut editing, &mut passed);
         let lost = (marks.frames().count_ones() as usize).saturating_sub(passed.len());
         patch.tx.count_drops(DropReason::TooLong, lost);
-        let packet_type = outputs.packet_type();
+        let (packet_type, mark) = (outputs.packet_type(), outputs.pkt_mark());
         for stats in [&patch.tx, &patch.rx] {
             count_packets(stats, &passed, place(packet_type != 0));
         }
         let Patch { bridge: id, peer, rx, .. } = patch;
-        let beside = Beside { packet_type, is_bare: true, ..Beside::default() };
-        let beside = (packet_type != 0).then_some(&beside);
+        let is_bare = packet_type != 0;
+        let beside = Beside { packet_type, is_bare, mark, ..Beside::default() };
+        let beside = (is_bare || mark != 0).then_some(&beside);
         let source = Source::new((*id, *peer), rx, self.now);
         let source = Source { origin: self.origin, beside, ..source };
         outputs.note_out(&passed, port, None);
         self.come_in(bridge, &passed, &source, rest, outputs);
     }
 
-    /// Takes frames into another bridge, of which nothing is known there but where they come in.
+    /// Takes frames into another bridge, of which nothing is known there but where they come in, and what they have
+    /// come with.
     fn come_in(
         &mut self,
         bridge: Option<&Bridge>,
@@ -259,11 +261,13 @@ impl<'b> Walk<'_, 'b> {
         let mirrored = outputs.set_mirrored(None);
         let tunnel = outputs.set_tunnel(source.tunnel());
         let packet_type = outputs.set_packet_type(source.packet_type());
+        let mark = outputs.set_pkt_mark(source.mark());
         if outputs.watches_in(source.port) {
             self.enter_watched(bridge, frames, source, rest, outputs);
         } else {
             self.enter(bridge, frames, source, rest, outputs);
         }
+        outputs.set_pkt_mark(mark);
         outputs.set_packet_type(packet_type);
         outputs.set_tunnel(tunnel);
         outputs.set_mirrored(mirrored);

@@ -31,7 +31,7 @@ use packet::{Burst, Frame};
 
 use crate::extract::Depth;
 use crate::frozen::Frozen;
-use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::key::{Key, MARKED_WORDS, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::kinds::KINDS;
 use crate::lengths::class_of;
 use crate::path::Path;
@@ -85,6 +85,8 @@ pub struct PathCache {
     others: ByWords<PACKET_WORDS>,
     /// Of those that were tracked.
     tracked: ByWords<TRACKED_WORDS>,
+    /// Those of packets that have come with marks, once there is one.
+    marked: Option<Box<ByWords<MARKED_WORDS>>>,
     depth: Depth,
     /// Whether packets have come in that begin with something else than Ethernet.
     has_types: bool,
@@ -106,6 +108,7 @@ impl PathCache {
             looks: Box::default(),
             others: ByWords::new(),
             tracked: ByWords::new(),
+            marked: None,
             depth: Depth::All,
             has_types: false,
             lengths: Box::default(),
@@ -178,7 +181,8 @@ impl PathCache {
         }
         *self.looks = looks;
         let keyed = self.keyed(relevant);
-        let is_other = self.others.look_at(&keyed) | self.tracked.look_at(&keyed);
+        let is_other =
+            self.others.look_at(&keyed) | self.tracked.look_at(&keyed) | self.look_at_marks(&keyed);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {
             2 => u128::from(*bits) & !ether_src == 0,
@@ -222,6 +226,16 @@ impl PathCache {
         self.end_burst();
         self.others.look_at(&keyed);
         self.tracked.look_at(&keyed);
+        self.look_at_marks(&keyed);
+    }
+
+    /// Packets that have come with marks are told apart by these where no rule looks at them, either: what rules
+    /// leave of them goes on to further bridges.
+    fn look_at_marks(&mut self, keyed: &Key) -> bool {
+        let Some(marked) = &mut self.marked else { return false };
+        let mut keyed = *keyed;
+        keyed.set(slot::PKT_MARK, slot::PKT_MARK.ones());
+        marked.look_at(&keyed)
     }
 
     /// Forgets all paths, whose rules are told before.
@@ -230,6 +244,7 @@ impl PathCache {
             self.shaped.clear();
             self.others.index.clear();
             self.tracked.index.clear();
+            self.marked.iter_mut().for_each(|marked| marked.index.clear());
         }
     }
 
@@ -260,6 +275,9 @@ impl PathCache {
     const fn end_burst(&mut self) {
         self.others.begin();
         self.tracked.begin();
+        if let Some(marked) = &mut self.marked {
+            marked.begin();
+        }
     }
 
     /// Tells the rules how many packets they were for, which were seen until `now`, in milliseconds.
@@ -387,6 +405,24 @@ impl PathCache {
     #[must_use]
     pub fn round(&self, round: u32) -> Option<&Arc<Frozen>> {
         self.ways.rounds.get(round)
+    }
+
+    /// The path of a packet with this key that has come with a mark, from another bridge.
+    pub fn find_marked(&mut self, key: &Key) -> PathId {
+        if self.marked.is_none() {
+            self.marked = Some(Box::new(ByWords::new()));
+            let keyed = self.keyed(self.ways.pipeline.relevant());
+            self.look_at_marks(&keyed);
+        }
+        let Self { marked, ways, hits, .. } = self;
+        let Some(marked) = marked else { return PathId(paths::NONE) };
+        if let Some(id) = marked.find(key, |id| ways.judge(id, || *key)) {
+            *hits += 1;
+            return id;
+        }
+        let id = ways.find(key, &Start::Table);
+        marked.put(id, |id| ways.paths.has(id));
+        PathId(id)
     }
 
     /// The path of a packet with this key that begins elsewhere than in the first table; it is found anew

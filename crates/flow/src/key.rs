@@ -16,6 +16,9 @@ pub const PACKET_WORDS: usize = 32;
 /// on with: those of the packet itself, and of its connection.
 pub const TRACKED_WORDS: usize = 41;
 
+/// The first so many words are what the path of a packet depends on that has come with a mark.
+pub(crate) const MARKED_WORDS: usize = TRACKED_WORDS + 1;
+
 /// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
 pub const TAG_PRESENT: u16 = 0x1000;
 

@@ -158,6 +158,8 @@ pub enum Op {
     /// Where it goes out on a port that takes more than Ethernet, or its bytes are counted: it begins with this
     /// (`packet_type`), from now on.
     Begins(u32),
+    /// Where it goes to another bridge: with this mark (`pkt_mark`), from now on.
+    Mark(u32),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
     /// Send it to all ports, or to those that flood, but that where it came in.

@@ -15,6 +15,7 @@ use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
 mod bonds;
 mod connections;
+mod marks;
 mod meters;
 mod nsh;
 mod outer;
@@ -59,6 +60,19 @@ fn sent_from(rules: &[(u8, Match, Vec<Action>)], bytes: &[u8], head: usize) -> V
 fn set(bench: &mut Bench, pipeline: Pipeline) {
     let flows = BridgeFlows::new(Arc::new(pipeline));
     bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
+}
+
+/// Adds another bridge with these rules, to whose port 5 port 4 of the first one leads.
+fn add_neighbour(bench: &mut Bench, pipeline: Pipeline) {
+    let fdb = Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300));
+    bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
+    for (id, port, peer, other) in [(0, 4, 5, 1), (1, 5, 4, 0)] {
+        bench.change(id, BridgeChange::Join(port, None));
+        let (bridge, (tx, rx)) = (BridgeId(other), Default::default());
+        bench.path.set_patch(port, Some(Patch { bridge, peer, tx, rx }));
+    }
+    let flows = BridgeFlows::new(Arc::new(pipeline));
+    bench.change(1, BridgeChange::Flows(Some(Box::new(flows)), 0));
 }
 
 fn output(port: u32) -> Action {

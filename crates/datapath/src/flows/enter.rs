@@ -257,6 +257,7 @@ impl Inner {
         if packet_type != 0 {
             self.cache.tell_types();
         }
+        key.set(slot::PKT_MARK, source.mark().into());
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let bit = 1_u32 << index;
             if shaped & bit != 0 {
@@ -295,7 +296,10 @@ impl Inner {
             self.cache.note_len(&mut key, || {
                 unpadded(frame.head(), frame.wire_len(), vlans).saturating_sub(less)
             });
-            let path = self.cache.find(&key);
+            let path = match source.mark() {
+                0 => self.cache.find(&key),
+                _ => self.cache.find_marked(&key),
+            };
             Group::add(groups, path, (bit, frame.len().saturating_sub(place) as u64));
         }
     }

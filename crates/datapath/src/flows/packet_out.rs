@@ -66,9 +66,11 @@ impl PacketOut {
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
         outputs.set_packet_type(packet_type);
+        outputs.set_pkt_mark(key.get_u32(slot::PKT_MARK));
         Run::new(steps, Burst::new(&frames)).go(source, &mut rooms.onward, outputs, onward);
         outputs.set_mirrored(before);
         outputs.set_packet_type(0);
+        outputs.set_pkt_mark(0);
         flows.flush(self.now);
     }
 }

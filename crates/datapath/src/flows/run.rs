@@ -62,9 +62,21 @@ pub(super) struct Run<'s, 'f> {
     whole: Option<(Tracked, Option<Translation>)>,
 }
 
-/// Which frames go on, how they were changed, how many bytes of them go on, into which tunnel, and what they begin
-/// with.
-type Saved = (u32, Mark, Option<usize>, TunnelWords, u32);
+/// Which frames go on, how they were changed, how many bytes of them go on, and what is known of where they go out.
+type Saved = (u32, Mark, Option<usize>, Told);
+
+/// Into which tunnel frames go, what they begin with, and which mark they have.
+type Told = (TunnelWords, u32, u32);
+
+const fn told(outputs: &Outputs) -> Told {
+    (outputs.tunnel(), outputs.packet_type(), outputs.pkt_mark())
+}
+
+const fn tell(outputs: &mut Outputs, (tunnel, packet_type, mark): Told) {
+    outputs.set_tunnel(tunnel);
+    outputs.set_packet_type(packet_type);
+    outputs.set_pkt_mark(mark);
+}
 
 /// How a stretch of the way ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,14 +122,13 @@ impl<'s, 'f> Run<'s, 'f> {
         'f: 'r,
     {
         let RunRoom { edit, cut, translations, .. } = room;
-        let (tunnel, packet_type) = (outputs.tunnel(), outputs.packet_type());
+        let before = told(outputs);
         self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
         if let Some(lost) = self.steps.lost {
             source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
         }
-        outputs.set_tunnel(tunnel);
-        outputs.set_packet_type(packet_type);
+        tell(outputs, before);
         *translations = self.changes.into_memory();
     }
 
@@ -181,21 +192,23 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.send(open.as_deref(), cut, source, outputs, onward);
                     outputs.set_packet_type(packet_type);
                 }
+                Op::Mark(mark) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    outputs.set_pkt_mark(mark);
+                }
                 Op::Save => {
-                    let beside = (outputs.tunnel(), outputs.packet_type());
-                    let now = (self.alive, self.changes.mark(), self.cut, beside.0, beside.1);
+                    let now = (self.alive, self.changes.mark(), self.cut, told(outputs));
                     if self.saved.try_push(now).is_err() {
                         return End::Path;
                     }
                 }
                 Op::Restore => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    let Some((alive, edits, len, tunnel, packet_type)) = self.saved.pop() else {
+                    let Some((alive, edits, len, before)) = self.saved.pop() else {
                         return End::Path;
                     };
                     self.cut = len;
-                    outputs.set_tunnel(tunnel);
-                    outputs.set_packet_type(packet_type);
+                    tell(outputs, before);
                     if edits.len < self.changes.len() || alive != self.alive {
                         self.changes.go_back(edits);
                         self.alive = alive;

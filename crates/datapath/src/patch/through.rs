@@ -200,7 +200,7 @@ impl Walk<'_, '_> {
             Inner::Bare(kind) if port.settings.mode == Mode::Any => 1 << 16 | u32::from(kind.0),
             _ => 0,
         };
-        let beside = Beside { tunnel: words, packet_type, is_bare };
+        let beside = Beside { tunnel: words, packet_type, is_bare, mark: 0 };
         let source = Source::new((port.bridge, port.port), &port.rx, self.now);
         let source = Source { beside: Some(&beside), ..source };
         self.come_in(Some(bridge), &frames, &source, rest, outputs);

@@ -31,7 +31,7 @@ impl Walk<'_> {
         }
         self.flush();
         // What is told of it where it goes out is forgotten with the rest.
-        let told = (self.state.tunnel, self.state.begins);
+        let told = (self.state.tunnel, self.state.begins, self.state.mark);
         let before = self.ops.len();
         self.ops.extend([Op::Save, Op::Cut(max_len)]);
         self.tell(|watch, key| watch.send(key, &Op::Cut(max_len)));
@@ -40,7 +40,7 @@ impl Walk<'_> {
             self.ops.truncate(before);
         } else {
             self.ops.push(Op::Restore);
-            (self.state.tunnel, self.state.begins) = told;
+            (self.state.tunnel, self.state.begins, self.state.mark) = told;
         }
     }
 }

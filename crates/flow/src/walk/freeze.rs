@@ -142,6 +142,7 @@ impl Walk<'_> {
         self.state.zone = *zone;
         // What is known of a packet's connection is new if it was tracked.
         self.state.key.set_beside(key, zone.is_some());
+        self.state.mark = key.get_u32(slot::PKT_MARK);
         self.stack.clone_from(stack);
         self.set.clone_from(set);
         self.update_actset_output();

@@ -164,6 +164,8 @@ struct State {
     tunnel: Option<TunnelWords>,
     /// What it is known by now to begin with, where it goes out.
     begins: u32,
+    /// The mark that it is known by now to have, where it goes to another bridge.
+    mark: u32,
     /// Where it was tracked when it went on; `None` once it may be of another connection.
     zone: Option<Zone>,
 }
@@ -173,8 +175,9 @@ impl State {
     fn new(key: &Key) -> Self {
         let (tags, labels) = (Tags::new(key), Labels::new(key));
         let (grown, begins) = (outer::longer(key), key.get_u32(slot::PACKET_TYPE));
-        let dirty = Dirty::NONE;
-        Self { key: *key, dirty, tags, labels, nsh: None, grown, tunnel: None, begins, zone: None }
+        let (dirty, mark) = (Dirty::NONE, key.get_u32(slot::PKT_MARK));
+        let (nsh, tunnel, zone) = (None, None, None);
+        Self { key: *key, dirty, tags, labels, nsh, grown, tunnel, begins, mark, zone }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -353,6 +356,7 @@ impl<'w> Walk<'w> {
                     | Op::Cut(_)
                     | Op::Tunnel(_)
                     | Op::Begins(_)
+                    | Op::Mark(_)
                     | Op::Save
                     | Op::Restore
             )
@@ -651,12 +655,12 @@ impl<'w> Walk<'w> {
         let meter = Op::Meter(meter.desc.id);
         self.flush();
         // What is told of it is forgotten with the rest.
-        let begins = self.state.begins;
+        let told = (self.state.begins, self.state.mark);
         self.ops.push(Op::Save);
         self.emit(meter);
         self.emit(op);
         self.ops.push(Op::Restore);
-        self.state.begins = begins;
+        (self.state.begins, self.state.mark) = told;
     }
 
     /// Tells collectors of it.
@@ -715,6 +719,7 @@ impl<'w> Walk<'w> {
                     | Op::Meter(_)
                     | Op::Tunnel(_)
                     | Op::Begins(_)
+                    | Op::Mark(_)
             )
         };
         if self.ops.iter().skip(at + 1).any(changes) {
@@ -755,6 +760,10 @@ impl<'w> Walk<'w> {
         }
         if op.is_by_type() {
             self.tell_type();
+            self.tell_mark();
+        } else if matches!(op, Op::Track(..) | Op::Again(..)) {
+            // Whoever goes on finds it told.
+            self.tell_mark();
         }
         self.tell(|watch, key| watch.send(key, &op));
         self.ops.push(op);
@@ -773,6 +782,14 @@ impl<'w> Walk<'w> {
         let own = self.state.key.get_u32(slot::PACKET_TYPE);
         if std::mem::replace(&mut self.state.begins, own) != own {
             self.ops.push(Op::Begins(own));
+        }
+    }
+
+    /// Has its mark be known, where that is another one than before: no packet has it, and other bridges look at it.
+    fn tell_mark(&mut self) {
+        let own = self.state.key.get_u32(slot::PKT_MARK);
+        if std::mem::replace(&mut self.state.mark, own) != own {
+            self.ops.push(Op::Mark(own));
         }
     }
 

@@ -757,6 +757,53 @@ fn a_packet_goes_round_only_for_whoever_asks() {
 }
 
 #[test]
+fn a_mark_is_told_where_it_is_another_one() {
+    let mark = |value| {
+        let field = Field::PktMark;
+        Action::SetField { field, value, mask: field.full_mask() }
+    };
+    let copy = Action::Clone(vec![mark(9), output(3)]);
+    let actions = vec![output(2), mark(7), output(2), copy, mark(7), output(3), mark(0), output(2)];
+    let pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+    let wanted = [
+        Op::Output(12),
+        Op::Mark(7),
+        Op::Output(12),
+        Op::Save,
+        Op::Mark(9),
+        Op::Output(13),
+        Op::Restore,
+        Op::Output(13),
+        Op::Mark(0),
+        Op::Output(12),
+    ];
+    assert_eq!(*path(&pipeline).ops, wanted);
+    // One that has come in with it goes on with it, and nothing has to be said.
+    let mut key = key();
+    key.set(slot::PKT_MARK, 7);
+    let way = walk(&pipeline, &mut key, &Start::Table, None);
+    assert_eq!(*way.ops.get(1..3).unwrap(), [Op::Output(12), Op::Save]);
+}
+
+/// What a meter of what controllers get sees is told to it alone.
+#[test]
+fn a_mark_is_told_behind_a_metered_copy_for_controllers_once_more() {
+    use openflow::message::meter::{Band, Meter, MeterCommand, MeterMod};
+    let mark = Action::SetField { field: Field::PktMark, value: 7, mask: u32::MAX.into() };
+    let actions = vec![mark, output(PortNo::CONTROLLER.0), output(2)];
+    let mut pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+    let bands = vec![Band { remark: None, rate: 1, burst: 0 }];
+    let meter = Meter { id: CONTROLLER_METER, flags: 1, bands };
+    pipeline.tables.change_meter(&MeterMod { command: MeterCommand::Add, meter }, 0).unwrap();
+    let ops = path(&pipeline).ops;
+    let [Op::Save, Op::Mark(7), Op::Meter(_), Op::Controller(_), Op::Restore, rest @ ..] = &*ops
+    else {
+        panic!("{ops:?}");
+    };
+    assert_eq!(*rest, [Op::Mark(7), Op::Output(12)]);
+}
+
+#[test]
 fn what_a_packet_begins_with_is_told_where_it_goes_out() {
     let decap = Action::Decap { packet_type: 0xFFFE };
     let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };

@@ -46,6 +46,7 @@ impl Tracer<'_> {
             | Op::PushNsh(_)
             | Op::Tunnel(_)
             | Op::Begins(_)
+            | Op::Mark(_)
             | Op::Save
             | Op::Restore => {}
         }

@@ -87,17 +87,9 @@ proptest! {
 fn what_goes_round_behind_patch_ports_is_recorded_by_the_port_where_it_came_in() {
     let plain = datagram(&[1, 2, 3], 0);
     let mut bench = Bench::new(4);
-    let fdb = Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300));
-    bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
-    for (id, port, peer, other) in [(0, 4, 5, 1), (1, 5, 4, 0)] {
-        bench.change(id, BridgeChange::Join(port, None));
-        let (bridge, (tx, rx)) = (BridgeId(other), Default::default());
-        bench.path.set_patch(port, Some(Patch { bridge, peer, tx, rx }));
-    }
     set(&mut bench, pipeline(5, &[(0, Match::new(), vec![output(5)])]));
     let rules = [(0, Match::new(), [cover(&[7]), uncover(1)].concat())];
-    let flows = BridgeFlows::new(Arc::new(pipeline(6, &rules)));
-    bench.change(1, BridgeChange::Flows(Some(Box::new(flows)), 0));
+    add_neighbour(&mut bench, pipeline(6, &rules));
     bench.path.set_recording(Record::All, 0);
     bench.send(0, &[plain]);
     let (came, again) = bench.path.take_recording();
