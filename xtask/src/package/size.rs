@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 /// Bytes of the program that is shipped.
-const SHIPPED: u64 = 9_000_000;
+const SHIPPED: u64 = 9_080_000;
 
 /// Bytes of the one that is tested, which is linked without LTO, and what no frame passes of it is not
 /// optimised (docs/decisions/0029).
-const TESTED: u64 = 30_600_000;
+const TESTED: u64 = 31_000_000;
 
 /// Refuses a program that is larger than it may be.
 pub fn check(program: &Path, is_shipped: bool) -> Result<()> {
