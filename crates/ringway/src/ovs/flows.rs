@@ -205,6 +205,8 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
 fn gather(appctl: &mut Appctl<'_>, asks: bool, old: bool) -> Option<u64> {
     appctl.daemon.switch().hear_tunnel_neighbours();
     let mut flows = std::mem::take(appctl.flows);
+    // Ways are told meanwhile, as those of what the data path is taken to be able to do.
+    appctl.flows.abilities = flows.abilities;
     flows.due = Some(later(appctl.time.now(), PERIOD));
     let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));
     let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
