@@ -257,5 +257,7 @@ fn rules_do_what_they_do_in_open_vswitch() {
     };
     let report = ovs_fuzz::run(dir.path(), effort).unwrap();
     assert!(report.differences.is_empty(), "{}", report.differences.concat());
-    assert_eq!(report.sets, SETS);
+    // Open vSwitch itself ends with one of these.
+    assert!(report.ended <= 2, "{report}");
+    assert_eq!(report.sets + report.ended, SETS);
 }
