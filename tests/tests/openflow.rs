@@ -238,8 +238,11 @@ fn flows_that_people_write_are_read_as_ovs_reads_them() {
     assert!(different.is_empty(), "{} differ:\n{first}", different.len());
 }
 
-/// Sets of rules that are tried.
+/// Sets of rules that are compared at least.
 const SETS: u64 = 60;
+
+/// With how many more Open vSwitch itself may end.
+const ENDS: u64 = 1;
 
 /// `cargo xtask ovs-fuzz` for longer.
 #[test]
@@ -248,7 +251,7 @@ fn rules_do_what_they_do_in_open_vswitch() {
     let dir = tempfile::tempdir().unwrap();
     let effort = Effort {
         time: Duration::MAX,
-        sets: SETS,
+        sets: SETS + ENDS,
         packets: u64::MAX,
         seed: 1,
         differences: 1,
@@ -257,7 +260,6 @@ fn rules_do_what_they_do_in_open_vswitch() {
     };
     let report = ovs_fuzz::run(dir.path(), effort).unwrap();
     assert!(report.differences.is_empty(), "{}", report.differences.concat());
-    // Open vSwitch itself ends with one of these.
-    assert!(report.ended <= 2, "{report}");
-    assert_eq!(report.sets + report.ended, SETS);
+    assert!(report.sets >= SETS, "{report}");
+    assert_eq!(report.sets + report.ended, SETS + ENDS);
 }
