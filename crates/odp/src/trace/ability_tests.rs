@@ -1,6 +1,6 @@
 //! Ways as they are told of a data path that cannot do all.
 
-use super::tests::{key, pipeline};
+use super::tests::{key, pipeline, question};
 use super::*;
 use crate::Actions;
 
@@ -38,16 +38,7 @@ impl World for Able {
 }
 
 fn told(can: Abilities, len: Option<usize>, rules: &[&str]) -> (String, String) {
-    let question = Question {
-        bridge: "br0",
-        key: key("in_port=1,tcp"),
-        actions: None,
-        is_real: false,
-        is_flow: false,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = question(key("in_port=1,tcp"));
     let told = trace(&mut Able(pipeline(rules), can, len), &question);
     (Actions { actions: &told.actions, names: None }.to_string(), told.text)
 }

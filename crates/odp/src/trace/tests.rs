@@ -66,10 +66,9 @@ pub(super) fn key(matching: &str) -> Key {
     flow::place::pattern(&matching).unwrap().to_key()
 }
 
-fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
-    let mut bridges = Bridges(pipeline(first), pipeline(second));
-    let key = key(matching);
-    let question = Question {
+/// What becomes of a packet on its way in the first bridge, by its rules.
+pub(super) fn question(key: Key) -> Question<'static> {
+    Question {
         bridge: "br0",
         key,
         actions: None,
@@ -78,7 +77,13 @@ fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
         names: false,
         onward: None,
         states: &[],
-    };
+    }
+}
+
+fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
+    let mut bridges = Bridges(pipeline(first), pipeline(second));
+    let key = key(matching);
+    let question = question(key);
     trace(&mut bridges, &question)
 }
 
@@ -265,16 +270,7 @@ fn what_goes_round_is_an_error_and_has_an_end() {
         }
     }
     let key = key(TCP);
-    let question = Question {
-        bridge: "br0",
-        key,
-        actions: None,
-        is_real: false,
-        is_flow: false,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = question(key);
     let told = trace(&mut Loop(pipeline(&["actions=2,3,2,3"])), &question);
     assert_eq!(told.actions, []);
 }
@@ -354,16 +350,7 @@ fn tracked_packets_are_followed() {
     ];
     let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
     let key = key(TCP);
-    let question = Question {
-        bridge: "br0",
-        key,
-        actions: None,
-        is_real: false,
-        is_flow: false,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = question(key);
     let text = trace(&mut bridges, &question).text;
     let (first, second) = text.split_once("\n\n====").unwrap();
     assert!(
@@ -409,16 +396,7 @@ fn translated_packets_go_on_with_the_first_of_their_new_ends() {
         "table=2,nw_src=192.0.2.1,ip,actions=output:2",
     ];
     let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
-    let question = Question {
-        bridge: "br0",
-        key: key(TCP),
-        actions: None,
-        is_real: false,
-        is_flow: false,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = question(key(TCP));
     let text = trace(&mut bridges, &question).text;
     let actions = "ct(commit,zone=5,mark=0x9/0xffffffff,nat(src=192.0.2.1-192.0.2.9:80-90,random)),recirc(0x1)";
     assert!(text.contains(&format!("Datapath actions: {actions}\n")), "{text}");
@@ -473,16 +451,7 @@ fn a_packet_for_a_bond_comes_again_as_what_rules_have_made_of_it() {
     let rule = "actions=mod_dl_dst:50:54:00:00:00:09,output:2,output:3,output:4";
     let mut bonds = Bonds(pipeline(&[rule]));
     let key = key("in_port=1,dl_dst=50:54:00:00:00:01");
-    let question = Question {
-        bridge: "br0",
-        key,
-        actions: None,
-        is_real: false,
-        is_flow: true,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = Question { is_flow: true, ..question(key) };
     let told = trace(&mut bonds, &question);
     let shown = Actions { actions: &told.actions, names: None }.to_string();
     let edit = "set(eth(dst=50:54:00:00:00:09))";
@@ -520,16 +489,7 @@ fn with_group(selection: Option<Selection>, buckets: &[&str], rule: &str) -> Bri
 
 /// The way of a packet, and its actions as text.
 fn way_of(bridges: &mut Bridges, key: Key, is_flow: bool) -> (Told, String) {
-    let question = Question {
-        bridge: "br0",
-        key,
-        actions: None,
-        is_real: false,
-        is_flow,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = Question { is_flow, ..question(key) };
     let told = trace(bridges, &question);
     let shown = Actions { actions: &told.actions, names: None }.to_string();
     (told, shown)
@@ -633,16 +593,7 @@ fn what_comes_again_is_followed_until_it_comes_again_once_more() {
     assert_eq!(Actions { actions: &second.actions, names: None }.to_string(), "ct,recirc(0x2)");
     assert!(!second.text.contains("resume conntrack"), "{}", second.text);
     // Who asks how it goes on is told all.
-    let question = Question {
-        bridge: &onward.bridge,
-        key: again,
-        actions: None,
-        onward: Some(onward),
-        is_real: false,
-        is_flow: false,
-        names: false,
-        states: &[],
-    };
+    let question = Question { bridge: &onward.bridge, onward: Some(onward), ..question(again) };
     assert_eq!(trace(&mut bridges, &question).text.matches("resume conntrack").count(), 2);
 }
 

@@ -64,16 +64,7 @@ const UDP: &str = "in_port=1,dl_src=52:54:00:00:00:01,dl_dst=52:54:00:00:00:02,u
 
 fn told(first: &str, second: &str, is_native: bool, key: Key) -> Told {
     let bridges = [tests::pipeline(&[first]), tests::pipeline(&[second])];
-    let question = Question {
-        bridge: "br0",
-        key,
-        actions: None,
-        is_real: false,
-        is_flow: false,
-        names: false,
-        onward: None,
-        states: &[],
-    };
+    let question = tests::question(key);
     trace(&mut Tunnels { bridges, is_native }, &question)
 }
 
