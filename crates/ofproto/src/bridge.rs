@@ -101,6 +101,8 @@ pub struct Bridge {
     pub(crate) jobs: Vec<(ConnectionId, Job)>,
     /// The rules.
     pub(crate) tables: Tables,
+    /// Who is reached through the bridge itself, by hidden rules of these tables.
+    in_band: InBand,
     /// How controllers have set tables.
     pub(crate) table_states: TableStates,
     /// Options of tunnels as fields.
@@ -129,6 +131,7 @@ impl Bridge {
             generation: None,
             jobs: Vec::new(),
             tables: Tables::default(),
+            in_band: InBand::default(),
             table_states: TableStates::default(),
             tlv: TlvOptions::default(),
             is_dirty: true,
@@ -199,9 +202,13 @@ impl Bridge {
         self.tables.set_fragments(fragments);
     }
 
-    /// Has the rules be there by which these are reached through the bridge itself.
-    pub fn set_in_band(&mut self, in_band: &InBand, datapath: &mut dyn Datapath) {
-        self.is_dirty |= self.tables.set_hidden(&in_band.rules(), datapath.now());
+    /// Has the rules be there by which these are reached through the bridge itself. If they are those that were,
+    /// nothing is done.
+    pub fn set_in_band(&mut self, in_band: InBand, datapath: &mut dyn Datapath) {
+        if in_band != self.in_band {
+            self.is_dirty |= self.tables.set_hidden(&in_band.rules(), datapath.now());
+            self.in_band = in_band;
+        }
     }
 
     /// Has what forwards know the ports anew, though they look the same.

@@ -194,7 +194,7 @@ impl Served {
     fn reach(&mut self, now: Instant) {
         let (bridge, spec) = (self.forwarding.bridge(), &self.spec.in_band);
         let in_band = self.links.look(bridge, spec, self.local, now);
-        self.bridge.set_in_band(&in_band, &mut self.forwarding);
+        self.bridge.set_in_band(in_band, &mut self.forwarding);
     }
 
     /// Whether groups go by which links are up.
