@@ -4,8 +4,11 @@
 
 mod messages;
 
+use std::collections::HashSet;
+
 use messages::{bytes, messages};
-use openflow::message::{Raw, flow_mod::FlowMod, flow_stats::FlowStats};
+use openflow::Version;
+use openflow::message::{Kind, Raw, flow_mod::FlowMod, flow_stats::FlowStats};
 
 #[test]
 fn flows_are_shown_as_ovs_shows_them() {
@@ -39,4 +42,22 @@ fn messages_are_shown_as_ovs_shows_them() {
         let said = said.join("\n");
         assert_eq!(openflow::print::message(&message), said, "{message:02x?}");
     }
+}
+
+#[test]
+fn there_is_one_of_each_number_in_each_version() {
+    let all: Vec<_> = messages().into_iter().map(|(message, _)| message).collect();
+    let there: HashSet<_> = all
+        .iter()
+        .filter_map(|message| Raw::read(message).ok())
+        .map(|raw| (raw.version, raw.form, raw.number))
+        .collect();
+    let missing: Vec<_> = Version::ALL
+        .into_iter()
+        .flat_map(|version| Kind::ALL.iter().map(move |kind| (version, *kind)))
+        .flat_map(|(version, kind)| kind.forms(version).map(move |form| (version, kind, form)))
+        .filter(|(version, _, (form, number))| !there.contains(&(*version, *form, *number)))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(there.len(), 469);
 }

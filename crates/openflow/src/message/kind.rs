@@ -69,7 +69,12 @@ impl Kind {
     /// Whether `version` has such messages.
     #[must_use]
     pub fn is_in(self, version: Version) -> bool {
-        self.rows().iter().any(|row| row.is_in(version))
+        self.forms(version).next().is_some()
+    }
+
+    /// The forms in which `version` has such messages, each with its number; what this side sends has the first one.
+    pub fn forms(self, version: Version) -> impl Iterator<Item = (Form, u32)> {
+        self.rows().iter().filter(move |row| row.is_in(version)).map(|row| (row.form, row.number))
     }
 }
 

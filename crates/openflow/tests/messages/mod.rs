@@ -1,4 +1,5 @@
-//! Messages of a real switch, and of tools that spoke to it, each with what Debian's `ovs-ofctl ofp-print` says of it.
+//! Messages of a real switch, and of tools that spoke to it, each with what Debian's `ovs-ofctl ofp-print` says of it. The
+//! last 44 are of numbers that these did not send in a version, and are made of what they sent in others.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
