@@ -31,10 +31,11 @@ use self::socket::{Receiver, Sender, Shape};
 use self::transmit::PacketTx;
 use crate::interfaces::{Interfaces, name_problem};
 use crate::kernel::control::open_port;
+use crate::kernel::driver::{Driver, Kind, Opened, slotted};
 use crate::kernel::interface::{Interface, NotOpened};
 use crate::kernel::link::LinkState;
 use crate::kernel::options::{MAX_MTU, Settings, about, take_queue_size};
-use crate::kernel::session::{Device, Driver, Opened};
+use crate::kernel::session::Device;
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -113,7 +114,7 @@ pub fn needs(_: &mut DeviceSpec) -> Needs {
 pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error> {
     let text = spec.text().to_owned();
     let Config { interface, queues, queue_size, qdisc, settings } = Config::parse(spec)?;
-    let driver = AfPacket { queues, queue_size, qdisc };
+    let driver = slotted(AfPacket { queues, queue_size, qdisc });
     open_port(name, &text, driver, &interface, settings, time)
 }
 
@@ -126,8 +127,7 @@ struct AfPacket {
 }
 
 impl Driver for AfPacket {
-    const NAME: &'static str = INFO.name;
-    const TITLE: &'static str = "AF_PACKET";
+    const KIND: Kind = Kind::new(INFO.name, "AF_PACKET");
     type Rx = PacketRx;
     type Tx = PacketTx;
 

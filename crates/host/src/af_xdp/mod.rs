@@ -52,10 +52,10 @@ use self::socket::{PATIENCE, Plan, Socket};
 use self::transmit::XdpTx;
 use crate::interfaces::Interfaces;
 use crate::kernel::control::open_port;
+use crate::kernel::driver::{Driver, Kind, Opened, slotted};
 use crate::kernel::interface::{Interface, NotOpened, TagsKept};
 use crate::kernel::link::LinkState;
 use crate::kernel::options::{Settings, about};
-use crate::kernel::session::{Driver, Opened};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -118,7 +118,8 @@ pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error
     let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
     let (interface, settings) = (config.interface.clone(), config.settings);
-    open_port(name, &text, AfXdp { config, patience: PATIENCE }, &interface, settings, time)
+    let driver = slotted(AfXdp { config, patience: PATIENCE });
+    open_port(name, &text, driver, &interface, settings, time)
 }
 
 /// What it takes to open queues.
@@ -129,8 +130,7 @@ struct AfXdp {
 }
 
 impl Driver for AfXdp {
-    const NAME: &'static str = INFO.name;
-    const TITLE: &'static str = "AF_XDP";
+    const KIND: Kind = Kind::new(INFO.name, "AF_XDP");
     type Rx = XdpRx;
     type Tx = XdpTx;
 

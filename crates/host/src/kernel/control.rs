@@ -10,28 +10,27 @@ use eal::time::Time;
 use ethdev::{Error, Link, OpenPort, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::MacAddr;
 
+use super::driver::{Kind, Queues};
 use super::interface::{Interface, NotOpened, missing};
 use super::link::{LinkState, LinkWatch, Next};
 use super::options::Settings;
-use super::session::{Driver, Session};
-use super::slot::Slots;
+use super::session::Session;
 use crate::interfaces::{Interfaces, names};
 
 /// What the control side of a port and the thread that watches its interface share.
-struct Shared<D: Driver> {
+struct Shared {
     /// The device as messages name it: `AF_XDP port on interface 'eth0'`.
     what: String,
     /// The name that the device string has.
     name: String,
     asker: Interfaces,
     state: Arc<LinkState>,
-    inner: Mutex<Inner<D>>,
+    inner: Mutex<Inner>,
 }
 
 /// What they use in turns.
-struct Inner<D: Driver> {
-    driver: D,
-    slots: Slots<D::Rx, D::Tx>,
+struct Inner {
+    driver: Box<dyn Queues>,
     /// What the interface is to be like whenever the port gets it.
     wanted: Settings,
     /// While the interface is there.
@@ -52,24 +51,23 @@ struct Inner<D: Driver> {
 /// # Errors
 /// Where waiting cannot help: rights or kernel features that are missing, options that the
 /// interface cannot have.
-pub(crate) fn open_port<D: Driver>(
+pub(crate) fn open_port(
     port: &str,
     device: &str,
-    driver: D,
+    mut driver: Box<dyn Queues>,
     name: &str,
     settings: Settings,
     time: &Time,
 ) -> Result<OpenPort, Error> {
-    let what = format!("{} port on interface '{name}'", D::TITLE);
+    let kind = driver.kind();
+    let what = format!("{} port on interface '{name}'", kind.title);
     let error = |reason: String| Error::Device { what: what.clone(), reason };
     let no_file = |cause: io::Error| error(format!("no file descriptor: {cause}"));
     let asker = Interfaces::new().map_err(no_file)?;
-    let slots = Slots::new(driver.queues(name, &asker)).map_err(no_file)?;
-    let state = Arc::new(LinkState::new(D::TITLE, name));
-    let (rx, tx) = slots.queues(&state);
+    let state = Arc::new(LinkState::new(kind.title, name));
+    let (rx, tx) = driver.make_slots(name, &asker, &state).map_err(no_file)?;
     let inner = Inner {
         driver,
-        slots,
         wanted: settings,
         session: None,
         problem: None,
@@ -85,13 +83,13 @@ pub(crate) fn open_port<D: Driver>(
     let watch = LinkWatch::start(&shared.state, time, move || looker.look());
     let watch = watch.map_err(|cause| error(format!("cannot watch its link: {cause}")));
     // The control side first, which gives the interface back should there be no watch.
-    let mut control = KernelControl { shared, watch: None };
+    let mut control = KernelControl { shared, kind, watch: None };
     control.watch = Some(watch?);
     Ok(OpenPort::new(port, device, Box::new(control), rx, tx))
 }
 
-impl<D: Driver> Shared<D> {
-    fn lock(&self) -> MutexGuard<'_, Inner<D>> {
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +125,7 @@ impl<D: Driver> Shared<D> {
         next
     }
 
-    fn look_quietly(&self, inner: &mut Inner<D>) -> Next {
+    fn look_quietly(&self, inner: &mut Inner) -> Next {
         if inner.closed {
             return Next::AtChange;
         }
@@ -152,7 +150,7 @@ impl<D: Driver> Shared<D> {
             }
             Err(NotOpened::Refused(reason)) => {
                 self.note_problem(inner, Some(reason));
-                if D::MAKES_INTERFACES { Next::Later } else { Next::AtChange }
+                if inner.driver.kind().makes_interfaces { Next::Later } else { Next::AtChange }
             }
             Err(NotOpened::Gone) => {
                 self.note_problem(inner, None);
@@ -162,9 +160,9 @@ impl<D: Driver> Shared<D> {
     }
 
     /// The interface is gone: the queues are empty until it comes again.
-    fn leave(&self, inner: &mut Inner<D>) {
+    fn leave(&self, inner: &mut Inner) {
         self.state.detach();
-        inner.slots.clear();
+        inner.driver.clear();
         if let Some(session) = inner.session.take() {
             add_counts(&mut inner.past, session.extended_stats());
         }
@@ -176,7 +174,7 @@ impl<D: Driver> Shared<D> {
     }
 
     /// Says, if it is news, why an interface that is there is not in use.
-    fn note_problem(&self, inner: &mut Inner<D>, problem: Option<String>) {
+    fn note_problem(&self, inner: &mut Inner, problem: Option<String>) {
         if let Some(reason) = &problem
             && inner.problem != problem
         {
@@ -189,12 +187,12 @@ impl<D: Driver> Shared<D> {
     /// Opens the interface and fills the slots. `strictly`: it must get what was asked for.
     fn take_up(
         &self,
-        inner: &mut Inner<D>,
+        inner: &mut Inner,
         interface: &Interface<'_>,
         strictly: bool,
     ) -> Result<(), NotOpened> {
-        let Inner { driver, slots, wanted, .. } = inner;
-        let opened = driver.open(interface, wanted, slots.waits(), &self.state)?;
+        let Inner { driver, wanted, .. } = inner;
+        let opened = driver.open(interface, wanted, &self.state)?;
         let mut session = Session::new(interface, opened.device, opened.was_off);
         let configured = session.configure(&self.asker, wanted);
         if let Err(reason) = configured.and_then(|()| driver.finish(interface)) {
@@ -213,7 +211,7 @@ impl<D: Driver> Shared<D> {
         let driver = self.asker.driver(&interface.name);
         self.state.set_two_tags(driver.is_some_and(|driver| !driver.is_virtual));
         self.state.attach(up, mtu);
-        slots.fill(opened.rx, opened.tx);
+        (opened.fill)();
         inner.session = Some(session);
         inner.problem = None;
         Ok(())
@@ -231,12 +229,13 @@ fn add_counts(to: &mut Vec<(String, u64)>, counts: Vec<(String, u64)>) {
 }
 
 /// Control side of a port.
-struct KernelControl<D: Driver> {
-    shared: Arc<Shared<D>>,
+struct KernelControl {
+    shared: Arc<Shared>,
+    kind: &'static Kind,
     watch: Option<LinkWatch>,
 }
 
-impl<D: Driver> KernelControl<D> {
+impl KernelControl {
     fn error(&self, reason: String) -> Error {
         Error::Device { what: self.shared.what.clone(), reason }
     }
@@ -256,12 +255,12 @@ impl<D: Driver> KernelControl<D> {
     }
 }
 
-impl<D: Driver> PortControl for KernelControl<D> {
+impl PortControl for KernelControl {
     fn info(&self) -> PortInfo {
         let inner = self.shared.lock();
-        let queues = inner.slots.count();
-        let max_mtu = inner.session.as_ref().map_or(D::MAX_MTU, Session::max_mtu);
-        PortInfo { driver: D::NAME, rx_queues: queues, tx_queues: queues, max_mtu }
+        let queues = inner.driver.count();
+        let max_mtu = inner.session.as_ref().map_or(self.kind.max_mtu, Session::max_mtu);
+        PortInfo { driver: self.kind.name, rx_queues: queues, tx_queues: queues, max_mtu }
     }
 
     /// Up when the interface is, as ip-link(8) shows it: switched on, with a carrier.
@@ -306,13 +305,13 @@ impl<D: Driver> PortControl for KernelControl<D> {
     }
 
     fn promiscuous(&self) -> bool {
-        D::ALWAYS_PROMISCUOUS || self.shared.lock().wanted.promiscuous
+        self.kind.always_promiscuous || self.shared.lock().wanted.promiscuous
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
-        if D::ALWAYS_PROMISCUOUS {
+        if self.kind.always_promiscuous {
             let what = "leave promiscuous mode";
-            return on.then_some(()).ok_or(Error::Unsupported { driver: D::NAME, what });
+            return on.then_some(()).ok_or(Error::Unsupported { driver: self.kind.name, what });
         }
         self.change(|wanted| wanted.promiscuous = on, |session, _| session.set_promiscuous(on))
     }
@@ -339,12 +338,12 @@ impl<D: Driver> PortControl for KernelControl<D> {
     }
 }
 
-impl<D: Driver> Drop for KernelControl<D> {
+impl Drop for KernelControl {
     fn drop(&mut self) {
         self.shared.state.close();
         let mut inner = self.shared.lock();
         inner.closed = true;
-        inner.slots.clear();
+        inner.driver.clear();
         if let Some(mut session) = inner.session.take() {
             session.give_back(&self.shared.asker);
         }

@@ -2,72 +2,15 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
 
-use eal::Epoll;
-use ethdev::{RxDriver, TxDriver};
 use packet::MacAddr;
 
-use super::interface::{Interface, NotOpened};
-use super::link::{LinkState, carries};
-use super::options::{MAX_MTU, Settings};
+use super::interface::Interface;
+use super::link::carries;
+use super::options::Settings;
 use super::place::{Place, Remote};
 use super::socket::Promiscuous;
 use crate::interfaces::Interfaces;
-
-/// A driver of ports on interfaces of the host.
-pub(crate) trait Driver: Send + 'static {
-    /// What device strings call it.
-    const NAME: &'static str;
-    /// What messages call it.
-    const TITLE: &'static str;
-    /// Largest MTU that a port can have, in bytes.
-    const MAX_MTU: u16 = MAX_MTU;
-    /// Frames for all stations are received, whatever anybody wants.
-    const ALWAYS_PROMISCUOUS: bool = false;
-    /// The driver makes the interface where it is not there. What fails then is tried again after
-    /// a while, since trying may itself be what the kernel tells of.
-    const MAKES_INTERFACES: bool = false;
-    type Rx: RxDriver + 'static;
-    type Tx: TxDriver + 'static;
-
-    /// How many queue pairs the port is to have, whether its interface is there or not.
-    fn queues(&self, name: &str, asker: &Interfaces) -> usize;
-
-    /// Whether this process may open such a port at all; the error is the reason.
-    fn check_rights(&self) -> Result<(), String>;
-
-    /// Finds the interface in the calling thread's network namespace, or makes it.
-    fn find<'a>(&mut self, name: &str, asker: &'a Interfaces) -> Result<Interface<'a>, NotOpened> {
-        Interface::find(name, asker)
-    }
-
-    /// Opens queues on an interface: one for each of `waits`, or as many as it has. A worker may
-    /// sleep on each of these already.
-    fn open(
-        &mut self,
-        interface: &Interface<'_>,
-        wanted: &Settings,
-        waits: Vec<Arc<Epoll>>,
-        state: &Arc<LinkState>,
-    ) -> Result<Opened<Self::Rx, Self::Tx>, NotOpened>;
-
-    /// The interface is as it was asked for, and about to be used; the error is the reason why it
-    /// is not yet what it should be.
-    fn finish(&self, interface: &Interface<'_>) -> Result<(), String> {
-        let _ = interface;
-        Ok(())
-    }
-}
-
-/// What a driver has opened.
-pub(crate) struct Opened<R, T> {
-    pub(crate) rx: Vec<R>,
-    pub(crate) tx: Vec<T>,
-    pub(crate) device: Box<dyn Device>,
-    /// The interface was off before.
-    pub(crate) was_off: bool,
-}
 
 /// What is particular to a driver; dropped when the port is closed, or its interface is gone.
 pub(crate) trait Device: Send {

@@ -41,11 +41,23 @@ struct TxSlot<T> {
     takes: AtomicU8,
 }
 
-/// The slots of a port.
+/// The slots of a port; a clone is the same ones.
 #[derive(Debug)]
 pub(crate) struct Slots<R, T> {
     rx: Vec<Arc<RxSlot<R>>>,
     tx: Vec<Arc<TxSlot<T>>>,
+}
+
+impl<R, T> Default for Slots<R, T> {
+    fn default() -> Self {
+        Self { rx: Vec::new(), tx: Vec::new() }
+    }
+}
+
+impl<R, T> Clone for Slots<R, T> {
+    fn clone(&self) -> Self {
+        Self { rx: self.rx.clone(), tx: self.tx.clone() }
+    }
 }
 
 impl<R, T> Slots<R, T>

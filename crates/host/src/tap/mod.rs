@@ -30,10 +30,10 @@ use self::device::TapDevice;
 use self::queue::{TapRx, TapTx};
 use crate::interfaces::{Interfaces, name_problem};
 use crate::kernel::control::open_port;
+use crate::kernel::driver::{Driver, Kind, Opened, slotted};
 use crate::kernel::interface::{Interface, NotOpened};
 use crate::kernel::link::LinkState;
 use crate::kernel::options::Settings;
-use crate::kernel::session::{Driver, Opened};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -120,7 +120,7 @@ pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error
     let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
     let (interface, settings) = (config.interface.clone(), config.settings);
-    let driver = Tap { config, attached: None, was_made_for_us: false, mac: None };
+    let driver = slotted(Tap { config, attached: None, was_made_for_us: false, mac: None });
     open_port(name, &text, driver, &interface, settings, time)
 }
 
@@ -136,11 +136,12 @@ struct Tap {
 }
 
 impl Driver for Tap {
-    const NAME: &'static str = INFO.name;
-    const TITLE: &'static str = "TAP";
-    const MAX_MTU: u16 = mtu::MAX;
-    const ALWAYS_PROMISCUOUS: bool = true;
-    const MAKES_INTERFACES: bool = true;
+    const KIND: Kind = Kind {
+        max_mtu: mtu::MAX,
+        always_promiscuous: true,
+        makes_interfaces: true,
+        ..Kind::new(INFO.name, "TAP")
+    };
     type Rx = TapRx;
     type Tx = TapTx;
 
