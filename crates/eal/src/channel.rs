@@ -1,36 +1,43 @@
-//! Channels between control threads, as the standard library has them, of which only the queue is of the type
-//! that goes through.
+//! Channels between control threads, as the standard library has them, but of a lock and a condition.
 //!
 //! The compiler makes all that a channel of the standard library can do anew for each type, 10 kB, those kinds
-//! of channels that are not used, too. So there is one here, through which nothing goes but word that there is
-//! something in the queue. Who sends waits for the lock of the queue, which is held while one value is moved.
+//! of channels that are not used, too. Who sends here waits for the lock, which is held while one value is moved.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::mpsc::{self, RecvError, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What was sent and not yet received.
-struct Queue<T>(Arc<Mutex<VecDeque<T>>>);
+/// What both ends have.
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// There is something to receive, or nobody sends any more.
+    news: Condvar,
+}
 
-impl<T> Queue<T> {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+struct State<T> {
+    /// What was sent and not yet received.
+    queue: VecDeque<T>,
+    senders: usize,
+    is_received: bool,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Drops what nobody will receive: without the lock, since that may do anything.
-    fn clear(&self) {
-        let left = std::mem::take(&mut *self.lock());
-        drop(left);
+impl<T> State<T> {
+    /// Whether who receives has to wait.
+    fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.senders > 0
     }
 }
 
 /// The end that sends.
-pub struct Sender<T> {
-    queue: Queue<T>,
-    word: mpsc::Sender<()>,
-}
+pub struct Sender<T>(Arc<Shared<T>>);
 
 impl<T> Sender<T> {
     /// Sends `value`.
@@ -38,17 +45,30 @@ impl<T> Sender<T> {
     /// # Errors
     /// Nobody receives any more; then `value` is dropped.
     pub fn send(&self, value: T) -> Result<(), RecvError> {
-        self.queue.lock().push_back(value);
-        self.word.send(()).map_err(|_| {
-            self.queue.clear();
-            RecvError
-        })
+        let mut state = self.0.lock();
+        if !state.is_received {
+            // Without the lock: dropping the value may do anything.
+            drop(state);
+            return Err(RecvError);
+        }
+        state.queue.push_back(value);
+        drop(state);
+        self.0.news.notify_one();
+        Ok(())
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { queue: Queue(Arc::clone(&self.queue.0)), word: self.word.clone() }
+        self.0.lock().senders += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.lock().senders -= 1;
+        self.0.news.notify_one();
     }
 }
 
@@ -59,20 +79,7 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 /// The end that receives. What was not received is dropped with it.
-pub struct Receiver<T> {
-    // The order matters: what is sent after word can no longer be given is dropped by who sends it.
-    word: mpsc::Receiver<()>,
-    queue: Left<T>,
-}
-
-/// A queue that is emptied when it is dropped.
-struct Left<T>(Queue<T>);
-
-impl<T> Drop for Left<T> {
-    fn drop(&mut self) {
-        self.0.clear();
-    }
-}
+pub struct Receiver<T>(Arc<Shared<T>>);
 
 impl<T> Receiver<T> {
     /// Waits for what comes next.
@@ -80,8 +87,8 @@ impl<T> Receiver<T> {
     /// # Errors
     /// Nothing will.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.word.recv()?;
-        self.next().ok_or(RecvError)
+        let state = self.0.news.wait_while(self.0.lock(), |state| state.is_quiet());
+        state.unwrap_or_else(PoisonError::into_inner).queue.pop_front().ok_or(RecvError)
     }
 
     /// The same, for so long at most.
@@ -89,8 +96,13 @@ impl<T> Receiver<T> {
     /// # Errors
     /// Nothing has come by then, or will.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.word.recv_timeout(timeout)?;
-        self.next().ok_or(RecvTimeoutError::Disconnected)
+        let is_quiet = |state: &mut State<T>| state.is_quiet();
+        let waited = self.0.news.wait_timeout_while(self.0.lock(), timeout, is_quiet);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.queue.pop_front().ok_or(match waited.timed_out() {
+            true => RecvTimeoutError::Timeout,
+            false => RecvTimeoutError::Disconnected,
+        })
     }
 
     /// What has come, without waiting.
@@ -98,18 +110,26 @@ impl<T> Receiver<T> {
     /// # Errors
     /// Nothing has yet, or nothing will.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.word.try_recv()?;
-        self.next().ok_or(TryRecvError::Disconnected)
+        let mut state = self.0.lock();
+        let is_over = state.senders == 0;
+        let next = state.queue.pop_front();
+        next.ok_or(if is_over { TryRecvError::Disconnected } else { TryRecvError::Empty })
     }
 
     /// All that has come, without waiting.
     pub fn try_iter(&self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| self.try_recv().ok())
     }
+}
 
-    /// What there was word of.
-    fn next(&self) -> Option<T> {
-        self.queue.0.lock().pop_front()
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_received = false;
+        let left = std::mem::take(&mut state.queue);
+        // Without the lock, as above: somebody who waits for an answer may be told that none will come.
+        drop(state);
+        drop(left);
     }
 }
 
@@ -122,10 +142,9 @@ impl<T> fmt::Debug for Receiver<T> {
 /// A channel without a limit.
 #[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let (sends, receives) = mpsc::channel();
-    let queue = Arc::new(Mutex::new(VecDeque::new()));
-    let sender = Sender { queue: Queue(Arc::clone(&queue)), word: sends };
-    (sender, Receiver { word: receives, queue: Left(Queue(queue)) })
+    let state = State { queue: VecDeque::new(), senders: 1, is_received: true };
+    let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() });
+    (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
 #[cfg(test)]
@@ -163,6 +182,22 @@ mod tests {
         assert_eq!(Arc::strong_count(&value), 1);
         assert_eq!(sender.send(Arc::clone(&value)), Err(RecvError));
         assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn who_waits_hears_that_the_last_of_several_has_stopped_sending() {
+        let (sender, receiver) = channel::<u8>();
+        let (told, hears) = channel();
+        let waits = std::thread::spawn(move || {
+            told.send(receiver.recv_timeout(Duration::ZERO)).unwrap();
+            (receiver.recv_timeout(Duration::from_secs(600)), receiver.recv())
+        });
+        let other = sender.clone();
+        drop(sender);
+        assert_eq!(hears.recv(), Ok(Err(RecvTimeoutError::Timeout)));
+        drop(other);
+        let never = (Err(RecvTimeoutError::Disconnected), Err(RecvError));
+        assert_eq!(waits.join().unwrap(), never);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use eal::channel::{Receiver, Sender, channel};
 use eal::time::Time;
 use fdb::Fdb;
 
@@ -144,7 +145,7 @@ struct Notice {
 
 /// The way to the thread, and where it will read; see [`Housekeeper::start`].
 pub(crate) fn notes() -> (Notes, Inbox) {
-    let (sender, inbox) = mpsc::channel();
+    let (sender, inbox) = channel();
     (Notes(sender), Inbox(inbox))
 }
 
@@ -193,7 +194,7 @@ impl Housekeeper {
 
     /// Returns when all that was due is done.
     pub(crate) fn catch_up(&self) {
-        let (sender, done) = mpsc::channel();
+        let (sender, done) = channel();
         if self.notes.0.send(Note::Answer(sender)).is_ok() {
             // An error says that the thread has ended.
             let _ = done.recv();
@@ -252,6 +253,8 @@ impl Drop for Housekeeper {
 #[cfg(test)]
 mod tests {
     use fdb::Key;
+
+    use std::sync::mpsc;
 
     use super::*;
 

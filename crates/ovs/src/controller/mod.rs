@@ -39,12 +39,12 @@ pub mod vconn;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
+use eal::channel::{Sender, channel};
 use eal::time::Time;
 use eal::unix::Listener;
 use flow::VlanLimit;
@@ -147,7 +147,7 @@ struct Exchange {
     granted: Vec<(String, ConnectionId)>,
     status: LiteMap<Uuid, ControllerStatus>,
     /// Told once all that has come so far is dealt with.
-    settles: Vec<SyncSender<()>>,
+    settles: Vec<Sender<()>>,
     /// Whether bridges and ports are on their way to what they are to be.
     is_held: bool,
     /// How often they were.
@@ -287,7 +287,7 @@ impl Service {
     /// Waits until controllers have been told of all packets that were for them by now: for tests, and
     /// for a moment at most.
     pub fn settle(&self) {
-        let (settled, wait) = sync_channel(1);
+        let (settled, wait) = channel();
         self.shared.lock().settles.push(settled);
         if self.shared.inward.signal().is_ok() {
             let _ = wait.recv_timeout(SETTLE);

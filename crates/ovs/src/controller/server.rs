@@ -2,9 +2,9 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use eal::channel::Sender;
 use eal::time::{Alarm, Time, later};
 use litemap::LiteMap;
 use ordered::Gather as _;
@@ -47,7 +47,7 @@ pub(super) struct Server {
     /// Whether ports are to be looked at once nothing holds that up.
     owes_look: bool,
     /// Told once there is nothing left to do for now.
-    settles: Vec<SyncSender<()>>,
+    settles: Vec<Sender<()>>,
 }
 
 impl Server {
@@ -81,7 +81,7 @@ impl Server {
             self.bridges.iter_mut().for_each(|(_, served)| served.serve(now));
             self.hand_over();
             if !self.bridges.values().any(Served::is_busy) {
-                self.settles.drain(..).for_each(|settled| _ = settled.try_send(()));
+                self.settles.drain(..).for_each(|settled| _ = settled.send(()));
             }
         }
     }

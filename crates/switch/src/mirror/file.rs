@@ -3,7 +3,7 @@
 //! slow or full, is missed and counted: no worker waits, and nothing ends for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use ::capture::files::{Files, Turns};
 use ::capture::pcapng::{self, Interface, Packet};
 use datapath::capture::{Captured, Room};
 use datapath::mirror::recorder::Recorder;
+use eal::channel::{Receiver, Sender, channel};
 use eal::time::Time;
 
 use crate::capture::{CaptureReader, CapturedPort, Shared};
@@ -76,8 +77,8 @@ impl File {
         let device = format!("mirror to {}", place.path.display());
         let shared = Arc::new(Shared::of(CapturedPort { name: name.to_owned(), device }));
         let told = Arc::<Mutex<Told>>::default();
-        let (ends, end) = mpsc::channel();
-        let (done, ended) = mpsc::channel();
+        let (ends, end) = channel();
+        let (done, ended) = channel();
         let writer = Writer {
             name: name.to_owned(),
             place: place.clone(),
