@@ -545,6 +545,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         ports: _,
         vdpa: _,
         lone_patches: _,
+        mtu_is_wish: _,
     } = old;
     let mut found = Vec::new();
     let mut compare = |key: &str, from: &dyn erased::Shown, to: &dyn erased::Shown| {

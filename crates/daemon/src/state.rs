@@ -90,6 +90,9 @@ pub struct State {
     /// bridge.
     #[serde(skip)]
     pub lone_patches: bool,
+    /// Whether a port whose device cannot have the MTU that is asked for keeps its own one.
+    #[serde(skip)]
+    pub mtu_is_wish: bool,
     /// The mirrors, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub mirrors: IndexMap<String, Mirror>,
@@ -357,6 +360,7 @@ impl State {
             vlan_aware: self.vlan_aware.or(base.vlan_aware),
             any_source: self.any_source.or(base.any_source),
             lone_patches: self.lone_patches || base.lone_patches,
+            mtu_is_wish: self.mtu_is_wish || base.mtu_is_wish,
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             metrics: self.metrics.over(base.metrics),
@@ -392,6 +396,7 @@ impl State {
             idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),
             rstp: self.rstp.clone(),
             identity: Identity::default(),
+            mtu_is_wish: self.mtu_is_wish,
         }
     }
 

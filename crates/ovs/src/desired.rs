@@ -203,7 +203,7 @@ impl Desired {
         let qos = port.qos.as_ref().filter(|_| !is_shaped);
         Ok(Port {
             limits: policing::limits(&row.policing, qos)?,
-            mtu: row.mtu_request.map(mtu).transpose()?,
+            mtu: row.mtu_request.map(mtu),
             vlan: vlan::settings(port)?,
             lldp: if row.lldp && has_neighbours(row) { LldpMode::Both } else { LldpMode::Off },
             cfm: watch::cfm(row),
@@ -401,8 +401,9 @@ pub fn bridge_address(bridge: &Bridge) -> MacAddr {
     })
 }
 
-fn mtu(request: i64) -> Result<u16, String> {
-    u16::try_from(request).map_err(|_| format!("mtu_request={request}: expected 68 to 65521"))
+/// What is beyond all that a device may have is refused by it as the least or the largest number is.
+fn mtu(request: i64) -> u16 {
+    u16::try_from(request).unwrap_or(if request < 0 { 0 } else { u16::MAX })
 }
 
 #[cfg(test)]
@@ -454,11 +455,13 @@ mod tests {
             port(vec![("vxlan_sys_4789", interface(10, "internal"))]),
         ]);
         let names: Vec<&String> = desired.state.ports.keys().collect();
-        assert_eq!(names, ["br0", "eth0"]);
+        assert_eq!(names, ["br0", "eth0", "f"]);
         assert_eq!(desired.state.ports["br0"].device, "tap:br0,mac=fe:00:00:ab:cd:ef");
         assert_eq!(desired.state.ports["eth0"].bridge.as_deref(), Some("br0"));
+        let mtu = |name: &str| desired.state.ports[name].mtu;
+        assert_eq!((mtu("f"), mtu("br0")), (Some(u16::MAX), None), "the device sees to that");
         let rows: Vec<u128> = desired.problems.keys().map(|row| row.0).collect();
-        assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9, 10]);
+        assert_eq!(rows, [2, 3, 4, 5, 7, 9, 10]);
         assert_eq!(desired.problems[&Uuid(10)], RESERVED);
         assert_eq!(desired.absent, ["eth1"]);
     }

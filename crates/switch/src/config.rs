@@ -74,6 +74,9 @@ pub struct SwitchConfig {
     pub rstp: Rstp,
     /// By what its bonds are known to their neighbours.
     pub identity: Identity,
+    /// Whether a port whose device cannot have the MTU that is asked for keeps the one that it has, which is
+    /// told; otherwise the port is refused.
+    pub mtu_is_wish: bool,
 }
 
 impl Default for SwitchConfig {
@@ -93,6 +96,7 @@ impl Default for SwitchConfig {
             idle_after: Duration::from_micros(100),
             rstp: Rstp::default(),
             identity: Identity::default(),
+            mtu_is_wish: false,
         }
     }
 }

@@ -127,6 +127,8 @@ pub(crate) struct Control {
     pace: Pace,
     time: Time,
     identity: Identity,
+    /// Whether devices may have another MTU than is asked for.
+    mtu_is_wish: bool,
     underlay: Underlay,
 }
 
@@ -367,6 +369,7 @@ impl Control {
             underlay: Underlay::new(time.now()),
             time,
             identity: config.identity.clone(),
+            mtu_is_wish: config.mtu_is_wish,
         };
         for core in wanted_cores(&config.cores, config.workers) {
             let (mailbox, seat) = control.start_worker(core)?;
@@ -411,7 +414,7 @@ impl Control {
         let own_mtu = port.control().mtu();
         if let Some(mtu) = options.mtu {
             let set = port.control_mut().set_mtu(mtu);
-            set.map_err(|source| Error::Port { name: name.clone(), source })?;
+            self.allow_mtu(set.map_err(|source| Error::Port { name: name.clone(), source }))?;
         }
         let places = self.place(&name, rx.len(), &options.workers)?;
         let number = self

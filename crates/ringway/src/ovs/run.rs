@@ -177,6 +177,7 @@ fn base(args: &OvsArgs, control: &Path) -> State {
         cores: args.cores.clone(),
         workers: args.workers,
         sandbox: Limits { enabled: None, ports: kinds, paths: vec!["/".into()] },
+        mtu_is_wish: true,
         ..State::default()
     };
     state.resolved()

@@ -135,10 +135,22 @@ impl Control {
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
         let set = if mtu.is_some() { entry.set_mtu(name, mtu) } else { Ok(()) };
+        let set = self.allow_mtu(set);
         self.update_captures(None);
         self.update_protocols();
         self.tell_links();
         set
+    }
+
+    /// What has come of setting an MTU, which may be no more than a wish.
+    pub(super) fn allow_mtu(&self, set: Result<(), Error>) -> Result<(), Error> {
+        match set {
+            Err(error) if self.mtu_is_wish => {
+                tracing::warn!("{error}; the port keeps its MTU");
+                Ok(())
+            }
+            set => set,
+        }
     }
 
     /// Gives a port another part in VLANs. What was learnt on it is forgotten.
@@ -191,7 +203,8 @@ impl Control {
             false => self.place(name, entry.rx_count(), &options.workers)?,
         };
         if before.mtu != options.mtu {
-            self.ports.get_mut(name)?.set_mtu(name, options.mtu)?;
+            let set = self.ports.get_mut(name)?.set_mtu(name, options.mtu);
+            self.allow_mtu(set)?;
         }
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;

@@ -230,6 +230,24 @@ fn the_mtu_can_be_changed() {
 }
 
 #[test]
+fn an_mtu_that_is_a_wish_stops_no_port() {
+    let config = SwitchConfig { mtu_is_wish: true, ..SwitchConfig::default() };
+    let switch = Switch::start(&config).unwrap();
+    let (open, _peer) = port("a", 1);
+    let wish = |mtu| PortOptions { mtu: Some(mtu), ..PortOptions::default() };
+    switch.add_port(open, &wish(9001)).unwrap();
+    assert_eq!(switch.port("a").unwrap().mtu, 1500);
+    for (mtu, has) in [(2000, 2000), (9001, 2000), (9000, 9000)] {
+        switch.set_port("a", &wish(mtu)).unwrap();
+        assert_eq!(switch.port("a").unwrap().mtu, has, "{mtu}");
+    }
+    switch.exchange_device("a", "null:").unwrap();
+    assert_eq!(switch.port("a").unwrap().mtu, 9000);
+    switch.open_port("b", "null:", &wish(67)).unwrap();
+    assert_eq!(switch.port("b").unwrap().mtu, 1500);
+}
+
+#[test]
 fn bad_ports_are_refused_by_name() {
     let switch = start(1);
     let _a = add(&switch, "a", 1);
