@@ -4,13 +4,16 @@
 //! They are what Open vSwitch calls so, too: they take frames though their link is down, and two of
 //! them can be joined by a socket, in one process or in two.
 //!
+//! - `neighbour`: answers to what asks for an address of its own
 //! - `place`: the socket's address
 //! - `wire`: what goes over it
 
+mod neighbour;
 mod place;
 mod wire;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -27,6 +30,7 @@ use litemap::LiteMap;
 use packet::slots::SlotBatch;
 use packet::{BURST, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN, MacAddr};
 
+use self::neighbour::Neighbour;
 use self::place::Place;
 use self::wire::Wire;
 use crate::pcap::{Sink, open_sink};
@@ -130,10 +134,10 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
     files.fold(needs, |needs, path| needs.folder_of(path, Reach::FILES))
 }
 
-/// What has come by the wires of dummy ports.
+/// What has come by the wires of dummy ports, and what those answer that have addresses of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrivals {
-    /// The ports that have one.
+    /// The ports that have either.
     pub ports: Vec<String>,
     /// Whether anything has come that no worker has taken yet.
     pub waits: bool,
@@ -201,13 +205,29 @@ impl Dummies {
         for (name, dummy) in
             self.all().iter().filter_map(|(name, dummy)| Some((name, dummy.upgrade()?)))
         {
+            let mut has_either = false;
             if let Some(wire) = dummy.wire().as_ref() {
-                all.ports.push(name.clone());
+                has_either = true;
                 all.waits |= wire.has_news();
                 all.taken = all.taken.wrapping_add(wire.taken);
             }
+            if let Some(neighbour) = dummy.neighbour().as_ref().filter(|own| own.is_there()) {
+                has_either = true;
+                all.waits |= neighbour.has_answer();
+                all.taken = all.taken.wrapping_add(neighbour.taken);
+            }
+            if has_either {
+                all.ports.push(name.clone());
+            }
         }
         all
+    }
+
+    /// How often they have answered for addresses of their own.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        let given = |dummy: &Arc<Dummy>| dummy.neighbour().as_ref().map_or(0, |own| own.given);
+        self.there().iter().map(given).fold(0, u64::wrapping_add)
     }
 }
 
@@ -217,12 +237,15 @@ pub struct Dummy {
     state: Mutex<State>,
     /// Its socket, if it has one and is open.
     wire: Mutex<Option<Wire>>,
+    /// Its addresses, while it is open.
+    neighbour: Mutex<Option<Neighbour>>,
     events: PortEvents,
 }
 
 #[derive(Default)]
 struct State {
     is_open: bool,
+    mac: MacAddr,
     link: Link,
     /// Where frames are written that come in, and that go out.
     sinks: [Option<Arc<Mutex<Sink>>>; 2],
@@ -241,6 +264,17 @@ impl Dummy {
 
     fn wire(&self) -> MutexGuard<'_, Option<Wire>> {
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn neighbour(&self) -> MutexGuard<'_, Option<Neighbour>> {
+        self.neighbour.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it answer who asks by ARP for this address.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        if let Some(neighbour) = self.neighbour().as_mut() {
+            neighbour.add(address);
+        }
     }
 
     /// Whether its link is up.
@@ -298,18 +332,27 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
         None => received.clone().filter(|_| tx.is_some()),
     };
     let link = Link { up: is_up, ..Link::default() };
-    let state = Mutex::new(State { is_open: true, link, sinks: [received, sent] });
     let wire = place.as_ref().map(Wire::open).transpose().map_err(failed)?;
-    let never = || EventFd::new().map(Idle::Never).map_err(|error| failed(error.to_string()));
-    let first = wire.as_ref().map_or_else(never, |wire| Ok(Idle::Wire(wire.ready())));
-    let idle = std::iter::once(first).chain((1..queues).map(|_| never()));
-    let idle: Vec<Idle> = idle.collect::<Result<_, Error>>()?;
-    let (wire, events) = (Mutex::new(wire), PortEvents::new());
-    let dummy = Arc::new(Dummy { state, wire, events });
+    let event = || EventFd::new().map_err(|error| failed(error.to_string()));
+    let ready = event()?;
+    let first = match &wire {
+        Some(wire) => wire.watch(&ready).map(Idle::Wire),
+        None => ready.try_clone().map(Idle::Answers),
+    };
+    let first = first.map_err(|error| failed(error.to_string()));
+    let others = (1..queues).map(|_| event().map(Idle::Never));
+    let idle: Vec<Idle> = std::iter::once(first).chain(others).collect::<Result<_, Error>>()?;
+    let next = dummies.next_mac();
+    let mac = mac.unwrap_or(next);
+    let dummy = Arc::new(Dummy {
+        state: Mutex::new(State { is_open: true, mac, link, sinks: [received, sent] }),
+        wire: Mutex::new(wire),
+        neighbour: Mutex::new(Some(Neighbour::new(ready))),
+        events: PortEvents::new(),
+    });
     let rx = idle.into_iter().map(|idle| {
-        let slots = SlotBatch::new(if matches!(idle, Idle::Never(_)) { 0 } else { MAX_FRAME_LEN });
-        let rx = DummyRx { dummy: Arc::clone(&dummy), slots, idle };
-        RxQueue::new(Box::new(rx), Arc::default())
+        let (dummy, slots) = (Arc::clone(&dummy), SlotBatch::new(idle.longest()));
+        RxQueue::new(Box::new(DummyRx { dummy, slots, idle }), Arc::default())
     });
     let rx = rx.collect();
     let tx = DummyTx(Arc::clone(&dummy));
@@ -317,9 +360,7 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     if matches!(place, Some(Place::Listen(_))) {
         dummies.connect();
     }
-    let next = dummies.next_mac();
-    let mac = mac.unwrap_or(next);
-    let control = Control { dummy, mac, mtu: mtu::DEFAULT, queues };
+    let control = Control { dummy, mtu: mtu::DEFAULT, queues };
     let tx = vec![TxQueue::new(Box::new(tx), Arc::default())];
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
 }
@@ -329,7 +370,6 @@ const MTUS: RangeInclusive<u16> = mtu::MIN..=u16::MAX;
 
 struct Control {
     dummy: Arc<Dummy>,
-    mac: MacAddr,
     mtu: u16,
     queues: usize,
 }
@@ -345,11 +385,11 @@ impl PortControl for Control {
     }
 
     fn mac(&self) -> MacAddr {
-        self.mac
+        self.dummy.state().mac
     }
 
     fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
-        self.mac = mac;
+        self.dummy.state().mac = mac;
         Ok(())
     }
 
@@ -372,6 +412,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.dummy.state().is_open = false;
         *self.dummy.wire() = None;
+        *self.dummy.neighbour() = None;
     }
 }
 
@@ -379,15 +420,64 @@ impl Drop for Control {
 enum Idle {
     /// Nothing: no frame comes by itself.
     Never(EventFd),
-    /// What comes by the wire.
+    /// Answers for addresses of its own.
+    Answers(EventFd),
+    /// What comes by the wire, and those answers.
     Wire(Arc<Epoll>),
 }
 
-/// Receives what comes by the wire, if there is one.
+impl Idle {
+    /// The longest frame that comes by itself.
+    const fn longest(&self) -> usize {
+        match self {
+            Self::Never(_) => 0,
+            Self::Answers(_) => neighbour::LEN,
+            Self::Wire(_) => MAX_FRAME_LEN,
+        }
+    }
+}
+
+/// Receives what comes by the wire, if there is one, and what the port answers itself.
 struct DummyRx {
     dummy: Arc<Dummy>,
     slots: SlotBatch,
     idle: Idle,
+}
+
+/// Copies a frame into a slot; gives its length, unless it is too long.
+fn copy(frame: &[u8], slot: &mut [u8]) -> Option<usize> {
+    slot.get_mut(..frame.len())?.copy_from_slice(frame);
+    Some(frame.len())
+}
+
+impl DummyRx {
+    /// Takes answers; returns how many.
+    fn take_answers(&mut self, max: usize) -> usize {
+        let mut neighbour = self.dummy.neighbour();
+        let Some(neighbour) = neighbour.as_mut() else { return 0 };
+        let mut taken: usize = 0;
+        while taken < max && neighbour.has_answer() {
+            let Some(slot) = self.slots.next_slot() else { break };
+            let copied = neighbour.take().and_then(|answer| copy(&answer, slot));
+            copied.map(|len| self.slots.commit(len));
+            taken = taken.saturating_add(1);
+        }
+        taken
+    }
+
+    /// Takes what has come by the wire.
+    fn take_frames(&mut self, max: usize, stats: &QueueStats) {
+        let mut wire = self.dummy.wire();
+        let Some(wire) = wire.as_mut() else { return };
+        for _ in 0..max {
+            let Some(slot) = self.slots.next_slot() else { break };
+            match wire.receive(|frame| copy(frame, slot)) {
+                None => break,
+                Some(Some(len)) if self.slots.commit(len) => {}
+                Some(_) => stats.count_drops(DropReason::TooLong, 1),
+            }
+        }
+    }
 }
 
 impl RxDriver for DummyRx {
@@ -396,21 +486,9 @@ impl RxDriver for DummyRx {
         if matches!(self.idle, Idle::Never(_)) {
             return;
         }
-        let mut wire = self.dummy.wire();
-        let Some(wire) = wire.as_mut() else { return };
-        for _ in 0..max.min(BURST) {
-            let Some(slot) = self.slots.next_slot() else { break };
-            let copied = wire.receive(|frame| {
-                let to = slot.get_mut(..frame.len())?;
-                to.copy_from_slice(frame);
-                Some(frame.len())
-            });
-            match copied {
-                None => break,
-                Some(Some(len)) if self.slots.commit(len) => {}
-                Some(_) => stats.count_drops(DropReason::TooLong, 1),
-            }
-        }
+        let max = max.min(BURST);
+        let taken = self.take_answers(max);
+        self.take_frames(max.saturating_sub(taken), stats);
         let sink = self.dummy.state().sinks[0].clone();
         record(sink.as_ref(), self.slots.batch().frames());
     }
@@ -429,30 +507,35 @@ impl RxDriver for DummyRx {
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.idle {
-            Idle::Never(event) => Some(event.as_fd()),
+            Idle::Never(event) | Idle::Answers(event) => Some(event.as_fd()),
             Idle::Wire(ready) => Some(ready.as_fd()),
         }
     }
 
     fn arm(&mut self) -> bool {
-        match &self.idle {
-            Idle::Never(_) => true,
-            Idle::Wire(_) => !self.dummy.wire().as_ref().is_some_and(Wire::has_frame),
+        if matches!(self.idle, Idle::Never(_)) {
+            return true;
         }
+        let has_answer = self.dummy.neighbour().as_ref().is_some_and(Neighbour::has_answer);
+        !has_answer && !self.dummy.wire().as_ref().is_some_and(Wire::has_frame)
     }
 }
 
-/// Takes everything, writes it down where that is wanted, and sends it by the wire.
+/// Takes everything, answers what asks for an address of the port, writes it down where that is wanted, and
+/// sends it by the wire.
 struct DummyTx(Arc<Dummy>);
 
 impl TxDriver for DummyTx {
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
-        let (is_open, sink) = {
+        let (is_open, mac, sink) = {
             let state = self.0.state();
-            (state.is_open, state.sinks[1].clone())
+            (state.is_open, state.mac, state.sinks[1].clone())
         };
         if !is_open {
             return Sent::NONE;
+        }
+        if let Some(neighbour) = self.0.neighbour().as_mut() {
+            frames.iter().for_each(|frame| neighbour.hear(frame, mac));
         }
         let mut sent = Sent::NONE;
         if record(sink.as_ref(), frames) {
@@ -486,6 +569,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::time::Instant;
 
+    use packet::builder::FrameBuilder;
+    use packet::headers::ArpOperation;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
@@ -638,6 +723,37 @@ mod tests {
         assert!(!path.exists());
         for wrong in ["stream=unix:/a,pstream=punix:/b", "stream=/a", "pstream=unix:/a"] {
             assert!(open("p", &format!("dummy:{wrong}"), &drivers).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn it_answers_who_asks_for_its_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let asker = MacAddr([2, 0, 0, 0, 0, 9]);
+        let (own, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2));
+        let ask = FrameBuilder::new(asker, MacAddr::BROADCAST)
+            .arp(ArpOperation::REQUEST, (asker, other), (MacAddr([0; 6]), own))
+            .build()
+            .unwrap();
+        let wire = format!(",pstream=punix:{}", folder.path().join("wire").display());
+        for wire in ["", &wire] {
+            let drivers = Drivers::new();
+            let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+            let mut port = open("p1", &format!("dummy:mac={mac}{wire}"), &drivers).unwrap();
+            let mut ask = || port.tx[0].tx_burst(&[Frame::from_bytes(&ask)]);
+            assert_eq!(ask(), 1);
+            assert_eq!(port.rx[0].rx_burst(BURST).frames().len(), 0, "it has none");
+            let dummies = drivers.dummies();
+            dummies.get("p1").unwrap().add_address(own);
+            assert_eq!((ask(), ask()), (1, 1));
+            assert!(dummies.arrivals().waits && dummies.arrivals().ports == ["p1"]);
+            let expected = FrameBuilder::new(mac, asker)
+                .arp(ArpOperation::REPLY, (mac, own), (asker, other))
+                .build()
+                .unwrap();
+            assert_eq!(receive(&mut port.rx[0], 2), [expected.clone(), expected]);
+            assert_eq!((dummies.answered(), dummies.arrivals().taken), (2, 2));
+            assert!(!dummies.arrivals().waits && port.rx[0].arm());
         }
     }
 

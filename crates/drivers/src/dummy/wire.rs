@@ -3,6 +3,7 @@
 //! As Open vSwitch has it: in front of each frame is its length, in two bytes in network order. Who
 //! listens sends each frame to all that have connected.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use eal::event::Interest;
 use eal::unix::{self, Listener};
-use eal::{Access, Epoll};
+use eal::{Access, Epoll, EventFd};
 use packet::{ETHERNET_HEADER_LEN, Frame};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -89,9 +90,13 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Readable when there is something to do.
-    pub(super) fn ready(&self) -> Arc<Epoll> {
-        Arc::clone(&self.ready)
+    /// What is readable when there is something to do, or this is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn watch(&self, also: &EventFd) -> io::Result<Arc<Epoll>> {
+        self.ready.add(also, 0, Interest::READ)?;
+        Ok(Arc::clone(&self.ready))
     }
 
     /// Connects once more, if that is its part and its connection has ended.

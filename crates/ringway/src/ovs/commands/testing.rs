@@ -99,9 +99,14 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let dummy = appctl.daemon.switch().dummies().get(name).ok_or("no such dummy netdev")?;
     let (queue, frames) = frames(rest)?;
     dummy.note_received(&frames);
+    let answered = appctl.daemon.switch().dummies().answered();
     for burst in frames.chunks(BURST) {
         let at = (name.as_str(), queue);
         appctl.daemon.switch().receive_at(at, burst).map_err(|error| error.to_string())?;
+    }
+    if appctl.daemon.switch().dummies().answered() != answered {
+        // So have the answers.
+        calm(appctl);
     }
     // What they say to the switch itself has been heard, too.
     appctl.daemon.switch().catch_up();
