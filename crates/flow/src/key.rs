@@ -232,13 +232,15 @@ pub mod slot {
     /// See [`TUN_HEADER`].
     pub const TUN_HAS_KEY: Slot = Slot::new(26, 3, 1);
     /// Type of service of the tunnel's header.
-    pub const TUN_TOS: Slot = Slot::new(26, 16, 8);
+    pub const TUN_TOS: Slot = Slot::new(26, 8, 8);
     /// Its time to live.
-    pub const TUN_TTL: Slot = Slot::new(26, 24, 8);
+    pub const TUN_TTL: Slot = Slot::new(26, 16, 8);
     /// Group of VXLAN's extension for policies.
-    pub const TUN_GBP_ID: Slot = Slot::new(26, 32, 16);
+    pub const TUN_GBP_ID: Slot = Slot::new(26, 24, 16);
     /// Its flags.
-    pub const TUN_GBP_FLAGS: Slot = Slot::new(26, 48, 8);
+    pub const TUN_GBP_FLAGS: Slot = Slot::new(26, 40, 8);
+    /// Which options its header has: a bit for each field that can stand for one.
+    pub const TUN_PRESENT: Slot = Slot::new(26, 48, OPTIONS);
     /// Version of ERSPAN.
     pub const TUN_ERSPAN_VER: Slot = Slot::new(27, 0, 4);
     /// Direction in which ERSPAN has mirrored a frame.
@@ -310,13 +312,17 @@ pub mod slot {
         Slot::new(FIRST_REG + index % (REGS / 4) * 2, 0, 128)
     }
 
-    /// Places for options of a tunnel's header.
-    pub const OPTIONS: u8 = 4;
+    /// Fields that can stand for options of a tunnel's header: the first so many. Each word of a key costs every first
+    /// packet, so there is no room for all 64.
+    pub const OPTIONS: u8 = 16;
+
+    /// Places for values of these options.
+    pub const OPTION_VALUES: u8 = 4;
 
     /// The place of the option that field `index` stands for: that of those too whose number has the same remainder.
     #[must_use]
     pub const fn tun_metadata(index: u8) -> Slot {
-        Slot::new(FIRST_TUN_METADATA + index % OPTIONS, 0, 64)
+        Slot::new(FIRST_TUN_METADATA + index % OPTION_VALUES, 0, 64)
     }
 }
 

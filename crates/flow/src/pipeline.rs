@@ -99,6 +99,29 @@ pub struct OptionField {
     pub len: u8,
 }
 
+impl OptionField {
+    /// The most bytes of a value that there is a place for.
+    pub const PLACE: u8 = 8;
+
+    /// The bit that says whether there is the option.
+    #[must_use]
+    pub const fn bit(&self) -> u64 {
+        1_u64.wrapping_shl(self.field as u32)
+    }
+
+    /// Whether its value is known, if it is there: it is empty, or has a place.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.len <= Self::PLACE
+    }
+
+    /// Whether its value has a place, which it shares with no other one.
+    #[must_use]
+    pub const fn has_place(&self) -> bool {
+        self.len > 0 && self.is_known()
+    }
+}
+
 /// Tunnels that a bridge has ports of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tunnelling {

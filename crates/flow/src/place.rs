@@ -1,6 +1,6 @@
 //! Where a field of OpenFlow is in a key, and what a match of OpenFlow asks of a key.
 
-use openflow::matching::home;
+use openflow::matching::{FieldMatch, home};
 use openflow::{Field, Match};
 
 use crate::key::{Key, PACKET_WORDS, Slot, slot};
@@ -91,6 +91,7 @@ fn tunnel_place(field: Field) -> Option<Slot> {
         Field::TunErspanHwid => slot::TUN_ERSPAN_HWID,
         Field::TunGtpuFlags => slot::TUN_GTPU_FLAGS,
         Field::TunGtpuMsgtype => slot::TUN_GTPU_MSGTYPE,
+        Field::TunOptions => slot::TUN_PRESENT,
         Field::CtState => slot::CT_STATE,
         Field::CtZone => slot::CT_ZONE,
         Field::CtMark => slot::CT_MARK,
@@ -115,7 +116,7 @@ fn register(field: Field) -> Option<Slot> {
     let small = nth(Field::Reg0, slot::REGS).map(slot::reg);
     let large = || nth(Field::Xreg0, slot::REGS / 2).map(slot::xreg);
     let largest = || nth(Field::Xxreg0, slot::REGS / 4).map(slot::xxreg);
-    let tunnel = || nth(Field::TunMetadata0, 4).map(slot::tun_metadata);
+    let tunnel = || nth(Field::TunMetadata0, slot::OPTIONS).map(slot::tun_metadata);
     small.or_else(large).or_else(largest).or_else(tunnel)
 }
 
@@ -129,11 +130,21 @@ pub fn pattern(matching: &Match) -> Result<Pattern, Field> {
     let is_said = |field: Field| field == Field::PacketType && matching.says_ethernet();
     for entry in matching.iter().filter(|entry| !is_said(entry.field)) {
         let slot = place(entry.field).ok_or(entry.field)?;
+        if let Some(option) = unplaced_option(entry) {
+            return Err(option);
+        }
         key.set_masked(slot, entry.value, entry.mask);
         mask.set_masked(slot, entry.mask, entry.mask);
     }
     let pattern = Pattern::new(&key, &mask);
     Ok(if matching.says_ethernet() { pattern.with_ethernet() } else { pattern })
+}
+
+/// An option that is to be there, or not to be, and has no place.
+fn unplaced_option(entry: FieldMatch) -> Option<Field> {
+    let beyond = entry.mask >> slot::OPTIONS;
+    let first = u8::try_from(beyond.trailing_zeros()).ok()?.checked_add(slot::OPTIONS)?;
+    (entry.field == Field::TunOptions && beyond != 0).then(|| Field::tun_metadata(first))?
 }
 
 /// The match that is true of this key alone: of all fields of the packet that it can have by its
@@ -147,11 +158,21 @@ pub fn to_match(key: &Key) -> Match {
         // What only the packet's own words have is told even where it is zero.
         let is_always = matches!(field, Field::InPortOxm | Field::VlanTci | Field::EthType)
             || matches!(field, Field::EthSrc | Field::EthDst);
-        if value != 0 || is_always && slot.word() < PACKET_WORDS {
+        let is_there = value != 0 || is_always && slot.word() < PACKET_WORDS;
+        // Several fields may have the place of an option.
+        if is_there && !field.is_tun_metadata() && field != Field::TunOptions
+            || is_present(key, field)
+        {
             matching.set(field, value);
         }
     }
     matching
+}
+
+/// Whether there is the option of a tunnel that a field stands for.
+#[must_use]
+pub fn is_present(key: &Key, field: Field) -> bool {
+    key.get_u64(slot::TUN_PRESENT) & field.option_bit() != 0
 }
 
 #[cfg(test)]
@@ -165,8 +186,8 @@ mod tests {
             assert!(own.word().abs_diff(home.word()) <= 1, "{field}");
         }
         let missing = Field::all().iter().filter(|field| place(**field).is_none());
-        let names: Vec<&str> = missing.map(|field| field.name()).collect();
-        assert!(names.iter().all(|name| name.starts_with("tun_metadata")), "{names:?}");
+        let options: Vec<Field> = (slot::OPTIONS..64).filter_map(Field::tun_metadata).collect();
+        assert!(missing.eq(&options));
     }
 
     /// As in Open vSwitch: fields of packets are those of packets of Ethernet, unless their type is said.

@@ -141,6 +141,7 @@ fn subfield(of: Subfield, key: &mut Key) {
     if let Some(slot) = place(of.field) {
         key.set_masked(slot, of.mask(), of.mask());
     }
+    present(of.field, key);
     written(of.field, key);
 }
 
@@ -148,6 +149,13 @@ fn whole(field: Field, key: &mut Key) {
     if let Some(slot) = place(field) {
         key.set(slot, slot.ones());
     }
+    present(field, key);
+}
+
+/// Whether there is the option that a field stands for.
+fn present(field: Field, key: &mut Key) {
+    let bit = u128::from(field.option_bit());
+    key.set_masked(slot::TUN_PRESENT, bit, bit);
 }
 
 /// All of a field, and what says whether it is there.

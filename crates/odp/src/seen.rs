@@ -91,9 +91,16 @@ impl Seen {
     }
 
     fn part(&mut self, of: Subfield) {
-        if let Some(slot) = place(of.field) {
-            self.0.set_masked(slot, of.mask(), of.mask());
+        self.field(of.field, of.mask());
+    }
+
+    /// Bits of a field, and of an option of a tunnel whether it is there.
+    fn field(&mut self, field: Field, mask: u128) {
+        if let Some(slot) = place(field) {
+            self.0.set_masked(slot, mask, mask);
         }
+        let bit = u128::from(field.option_bit());
+        self.0.set_masked(slot::TUN_PRESENT, bit, bit);
     }
 
     fn protocol(&mut self) {
@@ -169,9 +176,7 @@ impl Seen {
             Action::SetField { field, mask, .. } => {
                 self.prerequisite(key, *field);
                 self.written(key, *field);
-                if let Some(slot) = place(*field) {
-                    self.0.set_masked(slot, *mask, *mask);
-                }
+                self.field(*field, *mask);
             }
             Action::Load { target, .. } => {
                 self.prerequisite(key, target.field);
@@ -269,9 +274,8 @@ impl Seen {
             Choice::Fields(fields) => {
                 for (field, mask) in fields {
                     self.prerequisite(key, *field);
-                    let slot = place(*field).filter(|_| holds(field.prerequisite(), key));
-                    if let Some(slot) = slot {
-                        self.0.set_masked(slot, *mask, *mask);
+                    if holds(field.prerequisite(), key) {
+                        self.field(*field, *mask);
                     }
                 }
             }

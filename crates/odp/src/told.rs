@@ -1,6 +1,6 @@
 //! Packets in the words of `ofproto/trace`.
 
-use flow::place::place;
+use flow::place::{is_present, place};
 use flow::{Key, TAG_PRESENT, slot};
 use openflow::matching::home;
 use openflow::{Field, Match, PortNo};
@@ -83,12 +83,10 @@ fn of_tunnel(key: &Key, all: &mut Match) {
     fields.into_iter().for_each(|field| {
         all.set(field, place(field).map_or(0, |slot| key.get(slot)));
     });
-    let options = (0..4).filter_map(|index| Some((Field::tun_metadata(index)?, index)));
-    for (field, index) in options {
-        let value = key.get(slot::tun_metadata(index));
-        if value != 0 {
-            all.set_masked(field, value, slot::tun_metadata(index).ones());
-        }
+    let options = (0..slot::OPTIONS).filter_map(Field::tun_metadata);
+    for field in options.filter(|field| is_present(key, *field)) {
+        let Some(slot) = place(field) else { continue };
+        all.set_masked(field, key.get(slot), slot.ones());
     }
 }
 
@@ -109,22 +107,10 @@ fn with_tunnel_flags(text: String, key: &Key, mask: Option<&Key>) -> String {
     let is_other =
         |part: &&str| (part.starts_with("tun_") || part.starts_with("gtpu_")) && !is_option(part);
     let kept = text.split(',').filter(|part| !part.starts_with("tun_flags="));
-    let mut parts: Vec<String> = kept.map(|part| absent(part, key)).collect();
-    let at = parts.iter().rposition(|part| is_other(&part.as_str())).map_or(0, |at| at + 1);
-    parts.insert(at, flags);
+    let mut parts: Vec<&str> = kept.collect();
+    let at = parts.iter().rposition(is_other).map_or(0, |at| at + 1);
+    parts.insert(at, &flags);
     parts.join(",")
-}
-
-/// A part of a text; of an option that the packet does not have, that it does not.
-fn absent(part: &str, key: &Key) -> String {
-    let number = part.strip_prefix("tun_metadata").and_then(|rest| rest.split('=').next());
-    let slot = number.and_then(|number| number.parse().ok()).map(slot::tun_metadata);
-    match slot {
-        Some(slot) if key.get(slot) == 0 => {
-            format!("{}=NP", part.split('=').next().unwrap_or_default())
-        }
-        _ => part.to_owned(),
-    }
 }
 
 /// Adds the labels of MPLS behind the outer one, up to the last, which no match of OpenFlow is about either.
@@ -202,10 +188,13 @@ pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
     for field in Field::all().iter().copied().filter(|field| home(*field) == *field) {
         let Some(slot) = place(field) else { continue };
         let bits = mask.get(slot);
-        if bits != 0 {
+        // Several fields may have the place of an option.
+        let is_own = !field.is_tun_metadata() || is_present(mask, field) && is_present(key, field);
+        if bits != 0 && is_own && field != Field::TunOptions {
             all.set_masked(field, key.get(slot), bits);
         }
     }
+    all.set_masked(Field::TunOptions, key.get(slot::TUN_PRESENT), mask.get(slot::TUN_PRESENT));
     let text = with_inner_tag(all.to_string(), key, Some(mask));
     let text = with_tunnel_flags(text, key, Some(mask));
     match names {

@@ -229,13 +229,20 @@ fn masked_options(
     bits: impl Fn(Slot) -> u128,
     fields: &[OptionField],
 ) -> Option<String> {
+    let present = (key.get_u64(slot::TUN_PRESENT), bits(slot::TUN_PRESENT));
     let one = |field: &OptionField| {
-        let OptionField { field, class, kind, len } = *field;
-        let slot = slot::tun_metadata(field);
-        let (value, bits) = (key.get(slot), bits(slot));
-        if value == 0 && bits == 0 {
+        let is_there = present.0 & field.bit() != 0;
+        let counts = present.1 & u128::from(field.bit()) != 0;
+        if !is_there && !counts {
             return None;
         }
+        let has_place = field.has_place();
+        let OptionField { field, class, kind, len } = *field;
+        let slot = slot::tun_metadata(field);
+        let (value, bits) = match is_there && has_place {
+            true => (key.get(slot), bits(slot)),
+            false => (0, 0),
+        };
         let whole = openflow::field::ones(u16::from(len).saturating_mul(8));
         let value = match bits & whole {
             0 => String::new(),

@@ -1,19 +1,18 @@
 //! Which options of tunnels fields stand for, as controllers say (NXT_TLV_TABLE_MOD): `tun_metadata0` is
-//! of the bridge's kind and length then. Rules may be about no others.
+//! of the bridge's kind and length then. Rules may be about no others, and of those that are longer than there is a place
+//! for, only that they are there.
 
-use flow::{OptionField, Tables};
+use flow::{OptionField, Tables, slot};
 use litemap::LiteMap;
 use openflow::action::wire::Lengths;
 use openflow::field::ones;
+use openflow::matching::FieldMatch;
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::tlv_table::{FIELDS, TlvCommand, TlvOption, TlvTable, TlvTableMod};
 use openflow::{Action, ErrorCode, Field, Instructions, Match, Subfield};
 
-/// Fields that there is room for in what is known of a packet: the first ones.
-const PLACES: u16 = 4;
-
-/// The most bytes that one of them has.
-const WIDTH: u8 = 8;
+/// The most bytes of all values, as in Open vSwitch.
+const ROOM: usize = 256;
 
 /// The options of a bridge, by their fields' numbers.
 #[derive(Clone, Debug, Default)]
@@ -50,11 +49,25 @@ impl TlvOptions {
         if self.0.values().any(is_same) {
             return Err(ErrorCode::NxttmfcDupEntry);
         }
-        if option.index >= PLACES || option.len > WIDTH {
+        if !self.has_room(&option) {
             return Err(ErrorCode::NxttmfcTableFull);
         }
         self.0.insert(option.index, option);
         Ok(())
+    }
+
+    /// Whether there is room for another one, and a place if it needs one.
+    fn has_room(&self, option: &TlvOption) -> bool {
+        let all = self.0.values().chain([option]);
+        let used: usize = all.map(|option| usize::from(option.len).next_multiple_of(4)).sum();
+        let place = |option: &TlvOption| {
+            let has_one = (1..=OptionField::PLACE).contains(&option.len);
+            has_one.then_some(option.index % u16::from(slot::OPTION_VALUES))
+        };
+        let own = place(option);
+        used <= ROOM
+            && option.index < u16::from(slot::OPTIONS)
+            && own.is_none_or(|own| !self.0.values().any(|other| place(other) == Some(own)))
     }
 
     /// Whether no rule is about these fields, of those that stand for something.
@@ -65,7 +78,7 @@ impl TlvOptions {
         };
         let uses = |matching: &Match, instructions: &Instructions| {
             let unused = |part: Subfield| if is_gone(part.field) { Err(()) } else { Ok(()) };
-            matching.iter().any(|entry| is_gone(entry.field))
+            fields(matching).any(&is_gone)
                 || instructions.try_for_each_part(&mut { unused }).is_err()
         };
         let is_used = !self.0.is_empty()
@@ -76,7 +89,11 @@ impl TlvOptions {
     /// What the table is, as a controller is told.
     pub fn table(&self) -> TlvTable {
         let options = self.0.values().copied().collect();
-        TlvTable { room: u32::from(PLACES) * u32::from(WIDTH), fields: FIELDS, options }
+        TlvTable {
+            room: u32::try_from(ROOM).unwrap_or_default(),
+            fields: slot::OPTIONS.into(),
+            options,
+        }
     }
 
     /// The same for what forwards.
@@ -99,14 +116,25 @@ impl TlvOptions {
         lengths
     }
 
-    /// How many bits a field has here.
+    /// How many bytes an option has here.
     ///
     /// # Errors
-    /// `NXFMFC_INVALID_TLV_FIELD` if it stands for nothing.
-    fn bits(&self, field: Field) -> Result<Option<u16>, ErrorCode> {
+    /// `NXFMFC_INVALID_TLV_FIELD` if the field stands for nothing.
+    fn len(&self, field: Field) -> Result<Option<u8>, ErrorCode> {
         let Some(index) = index(field) else { return Ok(None) };
         let option = self.0.get(&index).ok_or(ErrorCode::NxfmfcInvalidTlvField)?;
-        Ok(Some(u16::from(option.len).saturating_mul(8)))
+        Ok(Some(option.len))
+    }
+
+    /// How many bits there are of it to be looked at, or written to.
+    ///
+    /// # Errors
+    /// `NXFMFC_INVALID_TLV_FIELD` if the field stands for nothing, or there is no place for so much.
+    fn bits(&self, field: Field) -> Result<Option<u16>, ErrorCode> {
+        match self.len(field)? {
+            Some(len) if len > OptionField::PLACE => Err(ErrorCode::NxfmfcInvalidTlvField),
+            len => Ok(len.map(|len| u16::from(len).saturating_mul(8))),
+        }
     }
 
     /// Has a match be about the bits that there are. One of others would be of more packets without them,
@@ -116,15 +144,23 @@ impl TlvOptions {
     /// `NXFMFC_INVALID_TLV_FIELD` for a field that stands for nothing, `OFPBMC_BAD_VALUE` and
     /// `OFPBMC_BAD_MASK` for bits that an option does not have.
     pub fn fit(&self, matching: &mut Match) -> Result<(), ErrorCode> {
-        let options = matching.iter().filter(|entry| entry.field.is_tun_metadata());
-        let options: Vec<_> = options.collect();
-        for entry in options {
-            let Some(bits) = self.bits(entry.field)? else { continue };
+        let options: Vec<Field> =
+            fields(matching).filter(|field| field.is_tun_metadata()).collect();
+        for field in options {
+            let Some((value, mask)) = matching.get(field) else {
+                // All that counts is that it is there.
+                self.len(field)?;
+                continue;
+            };
+            let entry = FieldMatch { field, value, mask };
+            let Some(bits) = self.bits(field)? else { continue };
             let all = ones(bits);
             if entry.value & !all != 0 {
                 return Err(ErrorCode::BmcBadValue);
             }
             match (entry.mask & all == all, entry.mask & !all == 0) {
+                // It is there, and there is nothing of it.
+                (true, _) if bits == 0 => matching.set_present(field),
                 // All of it, however many bytes it was sent in.
                 (true, _) => matching.set(entry.field, entry.value),
                 (false, true) => matching.set_masked(entry.field, entry.value, entry.mask),
@@ -173,6 +209,14 @@ impl TlvOptions {
     }
 }
 
+/// All fields that a match is about, options of which it counts that they are there among them.
+fn fields(matching: &Match) -> impl Iterator<Item = Field> {
+    let options = (0..64).filter_map(Field::tun_metadata);
+    let present = options.filter(|field| matching.presence(*field).is_some());
+    let others = matching.iter().map(|entry| entry.field);
+    present.chain(others.filter(|field| !field.is_tun_metadata()))
+}
+
 /// A field among all of them.
 fn bit(index: u16) -> u64 {
     1_u64.checked_shl(index.into()).unwrap_or_default()
@@ -212,10 +256,16 @@ mod tests {
         assert_eq!(add(&[option(0, 4, 0), option(1, 8, 1)]), None);
         assert_eq!(add(&[option(2, 4, 0)]), Some(ErrorCode::NxttmfcAlreadyMapped));
         assert_eq!(add(&[option(1, 4, 2)]), Some(ErrorCode::NxttmfcDupEntry));
-        assert_eq!(add(&[option(2, 4, 2), option(3, 12, 3)]), Some(ErrorCode::NxttmfcTableFull));
-        assert_eq!(add(&[option(2, 4, 4)]), Some(ErrorCode::NxttmfcTableFull));
-        assert_eq!(options.table().options, [option(0, 4, 0), option(1, 8, 1)]);
+        let full = Some(ErrorCode::NxttmfcTableFull);
+        assert_eq!(add(&[option(2, 124, 2), option(3, 124, 3)]), full);
+        assert_eq!(add(&[option(2, 4, 8)]), full, "its place is that of the first");
+        assert_eq!(add(&[option(2, 0, 16)]), full);
+        assert_eq!(add(&[option(2, 0, 8), option(3, 124, 9), option(4, 4, 15)]), None);
+        assert_eq!(add(&[option(5, 120, 10)]), full);
         assert_eq!(options.lengths()[..3], [4, 8, 0]);
+        let clear = [option(2, 0, 8), option(3, 0, 9), option(4, 0, 15)];
+        assert_eq!(changed(&mut options, TlvCommand::Delete, &clear), None);
+        assert_eq!(options.table().options, [option(0, 4, 0), option(1, 8, 1)]);
         assert_eq!(changed(&mut options, TlvCommand::Delete, &[option(9, 0, 1)]), None);
         assert_eq!(options.table().options, [option(0, 4, 0)]);
         assert_eq!(changed(&mut options, TlvCommand::Clear, &[]), None);
@@ -270,6 +320,29 @@ mod tests {
         assert_eq!((exact, masked), (None, Some((5, ones(32)))));
         let unknown = fitted(Field::TunMetadata2, 5, ones(32));
         assert_eq!(unknown, Err(ErrorCode::NxfmfcInvalidTlvField));
+    }
+
+    #[test]
+    fn of_long_and_of_empty_options_it_counts_that_they_are_there() {
+        let mut options = TlvOptions::default();
+        changed(&mut options, TlvCommand::Add, &[option(0, 124, 0), option(1, 0, 1)]);
+        let fitted = |field, value, mask| {
+            let mut matching = Match::new().with_masked(field, value, mask);
+            options.fit(&mut matching).map(|()| matching.to_string())
+        };
+        assert_eq!(fitted(Field::TunMetadata1, 0, u128::MAX), Ok("tun_metadata1".to_owned()));
+        assert_eq!(fitted(Field::TunMetadata1, 1, u128::MAX), Err(ErrorCode::BmcBadValue));
+        let long = fitted(Field::TunMetadata0, 5, u128::MAX);
+        assert_eq!(long, Err(ErrorCode::NxfmfcInvalidTlvField));
+        let mut there = Match::new();
+        there.set_present(Field::TunMetadata0);
+        assert_eq!(options.fit(&mut there), Ok(()));
+        let mut tables = Tables::default();
+        tables.change(&Change::add(0, there.clone(), Instructions::default()), 0).unwrap();
+        let delete = TlvTableMod { command: TlvCommand::Clear, options: vec![] };
+        assert_eq!(options.change(&delete, &tables), Err(ErrorCode::NxttmfcInvalidTlvDel));
+        there.set_present(Field::TunMetadata2);
+        assert_eq!(options.fit(&mut there), Err(ErrorCode::NxfmfcInvalidTlvField));
     }
 
     /// Without these bits it would be of packets that were not meant.

@@ -6,8 +6,11 @@ use packet::headers::EtherType;
 
 use crate::erspan::Erspan;
 
-/// The most bytes of Geneve's options that are looked at, or sent.
-pub const MAX_OPTIONS: usize = 64;
+/// The most bytes of Geneve's options that are kept, or sent: of eight with values of eight bytes.
+pub const MAX_OPTIONS: usize = 96;
+
+/// The most bytes of options that a header has (RFC 8926, section 3.4).
+const MOST: usize = 63 * 4;
 
 /// Bytes in front of an option's value (RFC 8926, section 3.5).
 const OPTION_HEADER: usize = 4;
@@ -174,15 +177,29 @@ impl Options {
     /// None of them.
     pub const NONE: Self = Self { bytes: [0; MAX_OPTIONS], len: 0 };
 
-    /// Those of a header; `None` if there are more than there is room for, or the last one is not all
-    /// there.
+    /// Those of a header: of more than there is room for, the first ones. `None` if the last one is not all there, or if one
+    /// that there is no room for must not be passed over.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut options = Self::NONE;
-        options.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        options.len = u8::try_from(bytes.len()).ok()?;
-        let whole = options.iter().map(|option| OPTION_HEADER + option.value.len()).sum::<usize>();
+        let mut whole = 0;
+        for option in each(bytes.get(..bytes.len().min(MOST))?) {
+            whole += OPTION_HEADER + option.value.len();
+            match bytes.get(..whole).filter(|_| whole <= MAX_OPTIONS) {
+                Some(kept) => options.keep(kept),
+                None if option.is_critical() => return None,
+                None => {}
+            }
+        }
         (whole == bytes.len()).then_some(options)
+    }
+
+    /// Is these, as far as there is room.
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.len = u8::try_from(bytes.len()).unwrap_or_default();
+        }
     }
 
     /// Adds an option; returns whether there was room, and the length is one that options have.
@@ -216,14 +233,18 @@ impl Options {
 
     /// Each of them, up to one that is not all there.
     pub fn iter(&self) -> impl Iterator<Item = TunnelOption<'_>> {
-        let mut left = self.as_bytes();
-        std::iter::from_fn(move || {
-            let ([high, low, kind, words], rest) = left.split_first_chunk()?;
-            let (value, rest) = rest.split_at_checked(usize::from(words & 0x1F) * 4)?;
-            left = rest;
-            Some(TunnelOption { class: u16::from_be_bytes([*high, *low]), kind: *kind, value })
-        })
+        each(self.as_bytes())
     }
+}
+
+/// Each option, up to one that is not all there.
+fn each(mut left: &[u8]) -> impl Iterator<Item = TunnelOption<'_>> {
+    std::iter::from_fn(move || {
+        let ([high, low, kind, words], rest) = left.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(usize::from(words & 0x1F) * 4)?;
+        left = rest;
+        Some(TunnelOption { class: u16::from_be_bytes([*high, *low]), kind: *kind, value })
+    })
 }
 
 #[cfg(test)]
@@ -245,9 +266,19 @@ mod tests {
         assert!(all[0].is_critical() && !all[1].is_critical());
     }
 
+    #[test]
+    fn options_that_there_is_no_room_for_are_passed_over_if_they_may_be() {
+        let long = |kind: u8| [&[0, 1, kind, 20][..], &[7; 80]].concat();
+        let bytes = [long(1), long(2), vec![0, 1, 3, 0]].concat();
+        let options = Options::parse(&bytes).unwrap();
+        assert_eq!(options.as_bytes(), &bytes[..84], "what is behind it is not kept either");
+        assert_eq!(Options::parse(&[long(1), long(0x82)].concat()), None);
+        assert_eq!(Options::parse(&bytes[..170]), None);
+    }
+
     proptest! {
         #[test]
-        fn options_are_whole_or_none(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn options_are_whole_or_none(bytes in prop::collection::vec(any::<u8>(), 0..MAX_OPTIONS)) {
             if let Some(options) = Options::parse(&bytes) {
                 prop_assert_eq!(options.as_bytes(), &bytes[..]);
                 let mut again = Options::NONE;

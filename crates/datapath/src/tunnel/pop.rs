@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::checksum::Checksum;
 use packet::headers::{EtherType, Ethernet, ethernet};
-use packet::{BURST, Editing, Frame, Open};
+use packet::{BURST, DEEPEST_HEAD, Editing, Frame, Open};
 use tunnel::{Congestion, Envelope, Found, Inner, Meta, Refused, best, parse};
 
 use super::{TunnelPort, Tunnels};
@@ -55,8 +55,14 @@ impl Tunnels {
             envelope = self::envelope(&open)?;
         }
         let found = self.kind_of(&envelope, open.head()).ok_or(DropReason::NoTunnel)?;
-        let Found { mut meta, at, checksum } =
-            parse(found.0, &envelope, open.head()).map_err(|_| DropReason::Malformed)?;
+        let mut parsed = parse(found.0, &envelope, open.head());
+        if parsed == Err(Refused::Deeper) {
+            // Many options may end behind the heads that others have.
+            let frame = editing.cut(frame, envelope.end);
+            open = editing.open_to(&frame, DEEPEST_HEAD).ok_or(DropReason::TooLong)?;
+            parsed = parse(found.0, &envelope, open.head());
+        }
+        let Found { mut meta, at, checksum } = parsed.map_err(|_| DropReason::Malformed)?;
         if let Some(from) = checksum
             && !is_right(&open, &envelope, from)
         {

@@ -43,9 +43,12 @@ pub fn words(meta: &Meta, fields: &[OptionField]) -> Option<TunnelWords> {
         };
         match fields.iter().find(is_it) {
             Some(field) => {
-                let value =
-                    option.value.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-                key.set(slot::tun_metadata(field.field), value.into());
+                key.set_masked(slot::TUN_PRESENT, field.bit().into(), field.bit().into());
+                if field.has_place() {
+                    let value =
+                        option.value.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+                    key.set(slot::tun_metadata(field.field), value.into());
+                }
             }
             None if option.is_critical() => return None,
             None => {}
@@ -93,11 +96,12 @@ pub fn wish(words: &TunnelWords, fields: &[OptionField]) -> (Wish, Options, bool
         erspan: erspan(&key),
     };
     let mut options = Options::NONE;
-    for field in fields {
+    let present = key.get_u64(slot::TUN_PRESENT);
+    let there = fields.iter().filter(|field| present & field.bit() != 0 && field.is_known());
+    for field in there {
         let value = key.get_u64(slot::tun_metadata(field.field)).to_be_bytes();
         let own = value.len().checked_sub(field.len.into()).and_then(|from| value.get(from..));
-        let own = own.filter(|own| own.iter().any(|byte| *byte != 0));
-        own.map(|own| options.push(field.class, field.kind, own));
+        options.push(field.class, field.kind, own.unwrap_or_default());
     }
     (wish, options, key.get(slot::TUN_FLAGS) != 0)
 }
@@ -123,9 +127,11 @@ pub fn inner_of(key: &Key) -> Inner {
 mod tests {
     use super::*;
 
-    const FIELDS: [OptionField; 2] = [
+    const FIELDS: [OptionField; 4] = [
         OptionField { field: 0, class: 0x0102, kind: 0x80, len: 4 },
         OptionField { field: 3, class: 5, kind: 6, len: 8 },
+        OptionField { field: 4, class: 5, kind: 7, len: 0 },
+        OptionField { field: 15, class: 5, kind: 8, len: 12 },
     ];
 
     #[test]
@@ -140,13 +146,15 @@ mod tests {
             let erspan = Erspan { version: 2, index: 0, direction: 1, hardware: 0x3F };
             meta.erspan = Some(erspan);
             assert!(meta.options.push(0x0102, 0x80, &[0, 1, 2, 3]));
-            assert!(meta.options.push(5, 6, &[9; 8]));
+            assert!(meta.options.push(5, 6, &[0; 8]));
+            assert!(meta.options.push(5, 7, &[]));
             let words = words(&meta, &FIELDS).unwrap();
             let policy = Policy { group: 9, flags: 8 };
             let (source, destination) = (Some(source), Some(destination));
             let wished = Wish { key: 7, source, destination, policy, erspan };
             assert_eq!(wish(&words, &FIELDS), (wished, meta.options, true));
             assert_eq!(words.key().get(slot::tun_metadata(0)), 0x1_0203);
+            assert_eq!(words.key().get(slot::TUN_PRESENT), 1 << 4 | 1 << 3 | 1);
         }
         assert_eq!(wish(&TunnelWords::default(), &FIELDS), (Wish::default(), Options::NONE, false));
     }
@@ -156,6 +164,11 @@ mod tests {
         let mut meta = Meta::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         assert!(meta.options.push(0x0102, 0x00, &[1; 4]));
         assert!(words(&meta, &FIELDS).is_some());
+        // What is too long to be known is known to be there, and does not come again.
+        assert!(meta.options.push(5, 8, &[1; 12]));
+        let known = words(&meta, &FIELDS).unwrap();
+        assert_eq!(known.key().get(slot::TUN_PRESENT), 1 << 15);
+        assert_eq!(wish(&known, &FIELDS).1, Options::NONE);
         assert!(meta.options.push(0x0102, 0x80, &[1; 8]), "of another length");
         assert_eq!(words(&meta, &FIELDS), None);
     }

@@ -109,19 +109,22 @@ fn misses_are_what_their_table_is_set_to() {
 }
 
 #[test]
-fn an_option_that_is_deleted_is_zero() {
+fn an_option_that_is_deleted_is_not_there() {
     let begin = |behind: Vec<Action>| {
         let resubmit = vec![Action::resubmit_table(1)];
         let actions = [vec![set(Field::TunMetadata0, 5)], behind, resubmit].concat();
         let found = pipeline(&[
             (0, 0, Match::new(), actions),
-            (1, 1, Match::new().with(Field::TunMetadata0, 0), vec![output(2)]),
+            (1, 1, Match::new().with_masked(Field::TunMetadata0, 4, 4), vec![output(2)]),
             (1, 0, Match::new(), vec![output(3)]),
         ]);
         path(&found).ops.into_vec().pop()
     };
-    assert_eq!(begin(vec![Action::DeleteField(Field::TunMetadata0)]), Some(Op::Output(12)));
-    assert_eq!(begin(Vec::new()), Some(Op::Output(13)));
+    assert_eq!(begin(vec![Action::DeleteField(Field::TunMetadata0)]), Some(Op::Output(13)));
+    assert_eq!(begin(Vec::new()), Some(Op::Output(12)));
+    // What is written to it makes it be there.
+    let zero = vec![Action::DeleteField(Field::TunMetadata0), set(Field::TunMetadata0, 4)];
+    assert_eq!(begin(zero), Some(Op::Output(12)));
 }
 
 #[test]

@@ -33,7 +33,10 @@ impl Walk<'_> {
                 }
             }
             // What is not there is zero.
-            Action::DeleteField(field) => self.put_field(*field, 0, field.byte_mask()),
+            Action::DeleteField(field) => {
+                self.put_field(*field, 0, field.byte_mask());
+                self.set_present(*field, false);
+            }
             Action::SetVlanVid { vid, push } => self.tag(*vid, 0x0FFF, *push),
             Action::SetVlanPcp { pcp, push } => self.tag(u16::from(*pcp) << 13, 0xE000, *push),
             Action::StripVlan | Action::PopVlan => self.pop_tag(),
@@ -81,7 +84,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Has there be the option that a field stands for, or not.
+    fn set_present(&mut self, field: Field, is_there: bool) {
+        let bit = u128::from(field.option_bit());
+        self.state.key.set_masked(slot::TUN_PRESENT, if is_there { bit } else { 0 }, bit);
+    }
+
     fn put_field(&mut self, field: Field, value: u128, mask: u128) {
+        if field.is_tun_metadata() {
+            self.set_present(field, true);
+        }
         match (field, place(field)) {
             // In the numbers of OpenFlow 1.0.
             (Field::InPort, Some(slot)) => {

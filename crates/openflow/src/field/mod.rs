@@ -240,6 +240,14 @@ impl Field {
         self.number_in(Self::TunMetadata0, 64).is_some()
     }
 
+    /// The bit of [`TunOptions`](Self::TunOptions) that says whether there is the option that it stands for; 0 for fields
+    /// that stand for none.
+    #[must_use]
+    pub fn option_bit(self) -> u64 {
+        let number = self.number_in(Self::TunMetadata0, 64).map(u32::from);
+        number.and_then(|number| 1_u64.checked_shl(number)).unwrap_or_default()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {

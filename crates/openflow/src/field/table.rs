@@ -188,6 +188,7 @@ fields! {
     NshC3("nsh_c3", "nshc3") 4/32 Masked Hex Nsh Write [NXOXM_NSH C3 8 V10];
     NshC4("nsh_c4", "nshc4") 4/32 Masked Hex Nsh Write [NXOXM_NSH C4 9 V10];
     NshTtl("nsh_ttl") 1/8 Exact Decimal Nsh Write [NXOXM_NSH TTL 10 V10];
+    TunOptions("tun_options") 8/64 Masked Hex Nothing Fixed [];
     }
     families {
     "tun_metadata" 124/992 Masked Hex Nothing Write [NXM_NX TUN_METADATA 40 V10] {

@@ -105,7 +105,18 @@ pub(super) fn write(matching: &mut Match, field: Field, value: u128, mask: u128)
         _ => {
             let mask = if mask & full(field) == full(field) { full(home) } else { mask };
             matching.store(home, value & field.full_mask(), mask & full(home));
+            // An option that is something is there.
+            write_option(matching, field, mask != 0);
         }
+    }
+}
+
+/// Has an option be there, if `field` stands for one, or has it count no more whether it is.
+pub(super) fn write_option(matching: &mut Match, field: Field, counts: bool) {
+    let bit = u128::from(field.option_bit());
+    if bit != 0 {
+        let own = if counts { bit } else { 0 };
+        matching.store_within(Field::TunOptions, own, own, bit);
     }
 }
 

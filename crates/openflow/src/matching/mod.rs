@@ -74,6 +74,21 @@ impl Match {
         home::write(self, field, value, mask);
     }
 
+    /// Has there be the option of a tunnel that `field` stands for, whatever it is.
+    pub fn set_present(&mut self, field: Field) {
+        self.remove(field);
+        home::write_option(self, field, true);
+    }
+
+    /// Whether there is to be the option of a tunnel that `field` stands for, or is not to be; `None` if that does not
+    /// count.
+    #[must_use]
+    pub fn presence(&self, field: Field) -> Option<bool> {
+        let (value, mask) = self.stored(Field::TunOptions)?;
+        let bit = u128::from(field.option_bit());
+        (mask & bit != 0).then_some(value & bit != 0)
+    }
+
     /// Has `field` be anything.
     pub fn remove(&mut self, field: Field) {
         self.set_masked(field, 0, 0);
@@ -145,7 +160,10 @@ mod tests {
     use super::*;
 
     fn field() -> impl Strategy<Value = Field> {
-        (0..Field::all().len()).prop_map(|at| Field::all()[at])
+        // That one says what others are.
+        (0..Field::all().len())
+            .prop_map(|at| Field::all()[at])
+            .prop_filter("", |field| *field != Field::TunOptions)
     }
 
     #[test]
@@ -173,6 +191,19 @@ mod tests {
         assert_eq!(masked.exact(Field::IpSrc), None);
         masked.remove(Field::IpSrc);
         assert!(masked.is_empty());
+    }
+
+    #[test]
+    fn an_option_that_is_something_is_there() {
+        let mut matching = Match::new().with(Field::TunMetadata1, 5);
+        assert_eq!(matching.presence(Field::TunMetadata1), Some(true));
+        assert_eq!(matching.presence(Field::TunMetadata2), None);
+        matching.set_present(Field::TunMetadata2);
+        assert_eq!(matching.to_string(), "tun_metadata1=0x5,tun_metadata2");
+        matching.remove(Field::TunMetadata1);
+        assert_eq!((matching.to_string(), matching.len()), ("tun_metadata2".to_owned(), 1));
+        matching.remove(Field::TunMetadata2);
+        assert!(matching.is_empty());
     }
 
     #[test]

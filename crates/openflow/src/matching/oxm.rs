@@ -184,7 +184,7 @@ fn add(matching: &mut Match, entry: Entry, strictness: Strictness) -> Result<(),
     if strictness != Strictness::Loose && !matching.may_have(field) {
         return Err(ErrorCode::BmcBadPrereq);
     }
-    if matching.get(field).is_some() {
+    if matching.get(field).is_some() || matching.presence(field).is_some() {
         return Err(ErrorCode::BmcDupField);
     }
     if strictness == Strictness::Pipeline && !field.is_pipeline() {
@@ -192,6 +192,7 @@ fn add(matching: &mut Match, entry: Entry, strictness: Strictness) -> Result<(),
     }
     match mask {
         None => matching.set(field, value),
+        Some(0) if field.is_tun_metadata() => matching.set_present(field),
         Some(mask) => matching.set_masked(field, value, mask),
     }
     Ok(())
@@ -215,7 +216,7 @@ pub fn encode(matching: &Match, version: Version, cookie: Option<(u64, u64)>) ->
     let has_any = |first: Field, last: Field| {
         matching.iter().any(|entry| (first..=last).contains(&entry.field))
     };
-    let has_options = has_any(Field::TunMetadata0, Field::TunMetadata63);
+    let has_options = matching.get(Field::TunOptions).is_some();
     for field in (0..64).filter(|_| has_options).filter_map(Field::tun_metadata) {
         put(&mut out, matching, field, version);
     }
@@ -248,7 +249,13 @@ fn has_view(field: Field, version: Version) -> bool {
 
 /// Writes a field, if it is there.
 fn put(out: &mut Vec<u8>, matching: &Match, field: Field, version: Version) {
-    let Some((value, mask)) = matching.get(field) else { return };
+    let Some((value, mask)) = matching.get(field) else {
+        // All that counts is that it is there.
+        if matching.presence(field) == Some(true) {
+            Entry { field, value: 0, mask: Some(0) }.put(out, version);
+        }
+        return;
+    };
     if !has_view(field, version) || !matching.has(field.prerequisite()) {
         return;
     }

@@ -230,7 +230,13 @@ impl Out<'_, '_> {
     /// Shows an option of a tunnel, of which all bits count where all of its words do: how many it has
     /// is known by the bridge alone.
     fn option(&mut self, field: Field) -> fmt::Result {
-        let Some((value, mask)) = self.matching.get(field) else { return Ok(()) };
+        if self.matching.presence(field) == Some(false) {
+            return self.value(field.name(), "NP");
+        }
+        let Some((value, mask)) = self.matching.get(field) else {
+            let is_there = self.matching.presence(field).is_some();
+            return if is_there { self.word(field.name()) } else { Ok(()) };
+        };
         let is_whole = mask.trailing_ones() == 128 - mask.leading_zeros();
         if is_whole && mask.trailing_ones().is_multiple_of(32) {
             return self.value(field.name(), Hex(value));
