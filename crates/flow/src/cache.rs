@@ -85,6 +85,8 @@ pub struct PathCache {
     others: ByWords<PACKET_WORDS>,
     /// Of those that were tracked.
     tracked: ByWords<TRACKED_WORDS>,
+    /// The same by all that is known of their connections, once there is one whose path tells somebody of that.
+    connected: Option<Box<ByWords<TRACKED_WORDS>>>,
     /// Those of packets that have come with marks, once there is one.
     marked: Option<Box<ByWords<MARKED_WORDS>>>,
     depth: Depth,
@@ -108,6 +110,7 @@ impl PathCache {
             looks: Box::default(),
             others: ByWords::new(),
             tracked: ByWords::new(),
+            connected: None,
             marked: None,
             depth: Depth::All,
             has_types: false,
@@ -181,8 +184,7 @@ impl PathCache {
         }
         *self.looks = looks;
         let keyed = self.keyed(relevant);
-        let is_other =
-            self.others.look_at(&keyed) | self.tracked.look_at(&keyed) | self.look_at_marks(&keyed);
+        let is_other = self.look_at(&keyed);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {
             2 => u128::from(*bits) & !ether_src == 0,
@@ -200,6 +202,14 @@ impl PathCache {
         let is_other = is_other || lengths != self.lengths;
         self.lengths = lengths;
         is_other
+    }
+
+    /// Has these bits count of packets whose keys are made; returns whether they are others than before.
+    fn look_at(&mut self, keyed: &Key) -> bool {
+        self.others.look_at(keyed)
+            | self.tracked.look_at(keyed)
+            | self.look_at_connections(keyed)
+            | self.look_at_marks(keyed)
     }
 
     /// What of packets counts whose keys are made.
@@ -224,9 +234,15 @@ impl PathCache {
         self.has_types = true;
         let keyed = self.keyed(self.ways.pipeline.relevant());
         self.end_burst();
-        self.others.look_at(&keyed);
-        self.tracked.look_at(&keyed);
-        self.look_at_marks(&keyed);
+        self.look_at(&keyed);
+    }
+
+    /// Packets of whose connections somebody is told are told apart by all that is known of these.
+    fn look_at_connections(&mut self, keyed: &Key) -> bool {
+        let Some(connected) = &mut self.connected else { return false };
+        let mut keyed = *keyed;
+        keyed.union(&Key::of_connections());
+        connected.look_at(&keyed)
     }
 
     /// Packets that have come with marks are told apart by these where no rule looks at them, either: what rules
@@ -244,6 +260,7 @@ impl PathCache {
             self.shaped.clear();
             self.others.index.clear();
             self.tracked.index.clear();
+            self.connected.iter_mut().for_each(|connected| connected.index.clear());
             self.marked.iter_mut().for_each(|marked| marked.index.clear());
         }
     }
@@ -275,6 +292,9 @@ impl PathCache {
     const fn end_burst(&mut self) {
         self.others.begin();
         self.tracked.begin();
+        if let Some(connected) = &mut self.connected {
+            connected.begin();
+        }
         if let Some(marked) = &mut self.marked {
             marked.begin();
         }
@@ -385,20 +405,36 @@ impl PathCache {
         key.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
         key.set_packet_type(frozen.key.get_u32(slot::PACKET_TYPE));
         key.set(slot::RECIRC_ID, u128::from(round));
-        let Self { tracked, ways, .. } = self;
-        Some(match tracked.find(key, |id| ways.judge(id, || *key)) {
-            Some(id) => {
-                self.hits += 1;
-                id
-            }
-            None => {
-                let frozen = Arc::clone(self.ways.rounds.get(round)?);
-                let id = self.ways.find(key, &Start::Frozen(&frozen));
-                let paths = &self.ways.paths;
-                self.tracked.put(id, |id| paths.has(id));
-                PathId(id)
-            }
-        })
+        let Self { tracked, connected, ways, hits, .. } = self;
+        let found = tracked.find(key, |id| ways.judge(id, || *key));
+        let found = found.or_else(|| connected.as_mut()?.find(key, |id| ways.judge(id, || *key)));
+        if let Some(id) = found {
+            *hits += 1;
+            return Some(id);
+        }
+        let frozen = Arc::clone(ways.rounds.get(round)?);
+        let id = ways.find(key, &Start::Frozen(&frozen));
+        if ways.paths.get(id).is_some_and(Path::tells_connection) {
+            self.put_connected(key, id);
+        } else {
+            tracked.put(id, |id| ways.paths.has(id));
+        }
+        Some(PathId(id))
+    }
+
+    /// Adds the entry of packets with all of this key, whose path tells of their connection.
+    #[cold]
+    fn put_connected(&mut self, key: &Key, id: u32) {
+        if self.connected.is_none() {
+            self.connected = Some(Box::new(ByWords::new()));
+            let keyed = self.keyed(self.ways.pipeline.relevant());
+            self.look_at_connections(&keyed);
+        }
+        let Self { connected, ways, .. } = self;
+        let Some(connected) = connected else { return };
+        // The place for it is that of what is not found.
+        connected.find(key, |_| None);
+        connected.put(id, |id| ways.paths.has(id));
     }
 
     /// What tracked packets go on with that have number `round`, as in [`find_tracked`](Self::find_tracked).

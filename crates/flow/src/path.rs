@@ -194,6 +194,15 @@ impl Op {
         matches!(self, Output(_) | Flood { .. } | Normal(_) | Meter(_) | Sample(_))
     }
 
+    /// Whether somebody is told all that is known of the packet's connection, which is then a part of the operation.
+    fn tells_connection(&self) -> bool {
+        match self {
+            Self::Controller(about) => about.key.has_connection(),
+            Self::Again(next, _) => next.key.has_connection(),
+            _ => false,
+        }
+    }
+
     /// Whether large segments are cut before it is done.
     const fn cuts(&self) -> bool {
         use Edit::{PushEthernet, PushMpls};
@@ -376,6 +385,11 @@ impl Way<'_> {
         let path = Path { visits, groups, trace, ..Path::new((ops, learns), basis, self.lost) };
         room.take_back(self);
         path
+    }
+
+    /// Whether it is that of packets of one connection alone, since somebody is told of that.
+    pub(crate) fn tells_connection(&self) -> bool {
+        self.ops.iter().any(Op::tells_connection)
     }
 
     /// What is known of the packet.
@@ -588,6 +602,11 @@ impl Path {
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
         self.cuts = ops.iter().any(Op::cuts);
         self.ops = ops;
+    }
+
+    /// Whether it is that of packets of one connection alone, since somebody is told of that.
+    pub(crate) fn tells_connection(&self) -> bool {
+        self.ops.iter().any(Op::tells_connection)
     }
 
     /// Whether nothing that it does depends on what goes along beside packets, but by what rules ask for and what

@@ -331,7 +331,7 @@ impl Paths {
     }
 
     /// Takes one out, when its rules have been told what took it.
-    fn remove(&mut self, id: u32) {
+    pub(super) fn remove(&mut self, id: u32) {
         self.unlist(id);
         self.tell(id);
         let now = self.changes.now();

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::paths::MAX_BYTES;
 use super::*;
+use crate::extract::LAST_LABEL;
 use crate::path::Op;
 use crate::pipeline::Port;
 use crate::tables::{Change, Fragments};
@@ -322,6 +323,87 @@ fn second(cache: &mut PathCache, round: u32, source: u64, known: &Tracked) -> Ve
     let id = cache.find_tracked(round, &mut key).unwrap();
     let to = |op: &Op| if let Op::Output(port) = op { Some(*port) } else { None };
     cache.path(id).unwrap().ops.iter().filter_map(to).collect()
+}
+
+/// A packet with a label from this station that was found to be of the connection from this address.
+fn of_connection(source: u64, from: u8) -> Key {
+    let mut key = key(7, source);
+    key.set(slot::ETH_TYPE, 0x8847);
+    key.set(slot::MPLS_LSE, LAST_LABEL.into());
+    key.set_connection(&tracked(0x22, 0));
+    key.set(slot::CT_NW_SRC, from.into());
+    key
+}
+
+/// The addresses that begin the connections of which controllers are told.
+fn told(cache: &mut PathCache, round: u32, from: &[u8]) -> Vec<u128> {
+    let mut told = Vec::new();
+    for from in from {
+        let id = cache.find_tracked(round, &mut of_connection(1, *from)).unwrap();
+        for op in &cache.path(id).unwrap().ops {
+            match op {
+                Op::Controller(about) => told.push(about.key.get(slot::CT_NW_SRC)),
+                Op::Again(next, _) => told.push(next.key.get(slot::CT_NW_SRC)),
+                _ => {}
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn controllers_are_told_of_each_packets_own_connection() {
+    for actions in [
+        "controller",
+        "clone(set_field:1->reg1,controller)",
+        "controller(pause)",
+        "decap(),decap(packet_type(ns=1,type=0x800)),2",
+    ] {
+        let text = format!("table=1,actions={actions}");
+        let mut cache = PathCache::new(rules(&["ip,actions=ct(zone=3,table=1)", &text]));
+        let (_, one) = round(&mut cache, 1);
+        assert_eq!(told(&mut cache, one, &[4, 5, 4, 5, 6]), [4, 5, 4, 5, 6], "{actions}");
+        // A walk for each connection, and one for what came before.
+        assert_eq!((cache.stats().misses, cache.stats().hits), (4, 2), "{actions}");
+    }
+    // One of which is told no more what its connection is.
+    let text = ["ip,actions=ct(zone=3,table=1)", "table=1,actions=ct_clear,controller"];
+    let mut cache = PathCache::new(rules(&text));
+    let (_, one) = round(&mut cache, 1);
+    assert_eq!(told(&mut cache, one, &[4, 5, 4]), [0, 0, 0]);
+    assert_eq!(cache.stats().misses, 2);
+}
+
+/// The path of a single packet is found anew where it is; by then others may have its entry.
+#[test]
+fn a_path_that_comes_to_tell_of_connections_is_that_of_one() {
+    let base = ["ip,actions=ct(zone=3,table=1)", "table=1,priority=1,actions=output:2"];
+    for early in [false, true] {
+        let mut cache = PathCache::new(rules(&base));
+        let change = |cache: &mut PathCache, actions: &str| {
+            let mut flows = (**cache.pipeline()).clone();
+            let text = format!("table=1,priority=2,actions={actions}");
+            let rule = flow_mod(&text, Command::Add, Names::NONE).unwrap();
+            let add = Change::add(1, rule.matching, rule.instructions).with_priority(2);
+            flows.tables.change(&add, 0).unwrap();
+            cache.update(Arc::new(flows), 0);
+            round(cache, 1).1
+        };
+        // Packets are noted once rules change.
+        let mut one = change(&mut cache, "output:3");
+        if early {
+            assert_eq!(told(&mut cache, one, &[4]), [0; 0]);
+            one = change(&mut cache, "output:4");
+        }
+        assert_eq!(told(&mut cache, one, &[4, 5, 4]), [0; 0]);
+        one = change(&mut cache, "controller");
+        assert_eq!(told(&mut cache, one, &[5, 4, 5, 6]), [5, 4, 5, 6]);
+        let misses = cache.stats().misses;
+        assert_eq!(told(&mut cache, one, &[4, 5]), [4, 5]);
+        assert_eq!(cache.stats().misses, misses);
+        one = change(&mut cache, "output:5");
+        assert_eq!(told(&mut cache, one, &[4, 5]), [0; 0]);
+    }
 }
 
 /// What packets go on with has its weight: there is no more of it for all that is left of their rules.

@@ -133,6 +133,12 @@ impl Ways {
         let guide = gone.and_then(|gone| Guide::new(path, key, gone));
         let mut way = find_way(pipeline, key, &start, (true, guide), room);
         rounds.note(&mut way);
+        if way.tells_connection() && !path.tells_connection() {
+            // An entry with its number is that of packets of other connections, too.
+            room.take_back(way);
+            paths.remove(id);
+            return None;
+        }
         let renewal = way.renewal_of(path, paths.seed(), room);
         paths.mend(id, renewal, room)
     }

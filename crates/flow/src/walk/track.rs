@@ -242,6 +242,20 @@ impl Key {
         self.state_in(zone).is_some_and(|state| u128::from(state.0) & TRANSLATED != 0)
     }
 
+    /// Whether anything is known of the packet's connection: of one that was tracked, that it was.
+    pub(crate) fn has_connection(&self) -> bool {
+        self.get(slot::CT_STATE) != 0
+    }
+
+    /// A mask of all that is known of connections.
+    pub(crate) fn of_connections() -> Self {
+        let mut key = Self::default();
+        if let Some(words) = key.0.get_mut(PACKET_WORDS..TRACKED_WORDS) {
+            words.fill(u64::MAX);
+        }
+        key
+    }
+
     /// Empties the words of the packet's connection.
     fn clear_connection(&mut self) {
         if let Some(words) = self.0.get_mut(PACKET_WORDS..TRACKED_WORDS) {

@@ -41,7 +41,25 @@ fn metadata(received: &Received) -> Match {
     if metadata.exact(Field::ActsetOutput) == Some(unset) {
         metadata.remove(Field::ActsetOutput);
     }
+    tell_all_of_connection(&mut metadata);
     metadata
+}
+
+/// What a connection began with is told as a whole, where anything of it is: also what of it is zero.
+fn tell_all_of_connection(metadata: &mut Match) {
+    let ends = match metadata.exact(Field::EthType) {
+        Some(0x0800) => [Field::CtNwSrc, Field::CtNwDst],
+        Some(0x86DD) => [Field::CtIpv6Src, Field::CtIpv6Dst],
+        _ => return,
+    };
+    if metadata.exact(Field::CtNwProto).is_none() {
+        return;
+    }
+    for field in ends.into_iter().chain([Field::CtTpSrc, Field::CtTpDst]) {
+        if metadata.exact(field).is_none() {
+            metadata.set(field, 0);
+        }
+    }
 }
 
 impl Bridge {
@@ -98,6 +116,34 @@ impl Bridge {
             if connection.may_tell_packet(is_miss, now) {
                 connection.outbox.tell_whole(told.encode(version, format));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_began_with_is_told_as_a_whole() {
+        let told = |ether_type: u128, known: &[(Field, u128)]| {
+            let mut metadata = Match::new().with(Field::EthType, ether_type);
+            known.iter().for_each(|(field, value)| metadata.set(*field, *value));
+            tell_all_of_connection(&mut metadata);
+            metadata
+        };
+        let echo = [(Field::CtNwProto, 1), (Field::CtTpSrc, 8), (Field::CtNwSrc, 5)];
+        let metadata = told(0x0800, &echo);
+        let fields = [Field::CtNwSrc, Field::CtNwDst, Field::CtTpSrc, Field::CtTpDst];
+        let values = fields.map(|field| metadata.exact(field));
+        assert_eq!(values, [Some(5), Some(0), Some(8), Some(0)]);
+        let metadata = told(0x86DD, &[(Field::CtNwProto, 58)]);
+        let fields = [Field::CtIpv6Src, Field::CtIpv6Dst, Field::CtTpSrc, Field::CtTpDst];
+        assert_eq!(fields.map(|field| metadata.exact(field)), [Some(0); 4]);
+        assert_eq!(metadata.exact(Field::CtNwSrc), None);
+        // Of what is of no connection there is nothing to tell.
+        for (ether_type, known) in [(0x0800, &[][..]), (0x0806, &echo[..1])] {
+            assert_eq!(told(ether_type, known).exact(Field::CtTpDst), None);
         }
     }
 }
