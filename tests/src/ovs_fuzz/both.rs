@@ -12,7 +12,7 @@ use super::frame::Packet;
 use super::lab::{self, Bridge, Outcome, Side, digits};
 use super::later::Turn;
 use super::rule::Rule;
-use super::told::{ACTIONS, is_miswritten, sort_ports};
+use super::told::{forget_rule_of_set, is_damaged, sort_ports};
 use crate::netns::Netns;
 
 /// How long ours may take to learn what the other one has learnt, and how long while a case is made
@@ -84,7 +84,6 @@ impl Both {
         if case.all_rules().any(Rule::tracks) {
             for (side, outcome) in [&mut self.real, &mut self.ours].into_iter().zip(&mut outcomes) {
                 outcome.connections = side.connections()?;
-                outcome.told.clear();
             }
         }
         if case.all_rules().any(Rule::counts_twice) {
@@ -93,6 +92,10 @@ impl Both {
         if case.all_rules().any(Rule::shortens) {
             let counts = outcomes.iter_mut().flat_map(|outcome| &mut outcome.counts);
             counts.for_each(|(_, _, bytes)| *bytes = 0);
+        }
+        if case.all_rules().any(Rule::goes_round) {
+            let told = outcomes.iter_mut().flat_map(|outcome| &mut outcome.told);
+            told.for_each(forget_rule_of_set);
         }
         let [theirs, ours] = outcomes;
         found.difference = difference(&theirs, &ours);
@@ -161,11 +164,10 @@ impl Both {
         let mut left = Vec::new();
         for packet in packets.drain(..) {
             let lines = self.real.trace(&packet)?;
-            let is_odd = |line: &String| match line.strip_prefix(ACTIONS) {
-                Some(actions) => is_miswritten(&packet.bytes, actions),
-                None => has_second && line.starts_with("Translation failed"),
-            };
-            if !lines.iter().any(is_odd) {
+            let is_lost = |line: &String| line.starts_with("Translation failed");
+            let is_odd =
+                is_damaged(&packet.bytes, &lines) || has_second && lines.iter().any(is_lost);
+            if !is_odd {
                 left.push(packet);
             }
         }
@@ -179,7 +181,7 @@ impl Both {
             *count += 1;
             let (mut theirs, mut ours) = (self.real.trace(packet)?, self.ours.trace(packet)?);
             [&mut theirs, &mut ours].into_iter().flatten().for_each(sort_ports);
-            if theirs != ours {
+            if theirs != ours && !is_damaged(&packet.bytes, &theirs) {
                 let text = lines_that_differ(&theirs, &ours);
                 return Ok(Some(format!("  trace of {}:\n{text}", digits(&packet.bytes))));
             }

@@ -1,7 +1,7 @@
 use super::frame::tags;
 
 /// What the line of a trace begins with that says what a datapath does.
-pub const ACTIONS: &str = "Datapath actions: ";
+const ACTIONS: &str = "Datapath actions: ";
 
 /// Brings what is done in a line of its own in order where a packet may flood: in which one it comes to
 /// ports, is open.
@@ -36,10 +36,31 @@ pub fn parts(list: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Leaves out of what a controller is told by the action set of which rule it is told: table and cookie.
+pub fn forget_rule_of_set(line: &mut String) {
+    let Some((packet, about)) = line.split_once(": action_set, ") else { return };
+    let rest = about.splitn(3, ", ").nth(2).unwrap_or_default();
+    *line = format!("{packet}: action_set, {rest}");
+}
+
+/// Whether Open vSwitch damages a packet, of which its trace has these lines.
+pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
+    let mut is_bare = false;
+    lines.iter().any(|line| {
+        if line.starts_with("Flow: ") {
+            is_bare = line.contains("packet_type=(");
+        }
+        let actions = line.strip_prefix(ACTIONS);
+        actions.is_some_and(|actions| {
+            is_miswritten(bytes, actions) || tags_without_ethernet(is_bare, actions)
+        })
+    })
+}
+
 /// Whether Open vSwitch writes to wrong places of a packet that it does this with: it reads a packet anew that
 /// it hands to controllers, with one tag at most (`vlan-limit`), and takes what is behind that for the
 /// network header.
-pub fn is_miswritten(bytes: &[u8], actions: &str) -> bool {
+fn is_miswritten(bytes: &[u8], actions: &str) -> bool {
     let mut tags = tags(bytes);
     let mut is_lost = false;
     for action in parts(actions) {
@@ -49,6 +70,28 @@ pub fn is_miswritten(bytes: &[u8], actions: &str) -> bool {
             "userspace" => is_lost |= tags > 1,
             "set" if is_lost && !action.starts_with("set(eth(") => return true,
             _ => {}
+        }
+    }
+    false
+}
+
+/// Whether Open vSwitch puts a tag on a packet that has no header of Ethernet when it does this, and so writes it over the
+/// packet's first bytes; whether it has none at first is said.
+fn tags_without_ethernet(mut is_bare: bool, actions: &str) -> bool {
+    const WITH_LISTS: [&str; 5] = ["clone", "check_pkt_len", "gt", "le", "actions"];
+    for action in parts(actions) {
+        let (name, rest) = action.split_once('(').unwrap_or((action, ""));
+        match name {
+            "pop_eth" | "push_nsh" => is_bare = true,
+            "push_eth" => is_bare = false,
+            "push_vlan" if is_bare => return true,
+            _ if !WITH_LISTS.contains(&name) => {}
+            _ => {
+                let inner = rest.strip_suffix(')').unwrap_or(rest);
+                if tags_without_ethernet(is_bare, inner) {
+                    return true;
+                }
+            }
         }
     }
     false
@@ -70,6 +113,35 @@ mod tests {
         assert!(!found(&tagged, &["pop_vlan", copy, write].join(",")));
         assert!(!found(&tagged, &[write, copy, "set(eth(src=1))", "1"].join(",")));
         assert!(!found(&plain, &[push, copy, write].join(",")));
+    }
+
+    #[test]
+    fn tags_of_packets_without_ethernet_are_found() {
+        let found = tags_without_ethernet;
+        let push = "push_vlan(vid=0,pcp=0)";
+        assert!(found(true, push) && !found(false, push));
+        assert!(found(false, &format!("1,pop_eth,{push},2")));
+        assert!(!found(false, &format!("{push},pop_eth,push_eth(src=1,dst=2),{push},2")));
+        assert!(found(
+            false,
+            &format!("pop_eth,clone(1,check_pkt_len(size=9,gt({push}),le(2))),1")
+        ));
+        assert!(found(false, &format!("push_nsh(flags=0),{push}")));
+        assert!(!found(false, &format!("clone(pop_eth,1),clone({push})")));
+    }
+
+    #[test]
+    fn what_is_told_by_the_action_set_is_compared_without_its_rule() {
+        let told = |text: &str| {
+            let mut line = format!("br0 tells of 0200 of 2 bytes: {text}");
+            forget_rule_of_set(&mut line);
+            line
+        };
+        let set = "action_set, table=0, cookie=None, in_port=4, userdata=";
+        assert_eq!(told(set), told(&set.replace("0, cookie=None", "3, cookie=Some(0)")));
+        assert!(told(set).ends_with("bytes: action_set, in_port=4, userdata="));
+        let other = "action, table=0, cookie=None, in_port=4, userdata=";
+        assert!(told(other).ends_with(other));
     }
 
     #[test]

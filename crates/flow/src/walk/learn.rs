@@ -210,6 +210,25 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_learnt_of_packets_that_are_lost_later() {
+        let spec = LearnSpec {
+            bits: 48,
+            source: LearnSource::Field { field: Field::EthSrc, offset: 0 },
+            target: LearnTarget::Match { field: Field::EthDst, offset: 0 },
+        };
+        let rule = Learn { specs: vec![spec], ..learn(2) };
+        let learns = || Action::Learn(Box::new(rule.clone()));
+        let bare = Action::Decap { packet_type: 0xFFFE };
+        let tagged = Action::PushVlan { ethertype: 0x8100 };
+        for lost in [vec![Action::resubmit_table(0)], vec![tagged, bare]] {
+            let actions = [vec![learns(), output(2)], lost].concat();
+            let pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+            let path = path(&pipeline);
+            assert!(path.lost.is_some() && path.ops.is_empty() && !path.learns.is_empty());
+        }
+    }
+
+    #[test]
     fn a_rule_that_is_learnt_sends_where_rules_may_send() {
         let spec = LearnSpec {
             bits: 32,

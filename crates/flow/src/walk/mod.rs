@@ -345,8 +345,8 @@ impl<'w> Walk<'w> {
     /// The path that has come of it.
     fn finish(mut self) -> Way<'w> {
         if self.error.is_some() {
+            // What was learnt of it is learnt all the same, as in Open vSwitch.
             self.ops.clear();
-            self.learns.clear();
         }
         let is_change = |op: &Op| {
             matches!(
@@ -795,6 +795,8 @@ impl<'w> Walk<'w> {
 
     /// Adds the operations that change the packet as the key was changed.
     fn flush(&mut self) {
+        let State { key, tags, .. } = &mut self.state;
+        tags.settle(key);
         self.state.grown = self.state.grown.saturating_add(self.state.growth());
         let State { key, dirty, tags, labels, nsh, .. } = &mut self.state;
         self.ops.extend(tags.edits(key).map(Op::Edit));

@@ -163,17 +163,6 @@ impl Walk<'_> {
         false
     }
 
-    /// Whether a packet can have tags, and so be given one, or lose it. Without a header of Ethernet there is nothing
-    /// that they are in.
-    pub(super) fn takes_tags(&mut self) -> bool {
-        let takes = self.state.key.is_ethernet();
-        if !takes {
-            let note = "Dropping packet, cannot change VLAN tags without a header of Ethernet.";
-            self.lose(format_args!("{note}"));
-        }
-        takes
-    }
-
     /// Does not send a packet that has no header of Ethernet.
     pub(super) fn refuse_without_ethernet(&mut self) {
         let note = "Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.";

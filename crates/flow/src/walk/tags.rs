@@ -2,6 +2,9 @@
 //!
 //! There are places for two in the key. One more pushes the innermost off the end, and so out of the
 //! packet; what is behind a place that says that there is no tag is not there; all as in OVS.
+//!
+//! A packet without a header of Ethernet has nothing that a tag could be in. Rules find what was written, as in OVS,
+//! until the packet is to go out; then it is not there.
 
 use arrayvec::ArrayVec;
 
@@ -87,6 +90,17 @@ impl Tags {
             key.set(slot::VLAN_TPID, u128::from(VLAN));
         }
         self.outer.written |= mask & !TAG_PRESENT;
+    }
+
+    /// Leaves out those that were put on what has no header of Ethernet.
+    pub(super) fn settle(&mut self, key: &mut Key) {
+        if self.before > 0 || key.is_ethernet() {
+            return;
+        }
+        for slot in [slot::VLAN_TPID, slot::VLAN_TCI, slot::INNER_TPID, slot::INNER_TCI] {
+            key.set(slot, 0);
+        }
+        *self = Self::new(key);
     }
 
     /// How many of the tags that there are now the packet has already: the innermost of both.

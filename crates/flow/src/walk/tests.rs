@@ -848,6 +848,39 @@ fn what_a_packet_begins_with_is_told_where_it_goes_out() {
     assert_eq!((sent(true), sent(false)), (vec![Op::Output(12)], vec![]));
 }
 
+/// What is done with a packet that begins with a header of IP.
+fn ops_of_bare(rules: &[(u8, u16, Match, Vec<Action>)]) -> (Vec<Op>, Option<Lost>) {
+    let mut pipeline = pipeline(rules);
+    pipeline.ports.iter_mut().for_each(|(_, port)| port.takes_bare = true);
+    let mut key = key();
+    key.set_packet_type(0x1_0800);
+    let path = walk(&pipeline, &mut key, &Start::Table, None);
+    (path.ops.into_vec(), path.lost)
+}
+
+#[test]
+fn without_ethernet_there_are_no_tags() {
+    let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };
+    let tag = |vid| Action::SetVlanVid { vid, push: true };
+    for action in [tag(5), Action::PushVlan { ethertype: 0x8100 }, Action::PopVlan, set_tci(0x1005)]
+    {
+        let sent = vec![output(2), action.clone(), output(3), action.clone()];
+        let (ops, lost) = ops_of_bare(&[(0, 0, Match::new(), sent)]);
+        assert_eq!((ops, lost), (vec![Op::Output(12), Op::Output(13)], None), "{action:?}");
+        // Nor behind one that is put on then.
+        let actions = vec![action.clone(), Action::Encap(Box::new(encap.clone())), output(3)];
+        let (ops, _) = ops_of_bare(&[(0, 0, Match::new(), actions)]);
+        let is_tag = |op: &Op| matches!(op, Op::Edit(Edit::PushVlan { .. } | Edit::SetVlan { .. }));
+        assert!(!ops.iter().any(is_tag) && ops.last() == Some(&Op::Output(13)), "{ops:?}");
+    }
+    // Rules find what was written all the same, until it goes out.
+    let tagged = Match::new().with(Field::PacketType, 0x1_0800).with(Field::VlanTci, 0x1005);
+    let asks = Action::resubmit_table(1);
+    let actions = vec![tag(5), asks.clone(), output(3), asks];
+    let (ops, _) = ops_of_bare(&[(0, 0, Match::new(), actions), (1, 0, tagged, vec![output(2)])]);
+    assert_eq!(ops, [Op::Output(12), Op::Output(13)]);
+}
+
 /// As in Open vSwitch: a rule that says something of packets, and not what they begin with, is for Ethernet.
 #[test]
 fn behind_a_header_that_is_gone_rules_are_found_that_say_so() {

@@ -6,7 +6,7 @@ use openflow::{Field, Subfield};
 use packet::MacAddr;
 
 use super::track::tells_connection;
-use super::{Kind, State, Walk, is_tagged, tags};
+use super::{Kind, State, Walk, is_tagged};
 use crate::extract::NSH;
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
 use crate::place::place;
@@ -149,26 +149,16 @@ impl Walk<'_> {
     }
 
     fn write_tci(&mut self, bits: u16, mask: u16) {
-        let is_one = is_tagged(bits & mask) || is_tagged(self.state.key.get_u16(slot::VLAN_TCI));
-        if is_one && !self.takes_tags() {
-            return;
-        }
         let State { key, tags, .. } = &mut self.state;
         tags.write(key, bits, mask);
     }
 
     fn push_tag(&mut self, tpid: u16) {
-        if !self.takes_tags() {
-            return;
-        }
         let State { key, tags, .. } = &mut self.state;
         tags.push(key, tpid);
     }
 
     fn pop_tag(&mut self) {
-        if tags::count(&self.state.key) > 0 && !self.takes_tags() {
-            return;
-        }
         let State { key, tags, .. } = &mut self.state;
         tags.pop(key);
     }
