@@ -1,0 +1,91 @@
+//! What the processes are started as. The starter waits until there is something to do, starts a worker,
+//! and another one should that die: what the switch has given up by then it cannot do itself.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use eal::sandbox::{self, Needs};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+use crate::worker::Worker;
+
+/// The first argument of both processes, by which `ps` tells them from others.
+const ARGUMENT: &str = "tls";
+/// The variable that says which of the two it is.
+const ROLE: &str = "RINGWAY_TLS";
+const STARTER: &str = "starter";
+const WORKER: &str = "worker";
+
+/// How long it is waited until another worker is started in place of one that has died.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Memory of its own that a worker may have, in bytes: 1,024 connections take a fifth of it.
+const MEMORY: u64 = 512 << 20;
+
+/// Does the work of a process that a [`Speaker`](crate::Speaker) has started, and ends it; comes back at
+/// once in any other. The first thing that `main` has to do, before it starts threads.
+pub fn serve_if_asked() {
+    if std::env::args_os().nth(1).is_none_or(|argument| argument != ARGUMENT) {
+        return;
+    }
+    let Some(role) = std::env::var_os(ROLE) else { return };
+    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
+    if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {
+        return;
+    }
+    let done = if role == STARTER { start_workers(&socket) } else { work(&socket) };
+    if let Err(error) = done {
+        eprintln!("ringway: {ARGUMENT}: {error}");
+        std::process::exit(1);
+    }
+    std::process::exit(0);
+}
+
+/// Starts the starter: the process, and the socket for what it is to do.
+pub fn start() -> std::io::Result<(OwnedFd, Child)> {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)?;
+    Ok((ours, launch(STARTER, theirs)?))
+}
+
+/// Starts this program once more, with `socket` for its standard input and nothing else of this process.
+fn launch(role: &str, socket: OwnedFd) -> std::io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(ARGUMENT).env_clear().env(ROLE, role).current_dir("/");
+    command.stdin(socket).stdout(Stdio::null()).spawn()
+}
+
+/// Has a worker serve what comes, whenever something comes, until nothing will come any more.
+fn start_workers(socket: &OwnedFd) -> std::io::Result<()> {
+    loop {
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
+        let ended = launch(WORKER, socket.try_clone()?)?.wait()?;
+        if ended.success() {
+            return Ok(());
+        }
+        eprintln!(
+            "ringway: {ARGUMENT}: all its connections are lost ({ended}); another is started"
+        );
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Serves connections, without anything but the sockets that come.
+fn work(socket: &OwnedFd) -> std::io::Result<()> {
+    // If the process that watches over it goes, so does this one.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Nobody else of this user is to see the keys.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let zero = Rlimit { current: Some(0), maximum: Some(0) };
+    for resource in [Resource::Core, Resource::Fsize] {
+        rustix::process::setrlimit(resource, zero)?;
+    }
+    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+    rustix::process::setrlimit(Resource::Data, memory)?;
+    let worker = Worker::new();
+    sandbox::enter(Needs::new()).map_err(std::io::Error::other)?;
+    worker.serve(socket)
+}

@@ -1,0 +1,168 @@
+//! The way to the starter, and connections that are handed over.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+use crate::order::{self, Side};
+use crate::process;
+use crate::session::FOUND;
+use crate::settings::Settings;
+
+/// The longest that is said of how a connection ended.
+const WORDS: usize = 64 << 10;
+
+/// The longest of it that is for people.
+const TEXT: usize = 400;
+
+/// How a certificate begins, as text.
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// The process that has connections secured. Dropping it ends that, and all of them.
+#[derive(Debug)]
+pub struct Speaker {
+    socket: OwnedFd,
+    starter: Mutex<Option<Child>>,
+}
+
+impl Speaker {
+    /// Starts it. This is to be done before the process has given up to start others.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start() -> std::io::Result<Self> {
+        let (socket, starter) = process::start()?;
+        Ok(Self { socket, starter: Mutex::new(Some(starter)) })
+    }
+
+    /// One whose work is done by whoever has the other end.
+    #[cfg(test)]
+    pub(crate) const fn of(socket: OwnedFd) -> Self {
+        Self { socket, starter: Mutex::new(None) }
+    }
+
+    fn wrap(&self, socket: &OwnedFd, side: Side, settings: &Settings) -> Result<Tunnel, String> {
+        let opened = settings.open(side)?;
+        let failed = |error: Errno| match error {
+            Errno::AGAIN => "too many connections wait for TLS".to_owned(),
+            error => format!("the process that speaks TLS cannot be told ({error})"),
+        };
+        let pair = |kind| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            socketpair(AddressFamily::UNIX, kind, flags, None).map_err(failed)
+        };
+        let (plain, theirs) = pair(SocketType::STREAM)?;
+        let (verdict, told) = pair(SocketType::SEQPACKET)?;
+        let sockets = [socket.as_fd(), theirs.as_fd(), told.as_fd()];
+        let files = opened.files.iter().map(|file| file.as_fd());
+        let files: Vec<BorrowedFd<'_>> = sockets.into_iter().chain(files).collect();
+        order::send(&self.socket, &opened.order, &files).map_err(failed)?;
+        Ok(Tunnel { plain, verdict: Verdict { socket: verdict, bootstrap: opened.bootstrap } })
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        // It holds nothing that is not of this process, and its worker ends with it.
+        let starter = self.starter.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(starter) = starter {
+            let _ = starter.kill();
+            let _ = starter.wait();
+        }
+    }
+}
+
+/// Who we are, and who secures connections.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    speaker: Arc<Speaker>,
+    settings: Settings,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings && Arc::ptr_eq(&self.speaker, &other.speaker)
+    }
+}
+
+impl Eq for Identity {}
+
+impl Identity {
+    /// One with these keys.
+    #[must_use]
+    pub const fn new(speaker: Arc<Speaker>, settings: Settings) -> Self {
+        Self { speaker, settings }
+    }
+
+    /// The same with other keys.
+    #[must_use]
+    pub fn with(&self, settings: Settings) -> Self {
+        Self { settings, ..self.clone() }
+    }
+
+    /// Has a connection be secured: what is to be read and written in its place. Nothing of it waits; what
+    /// is written before the handshake is done is said afterwards.
+    ///
+    /// # Errors
+    /// In words: a file cannot be opened, or the process is not there.
+    pub fn wrap(&self, socket: &OwnedFd, side: Side) -> Result<Tunnel, String> {
+        self.speaker.wrap(socket, side, &self.settings)
+    }
+}
+
+/// A connection that is secured.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// What is read and written in its place; it does not block.
+    pub plain: OwnedFd,
+    /// How it ended, once it has.
+    pub verdict: Verdict,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub struct Verdict {
+    socket: OwnedFd,
+    /// The file for the authority of the peer, if it is to be made.
+    bootstrap: Option<PathBuf>,
+}
+
+impl Verdict {
+    /// Why it ended; `None` if one of the two sides has just closed it, or it has not.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let mut bytes = vec![MaybeUninit::<u8>::uninit(); WORDS];
+        let said = match recv(&self.socket, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok(((said, _), _)) => said,
+            Err(_) => return None,
+        };
+        let (how, said) = said.split_first()?;
+        Some(match &self.bootstrap {
+            Some(file) if *how == FOUND => save(file, said),
+            _ => {
+                let text = String::from_utf8_lossy(said);
+                text.chars().filter(|char| !char.is_control()).take(TEXT).collect()
+            }
+        })
+    }
+}
+
+/// Makes the file of authorities; gives what to say of it.
+fn save(path: &PathBuf, certificate: &[u8]) -> String {
+    let shown = path.display();
+    if !certificate.starts_with(CERTIFICATE) {
+        return "what the peer has for a CA certificate is none".to_owned();
+    }
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    match file.and_then(|mut file| file.write_all(certificate)) {
+        Ok(()) => format!("the peer's CA certificate is in '{shown}' and believed from now on"),
+        Err(error) => format!("CA certificate '{shown}' cannot be made: {error}"),
+    }
+}

@@ -1,0 +1,312 @@
+//! Two of us at the ends of one connection, through a worker that is a thread here.
+
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use testkit::PATIENCE;
+
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::library::Functions;
+use crate::order::{Manner, Order, Trust};
+use crate::session::{PIECE, Session};
+use crate::worker::Worker;
+use crate::{Identity, Settings, Side, Speaker, Tunnel};
+
+/// An authority, of which all certificates are but the foreign one.
+const CA: &str = include_str!("tests/ca.pem");
+const PEER: &str = include_str!("tests/peer.pem");
+const EXPIRED: &str = include_str!("tests/expired.pem");
+const FOREIGN: &str = include_str!("tests/foreign.pem");
+const KEY: &str = include_str!("tests/peer-key.pem");
+
+/// Whether there is the library, without which these tests do; but not with `CI=true`.
+fn has_library() -> bool {
+    let is_needed = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let library = Functions::load().map(drop);
+    assert!(library.is_ok() || !is_needed, "{library:?}");
+    library.is_ok()
+}
+
+/// A worker, and files for those who have it.
+struct Stage {
+    dir: tempfile::TempDir,
+    speaker: Arc<Speaker>,
+}
+
+impl Stage {
+    fn new() -> Option<Self> {
+        has_library().then(|| {
+            let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+            let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+            std::thread::spawn(move || Worker::new().serve(&theirs).unwrap());
+            let dir = tempfile::tempdir().unwrap();
+            let stage = Self { dir, speaker: Arc::new(Speaker::of(ours)) };
+            for (name, text) in [("ca", CA), ("peer", PEER), ("key", KEY)] {
+                stage.put(name, text);
+            }
+            for (name, text) in [("expired", EXPIRED), ("foreign", FOREIGN)] {
+                stage.put(name, text);
+            }
+            stage
+        })
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn settings(&self, certificate: &str) -> Settings {
+        let file = |name| Some(self.dir.path().join(name));
+        Settings {
+            private_key: file("key"),
+            certificate: file(certificate),
+            ca_cert: file("ca"),
+            ..Settings::default()
+        }
+    }
+
+    fn identity(&self, settings: Settings) -> Identity {
+        Identity::new(Arc::clone(&self.speaker), settings)
+    }
+
+    /// Both ends of a connection: of who begins, and of the other.
+    fn pair(&self, client: Settings, server: Settings) -> [End; 2] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let client = self.identity(client).wrap(&ours.into(), Side::Client).unwrap();
+        let server = self.identity(server).wrap(&theirs.into(), Side::Server).unwrap();
+        [client, server].map(End::new)
+    }
+
+    /// What both say at the end of a connection with these certificates.
+    fn end_of(&self, client: &str, server: &str) -> [Option<String>; 2] {
+        let ends = self.pair(self.settings(client), self.settings(server));
+        ends.map(|mut end| {
+            let _ = end.plain.read_to_end(&mut Vec::new());
+            end.words()
+        })
+    }
+}
+
+/// One end of a connection.
+struct End {
+    plain: UnixStream,
+    verdict: crate::Verdict,
+}
+
+impl End {
+    fn new(tunnel: Tunnel) -> Self {
+        let plain = UnixStream::from(tunnel.plain);
+        plain.set_nonblocking(false).unwrap();
+        plain.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { plain, verdict: tunnel.verdict }
+    }
+
+    fn hears(&mut self, text: &str) {
+        let mut heard = vec![0; text.len()];
+        self.plain.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), text);
+    }
+
+    fn words(&self) -> Option<String> {
+        self.verdict.words()
+    }
+}
+
+#[test]
+fn what_is_said_is_heard() {
+    let Some(stage) = Stage::new() else { return };
+    let [mut client, mut server] = stage.pair(stage.settings("peer"), stage.settings("peer"));
+    client.plain.write_all(b"who is there?").unwrap();
+    server.plain.write_all(b"a bridge").unwrap();
+    client.hears("a bridge");
+    server.hears("who is there?");
+    // What was said before somebody went is still heard.
+    client.plain.write_all(b"good night").unwrap();
+    drop(client);
+    let mut rest = Vec::new();
+    server.plain.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"good night");
+    assert_eq!(server.words(), None);
+}
+
+#[test]
+fn more_than_anybody_keeps_passes_both_ways_at_once() {
+    let Some(stage) = Stage::new() else { return };
+    let ends = stage.pair(stage.settings("peer"), stage.settings("peer"));
+    let all: Vec<u8> = (0_u32..1 << 20).flat_map(u32::to_le_bytes).collect();
+    let (ends, all) = (&ends, &all);
+    std::thread::scope(|scope| {
+        for End { plain, .. } in ends {
+            let (mut reads, mut writes) = (plain, plain);
+            scope.spawn(move || writes.write_all(all).unwrap());
+            scope.spawn(move || {
+                let mut heard = vec![0; all.len()];
+                reads.read_exact(&mut heard).unwrap();
+                assert!(heard == *all);
+            });
+        }
+    });
+}
+
+#[test]
+fn who_is_certified_by_nobody_that_is_known_is_refused() {
+    let Some(stage) = Stage::new() else { return };
+    for (wrong, reason) in
+        [("expired", "certificate has expired"), ("foreign", "issuer certificate")]
+    {
+        let [client, server] = stage.end_of("peer", wrong);
+        let words = client.unwrap();
+        assert!(words.starts_with("the peer's certificate is refused: "), "{words}");
+        assert!(words.contains(reason), "{words}");
+        // The other one is told by the protocol.
+        assert!(server.unwrap().starts_with("TLS: "));
+        let [client, server] = stage.end_of(wrong, "peer");
+        let words = server.unwrap();
+        assert!(words.contains(reason), "{words}");
+        assert!(client.unwrap().starts_with("TLS: "));
+    }
+}
+
+#[test]
+fn who_is_believed_without_a_certificate_is_so_by_request_only() {
+    let Some(stage) = Stage::new() else { return };
+    let mut credulous = stage.settings("peer");
+    credulous.ca_cert = Some("none".into());
+    let [mut client, mut server] = stage.pair(credulous, stage.settings("peer"));
+    client.plain.write_all(b"hello").unwrap();
+    server.hears("hello");
+}
+
+#[test]
+fn files_that_change_are_read_again() {
+    let Some(stage) = Stage::new() else { return };
+    stage.put("own", FOREIGN);
+    assert!(stage.end_of("peer", "own")[0].is_some());
+    stage.put("own", PEER);
+    let [mut client, mut server] = stage.pair(stage.settings("peer"), stage.settings("own"));
+    server.plain.write_all(b"again").unwrap();
+    client.hears("again");
+    // Those that are there go on, whatever becomes of the files.
+    stage.put("own", "");
+    server.plain.write_all(b"still").unwrap();
+    client.hears("still");
+    let [_, server] = stage.end_of("peer", "own");
+    assert!(server.unwrap().starts_with("certificate: "));
+}
+
+#[test]
+fn the_first_authority_is_kept_and_then_believed() {
+    let Some(stage) = Stage::new() else { return };
+    let mut settings = stage.settings("peer");
+    (settings.ca_cert, settings.bootstrap) = (Some(stage.dir.path().join("found")), true);
+    let connect = |server: Settings| {
+        let [mut client, _server] = stage.pair(settings.clone(), server);
+        let _ = client.plain.read_to_end(&mut Vec::new());
+        client.words().unwrap()
+    };
+    // The authority has to come along, as it does where the other side has it.
+    let mut lonely = stage.settings("peer");
+    lonely.ca_cert = Some("none".into());
+    let words = connect(lonely);
+    assert!(words.contains("do not end with one that is signed by itself"), "{words}");
+    assert!(!stage.dir.path().join("found").exists());
+    let words = connect(stage.settings("peer"));
+    assert!(words.contains("/found' and believed from now on"), "{words}");
+    let found = std::fs::read_to_string(stage.dir.path().join("found")).unwrap();
+    assert_eq!(found.trim(), CA.trim());
+    assert!(connect(stage.settings("foreign")).contains("refused"));
+    let [mut client, mut server] = stage.pair(settings.clone(), stage.settings("peer"));
+    server.plain.write_all(b"known").unwrap();
+    client.hears("known");
+}
+
+#[test]
+fn who_says_nonsense_or_nothing_holds_nobody_up() {
+    let Some(stage) = Stage::new() else { return };
+    let identity = stage.identity(stage.settings("peer"));
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        silent.push((ours, End::new(identity.wrap(&theirs.into(), Side::Server).unwrap())));
+    }
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut end = End::new(identity.wrap(&theirs.into(), Side::Server).unwrap());
+    ours.write_all(&[0x16, 3, 1, 0xff, 0xff]).unwrap();
+    ours.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(end.plain.read(&mut [0; 9]).unwrap(), 0);
+    assert!(end.words().unwrap().starts_with("TLS: "));
+    let [mut client, mut server] = stage.pair(stage.settings("peer"), stage.settings("peer"));
+    client.plain.write_all(b"hello").unwrap();
+    server.hears("hello");
+    for (ours, mut end) in silent {
+        ours.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(end.plain.read(&mut [0; 9]).unwrap(), 0);
+        assert_eq!(end.words().unwrap(), "closed during the handshake");
+    }
+}
+
+#[test]
+fn what_cannot_be_spoken_is_named() {
+    let Some(stage) = Stage::new() else { return };
+    let refusal = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = stage.settings("peer");
+        change(&mut settings);
+        let [mut client, _server] = stage.pair(settings, stage.settings("peer"));
+        let _ = client.plain.read_to_end(&mut Vec::new());
+        client.words().unwrap()
+    };
+    let words = refusal(&|settings| settings.protocols = "SSLv3".to_owned());
+    assert!(words.contains("protocol 'SSLv3': expected TLSv1"), "{words}");
+    let words = refusal(&|settings| settings.ciphers = "nonsense".to_owned());
+    assert!(words.starts_with("ciphers 'nonsense': "), "{words}");
+    let words = refusal(&|settings| settings.ciphersuites = "nonsense".to_owned());
+    assert!(words.starts_with("ciphersuites 'nonsense': "), "{words}");
+    let words = refusal(&|settings| settings.private_key.clone_from(&settings.certificate));
+    assert!(words.starts_with("private key: "), "{words}");
+}
+
+/// A session of which the peer and the switch have the other ends.
+fn session(dir: &Path, now: Instant) -> (Session, UnixStream, UnixStream, OwnedFd) {
+    let library: &'static Functions = Box::leak(Box::new(Functions::load().unwrap()));
+    let manner = Manner::default();
+    let order = Order { side: Side::Server, trust: Trust::File, has_more: false, manner };
+    let files = ["key", "peer", "ca"].map(|name| std::fs::File::open(dir.join(name)).unwrap());
+    let mut contexts = Vec::new();
+    let context = Context::get(&mut contexts, library, &order, &files).unwrap();
+    let [(peer, theirs), (switch, plain)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let (said, verdict) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+    let connection = Connection::new(context, theirs.into(), Side::Server).unwrap();
+    (Session::new(connection, plain.into(), verdict, false, now), peer, switch, said)
+}
+
+#[test]
+fn a_handshake_has_a_minute() {
+    let Some(stage) = Stage::new() else { return };
+    let (now, mut piece) = (Instant::now(), vec![0; PIECE]);
+    let (mut session, _peer, _switch, said) = session(stage.dir.path(), now);
+    assert!(session.step(false, &mut piece, now));
+    assert_eq!(session.due(), now.checked_add(Duration::from_secs(60)));
+    assert!(session.step(false, &mut piece, now + Duration::from_secs(59)));
+    assert!(!session.step(false, &mut piece, now + Duration::from_secs(60)));
+    let mut words = [0; 64];
+    let len = rustix::io::read(&said, &mut words).unwrap();
+    assert_eq!(&words[..len], b"-the TLS handshake takes too long");
+}
+
+#[test]
+fn a_handshake_ends_with_the_one_who_wants_it() {
+    let Some(stage) = Stage::new() else { return };
+    let (now, mut piece) = (Instant::now(), vec![0; PIECE]);
+    let (mut session, _peer, switch, _said) = session(stage.dir.path(), now);
+    assert!(session.step(false, &mut piece, now));
+    drop(switch);
+    assert!(!session.step(true, &mut piece, now));
+}
