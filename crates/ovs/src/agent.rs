@@ -17,6 +17,7 @@ use litemap::LiteMap;
 use ordered::Gather as _;
 use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
+use tls::Identity;
 
 use self::news::exists;
 pub use self::trees::Spans;
@@ -59,6 +60,9 @@ pub struct Settings {
     pub time: Time,
     /// The cores that workers can be on.
     pub cores: Cores,
+    /// Who secures connections, with the keys for the database, which are those for controllers where it
+    /// names none.
+    pub tls: Option<Identity>,
 }
 
 /// The writer of the desired state that takes it from a database.
@@ -76,6 +80,7 @@ pub struct Settings {
 ///     dummies: Default::default(),
 ///     time: Default::default(),
 ///     cores: Default::default(),
+///     tls: None,
 /// };
 /// let mut daemon = Daemon::start(settings.base.clone(), Options::default())?;
 /// let mut agent = Agent::new(settings);
@@ -134,7 +139,8 @@ impl Agent {
     pub fn new(settings: Settings) -> Self {
         let now = settings.time.now();
         let client = Client::new(settings.remote.clone(), wanted(), CLOCK.now());
-        let client = client.or_at(settings.other_remotes.iter().cloned());
+        let client =
+            client.or_at(settings.other_remotes.iter().cloned()).secured(settings.tls.clone());
         let pmd = Pmd::new(settings.cores.clone());
         let exports = Exports::default();
         Self {

@@ -9,7 +9,7 @@ use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
 pub use crate::controller::row::Controller;
-use crate::controller::row::managers;
+use crate::controller::row::{managers, ssl};
 use crate::export::settings::{IpfixRow, NetflowRow, SflowRow};
 use crate::zones::Zones;
 
@@ -18,10 +18,10 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 17] = [
+const TABLES: [(&str, &[&str], &[&str]); 18] = [
     (
         "Open_vSwitch",
-        &["bridges", "next_cfg", "other_config", "datapaths", "manager_options"],
+        &["bridges", "next_cfg", "other_config", "datapaths", "manager_options", "ssl"],
         &["cur_cfg", "datapath_types", "iface_types", "dpdk_initialized", "dpdk_version"],
     ),
     (
@@ -126,6 +126,19 @@ const TABLES: [(&str, &[&str], &[&str]); 17] = [
     ),
     ("Manager", &["target", "connection_mode"], &[]),
     (
+        "SSL",
+        &[
+            "private_key",
+            "certificate",
+            "ca_cert",
+            "bootstrap_ca_cert",
+            "ssl_protocols",
+            "ssl_ciphers",
+            "ssl_ciphersuites",
+        ],
+        &[],
+    ),
+    (
         "Mirror",
         &[
             "name",
@@ -204,6 +217,8 @@ pub struct Content {
     pub zones: Zones,
     /// Where managers of the database are that bridges are to have a way to: the database's server connects to them.
     pub managers: Vec<String>,
+    /// The keys by which controllers know us, and we them.
+    pub ssl: Option<tls::Settings>,
 }
 
 /// A row of `Bridge`.
@@ -404,8 +419,8 @@ impl Content {
     pub(crate) fn bare(other_config: Texts, bridge: (&str, Bridge)) -> Self {
         let (name, bridge) = bridge;
         let bridges = LiteMap::from_iter([(name.to_owned(), bridge)]);
-        let (zones, managers) = Default::default();
-        Self { root: Uuid(1), next_cfg: 1, other_config, bridges, zones, managers }
+        let (zones, managers, ssl) = Default::default();
+        Self { root: Uuid(1), next_cfg: 1, other_config, bridges, zones, managers, ssl }
     }
 }
 
@@ -500,6 +515,7 @@ impl Content {
             other_config: texts(row.get("other_config")),
             zones: Zones::read(cache, row),
             managers: managers(cache, row),
+            ssl: ssl(cache, row),
             bridges: {
                 let mut bridges = named(cache, "Bridge", row.get("bridges"), Bridge::read);
                 bridges.retain(|name, _| is_safe(name));

@@ -13,6 +13,7 @@ use litemap::LiteMap;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tls::{Identity, Side, Verdict};
 
 use crate::cache::Cache;
 use crate::session::{Event, Failure, Session, TransactionId, Wanted};
@@ -25,7 +26,7 @@ use crate::transaction::Transaction;
 ///
 /// let remote: Remote = "unix:/run/openvswitch/db.sock".parse().unwrap();
 /// assert_eq!(remote, Remote::Unix("/run/openvswitch/db.sock".into()));
-/// assert!("ssl:127.0.0.1:6640".parse::<Remote>().unwrap_err().to_string().contains("unix:PATH"));
+/// assert!("tls:127.0.0.1:6640".parse::<Remote>().unwrap_err().to_string().contains("unix:PATH"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remote {
@@ -33,11 +34,15 @@ pub enum Remote {
     Unix(PathBuf),
     /// At a TCP address.
     Tcp(SocketAddr),
+    /// The same by TLS.
+    Ssl(SocketAddr),
 }
 
 /// A text that does not tell where a database is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no database that can be connected to: expected unix:PATH or tcp:ADDRESS:PORT")]
+#[error(
+    "{0:?} is no database that can be connected to: expected unix:PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT"
+)]
 pub struct ParseRemoteError(String);
 
 impl FromStr for Remote {
@@ -48,6 +53,7 @@ impl FromStr for Remote {
         match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
             Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| error()),
+            Some(("ssl", address)) => address.parse().map(Self::Ssl).map_err(|_| error()),
             _ => Err(error()),
         }
     }
@@ -58,6 +64,7 @@ impl fmt::Display for Remote {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Ssl(address) => write!(f, "ssl:{address}"),
         }
     }
 }
@@ -83,8 +90,9 @@ enum Link {
     Down { until: Instant },
     /// Under way.
     Connecting { socket: OwnedFd },
-    /// There; when something came last, and whether it was asked for since.
-    Up { socket: OwnedFd, heard: Instant, probed: bool },
+    /// There; how it ended, where others secure it; when something came last, and whether it was asked for
+    /// since.
+    Up { socket: OwnedFd, verdict: Option<Verdict>, heard: Instant, probed: bool },
 }
 
 /// A database, and the copy of what is watched of it.
@@ -114,6 +122,8 @@ pub struct Client {
     remote: Remote,
     /// Where else it may be, the next one first.
     others: VecDeque<Remote>,
+    /// Who secures connections that are to be secured.
+    tls: Option<Identity>,
     session: Session,
     link: Link,
     backoff: Duration,
@@ -131,6 +141,7 @@ impl Client {
         Self {
             remote,
             others: VecDeque::new(),
+            tls: None,
             session: Session::new(wanted),
             link,
             backoff: BACKOFF.0,
@@ -143,6 +154,13 @@ impl Client {
     #[must_use]
     pub fn or_at(mut self, others: impl IntoIterator<Item = Remote>) -> Self {
         self.others.extend(others);
+        self
+    }
+
+    /// The same, with somebody who secures connections to places that are `ssl:`.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Identity>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -218,7 +236,11 @@ impl Client {
             self.finish(now);
         }
         if let Err(reason) = self.talk(now) {
-            self.drop_link(&reason, now);
+            let verdict = match &self.link {
+                Link::Up { verdict, .. } => verdict.as_ref().and_then(Verdict::words),
+                _ => None,
+            };
+            self.drop_link(&verdict.unwrap_or(reason), now);
         }
         std::iter::from_fn(|| self.session.next_event()).collect()
     }
@@ -239,18 +261,32 @@ impl Client {
             Err(error) => self.retry(&error.to_string(), now),
             Ok(true) => {
                 let before = std::mem::replace(&mut self.link, Link::Down { until: now });
-                if let Link::Connecting { socket } = before {
-                    self.link = Link::Up { socket, heard: now, probed: false };
-                    self.session.connected();
+                let Link::Connecting { socket } = before else { return };
+                match self.secure(socket) {
+                    Ok((socket, verdict)) => {
+                        self.link = Link::Up { socket, verdict, heard: now, probed: false };
+                        self.session.connected();
+                    }
+                    Err(error) => self.retry(&error, now),
                 }
             }
         }
     }
 
+    /// What is read and written in place of a connection that is to be secured.
+    fn secure(&self, socket: OwnedFd) -> Result<(OwnedFd, Option<Verdict>), String> {
+        if !matches!(self.remote, Remote::Ssl(_)) {
+            return Ok((socket, None));
+        }
+        let tls = self.tls.as_ref().ok_or("there is nobody who speaks TLS")?;
+        let tunnel = tls.wrap(&socket, Side::Client)?;
+        Ok((tunnel.plain, Some(tunnel.verdict)))
+    }
+
     /// Reads and writes.
     fn talk(&mut self, now: Instant) -> Result<(), String> {
         let silence = self.silence();
-        let Link::Up { socket, heard, probed } = &mut self.link else { return Ok(()) };
+        let Link::Up { socket, heard, probed, .. } = &mut self.link else { return Ok(()) };
         if read(socket, &mut self.session)? {
             (*heard, *probed) = (now, false);
         }
@@ -275,7 +311,7 @@ impl Client {
     const fn silence(&self) -> Option<Duration> {
         match self.remote {
             Remote::Unix(_) => None,
-            Remote::Tcp(_) => Some(SILENCE),
+            Remote::Tcp(_) | Remote::Ssl(_) => Some(SILENCE),
         }
     }
 
@@ -314,14 +350,14 @@ fn later(moment: Instant, by: Duration) -> Instant {
 fn connect(remote: &Remote) -> io::Result<OwnedFd> {
     let family = match remote {
         Remote::Unix(_) => AddressFamily::UNIX,
-        Remote::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
-        Remote::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        Remote::Tcp(SocketAddr::V4(_)) | Remote::Ssl(SocketAddr::V4(_)) => AddressFamily::INET,
+        Remote::Tcp(SocketAddr::V6(_)) | Remote::Ssl(SocketAddr::V6(_)) => AddressFamily::INET6,
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     let connected = match remote {
         Remote::Unix(path) => net::connect(&socket, &SocketAddrUnix::new(path)?),
-        Remote::Tcp(address) => net::connect(&socket, address),
+        Remote::Tcp(address) | Remote::Ssl(address) => net::connect(&socket, address),
     };
     match connected {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

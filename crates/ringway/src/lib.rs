@@ -90,6 +90,7 @@ use cli::{Cli, Command};
 pub fn main() -> ExitCode {
     // A process that this program has started may be none of its commands.
     vhost::postcopy::serve_if_asked();
+    tls::serve_if_asked();
     // Its command line is that of another program.
     if let Some(arguments) = ovs::arguments(std::env::args_os()) {
         return ovs::run::main(&arguments);

@@ -31,6 +31,7 @@ impl Stage {
             dummies: Dummies::default(),
             time: Time::system(),
             cores: Cores::default(),
+            tls: None,
         };
         let daemon = Daemon::start(State::default(), Options::default()).unwrap();
         let agent = Agent::new(settings);

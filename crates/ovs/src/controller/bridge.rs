@@ -15,6 +15,7 @@ use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
 use packet::MacAddr;
 use switch::{FlowEvent, FlowPacket, PortReport};
+use tls::Side;
 
 use super::alone::Alone;
 use super::datapath::Forwarding;
@@ -55,6 +56,8 @@ enum Way {
 struct Controller {
     spec: ControllerSpec,
     way: Way,
+    /// Why one who came to it could not be secured.
+    refused: Option<String>,
 }
 
 /// A bridge and what it is served by.
@@ -151,7 +154,8 @@ impl Served {
         }
         for (row, controller) in &spec.controllers {
             if !self.controllers.contains_key(row) {
-                let controller = Controller { spec: controller.clone(), way: way(controller) };
+                let (spec, way) = (controller.clone(), way(controller));
+                let controller = Controller { spec, way, refused: None };
                 self.controllers.insert(*row, controller);
             }
         }
@@ -328,12 +332,20 @@ impl Served {
             Some(spec) if !spec.is_service => Origin::Controller,
             _ => Origin::Service,
         };
+        let secured = match spec {
+            Some(spec) => spec.secure(socket),
+            None => Ok((socket, None)),
+        };
+        let socket = match secured {
+            Ok(socket) => socket,
+            Err(why) => return self.lose(row, &name, &why, true),
+        };
         let probe = spec.and_then(|spec| spec.probe);
         let manner = spec.map(|spec| spec.manner).unwrap_or_default();
         let id = self.bridge.connect(origin, ROOM);
         self.bridge.set_manner(id, manner);
         tracing::debug!("{name}: connected");
-        let mut peer = Peer::new(socket, id, origin, name, probe);
+        let mut peer = Peer::new(socket, id, name, probe);
         peer.set_heard(self.snoopers.iter().any(|snooper| Some(snooper.of) == row));
         self.peers.push((peer, row));
     }
@@ -403,15 +415,29 @@ impl Served {
         let (peer, row) = self.peers.remove(at);
         let done = self.bridge.take_tally(id, self.forwarding.now(), true);
         tell_done(self.forwarding.bridge(), &peer.name, done);
+        let is_stranger = self.bridge.version(id).is_none();
         self.bridge.disconnect(id);
-        if peer.origin == Origin::Service {
-            tracing::debug!("{}: {why}", peer.name);
+        self.lose(row, &peer.name, why, is_stranger);
+    }
+
+    /// Tells why a connection is over, which has never said HELLO if it is a stranger's.
+    fn lose(&mut self, row: Option<Uuid>, name: &str, why: &str, is_stranger: bool) {
+        let Some(controller) = row.and_then(|row| self.controllers.get_mut(&row)) else {
+            return tracing::debug!("{name}: {why}");
+        };
+        let Controller { spec, way, refused } = controller;
+        let is_refused = is_stranger && spec.target.secured() == Some(Side::Server);
+        // Anybody may come, as often as they like.
+        let is_news = is_refused && refused.as_deref() != Some(why);
+        if is_news || !spec.is_service {
+            tracing::info!("{name}: {why}");
         } else {
-            tracing::info!("{}: {why}", peer.name);
+            tracing::debug!("{name}: {why}");
         }
-        let controller = row.and_then(|row| self.controllers.get_mut(&row));
-        if let Some(Way::Dial(dial)) = controller.map(|controller| &mut controller.way) {
-            dial.lost(why);
+        match way {
+            Way::Dial(dial) => dial.lost(why),
+            _ if is_refused => *refused = Some(why.to_owned()),
+            _ => {}
         }
     }
 
@@ -441,8 +467,8 @@ impl Served {
             let role = of.find_map(|(peer, _)| self.bridge.role(peer.id));
             let (state, last_error) = match &controller.way {
                 Way::Dial(dial) => (dial.state(), dial.last_error().map(str::to_owned)),
-                Way::Door(_) if role.is_some() => ("ACTIVE", None),
-                Way::Door(_) => ("IDLE", None),
+                Way::Door(_) if role.is_some() => ("ACTIVE", controller.refused.clone()),
+                Way::Door(_) => ("IDLE", controller.refused.clone()),
                 Way::Shut => ("VOID", None),
             };
             (*row, ControllerStatus { role, state, last_error })

@@ -15,6 +15,7 @@ use openflow::message::stats::desc::Desc;
 use openflow::{Version, VersionSet};
 use ordered::Gather as _;
 use ovsdb::{Atom, Datum, Uuid};
+use tls::Identity;
 
 use super::in_band::InBandSpec;
 use super::target::Target;
@@ -117,11 +118,13 @@ impl Link {
         settings: &AgentSettings,
     ) {
         self.configs.retain(|name, _| content.interfaces().any(|(_, _, there, _)| there == name));
+        let tls = identity(content, settings);
         self.bridges = content
             .bridges
             .iter()
             .map(|(name, bridge)| {
-                let mut spec = self.spec((name, bridge), numbers.get(name), &settings.run);
+                let mut spec =
+                    self.spec((name, bridge), numbers.get(name), &settings.run, tls.as_ref());
                 spec.settings.bundle_timeout = bundle_timeout(content);
                 spec.settings.tables = flow_table::configs(name, bridge);
                 spec.vlans = vlan_limit(content);
@@ -150,6 +153,7 @@ impl Link {
         (bridge_name, bridge): (&str, &Bridge),
         numbers: Option<&Numbers>,
         run: &Path,
+        tls: Option<&Identity>,
     ) -> BridgeSpec {
         let interfaces = bridge.ports.values().flat_map(|port| port.interfaces.keys());
         let ports = interfaces.filter_map(|name| {
@@ -159,7 +163,7 @@ impl Link {
         let ports = ports.gather();
         let (mut controllers, mut has_lost) = (LiteMap::new(), false);
         for (row, controller) in &bridge.controllers {
-            let spec = controller_spec(controller);
+            let spec = controller_spec(controller, tls);
             match spec.and_then(|spec| guarded(spec, run, bridge_name)) {
                 Ok(spec) => {
                     self.bad.remove(row);
@@ -261,11 +265,18 @@ fn milliseconds(value: Option<i64>) -> Option<Duration> {
     value.and_then(|value| u64::try_from(value).ok()).map(Duration::from_millis)
 }
 
-fn controller_spec(row: &Controller) -> Result<ControllerSpec, String> {
+/// By which keys controllers know us: those of the database, or else those of the command line.
+fn identity(content: &Content, settings: &AgentSettings) -> Option<Identity> {
+    let usual = settings.tls.as_ref()?;
+    Some(content.ssl.as_ref().map_or_else(|| usual.clone(), |ssl| usual.with(ssl.clone())))
+}
+
+fn controller_spec(row: &Controller, tls: Option<&Identity>) -> Result<ControllerSpec, String> {
     let target: Target = row.target.parse().map_err(|error| format!("{error}"))?;
-    let listens = matches!(target, Target::ListenUnix(_) | Target::ListenTcp(_));
+    let listens = target.listens();
     Ok(ControllerSpec {
         is_service: row.kind.as_deref().map_or(listens, |kind| kind == "service"),
+        tls: tls.filter(|_| target.secured().is_some()).cloned(),
         target,
         max_backoff: milliseconds(row.max_backoff).unwrap_or(BACKOFF),
         probe: Some(milliseconds(row.inactivity_probe).unwrap_or(PROBE))
@@ -330,23 +341,20 @@ mod tests {
     fn who_we_listen_for_only_asks_unless_it_is_said_otherwise() {
         let spec = |target: &str, kind: Option<&str>| {
             let kind = kind.map(str::to_owned);
-            controller_spec(&Controller {
-                target: target.to_owned(),
-                kind,
-                ..Controller::default()
-            })
+            let row = Controller { target: target.to_owned(), kind, ..Controller::default() };
+            controller_spec(&row, None)
         };
         let is_service = |target, kind| spec(target, kind).unwrap().is_service;
         assert!(is_service("ptcp:", None) && !is_service("ptcp:", Some("primary")));
         assert!(!is_service("tcp:127.0.0.1", None) && is_service("tcp:127.0.0.1", Some("service")));
-        assert!(spec("ssl:1.2.3.4:1", None).unwrap_err().contains("expected tcp:"));
+        assert!(spec("tls:1.2.3.4:1", None).unwrap_err().contains("expected tcp:"));
         let row = Controller {
             target: "ptcp:".to_owned(),
             max_backoff: Some(2_000),
             inactivity_probe: Some(0),
             ..Controller::default()
         };
-        let spec = controller_spec(&row).unwrap();
+        let spec = controller_spec(&row, None).unwrap();
         assert_eq!((spec.max_backoff, spec.probe), (Duration::from_secs(2), None));
     }
 
@@ -354,7 +362,7 @@ mod tests {
     fn sockets_that_we_listen_at_are_ours() {
         let may = |path: &str| {
             let target = format!("punix:{path}");
-            let spec = controller_spec(&Controller { target, ..Controller::default() });
+            let spec = controller_spec(&Controller { target, ..Controller::default() }, None);
             guarded(spec.unwrap(), Path::new("/run/ringway"), "br0").is_ok()
         };
         assert!(may("/run/ringway/br0.void") && may("/run/ringway/br0.controller"));

@@ -37,7 +37,7 @@ pub mod target;
 pub mod vconn;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -54,6 +54,7 @@ use openflow::message::role::Role;
 use ordered::Gather as _;
 use ovsdb::Uuid;
 use switch::Sight;
+use tls::{Identity, Verdict};
 
 use self::in_band::InBandSpec;
 use self::server::Server;
@@ -102,6 +103,21 @@ pub struct ControllerSpec {
     pub is_service: bool,
     /// What it is told at most, and unasked.
     pub manner: Manner,
+    /// By which keys it is known, where what is said is secured.
+    pub tls: Option<Identity>,
+}
+
+impl ControllerSpec {
+    /// What is read and written in place of a connection, and how it ended, where it is to be secured.
+    ///
+    /// # Errors
+    /// In words: there is no key, or nobody who secures it.
+    fn secure(&self, socket: OwnedFd) -> Result<(OwnedFd, Option<Verdict>), String> {
+        let Some(side) = self.target.secured() else { return Ok((socket, None)) };
+        let nobody = "the process that speaks TLS could not be started: see the log of the start";
+        let tunnel = self.tls.as_ref().ok_or(nobody)?.wrap(&socket, side)?;
+        Ok((tunnel.plain, Some(tunnel.verdict)))
+    }
 }
 
 /// What has become of a controller.

@@ -6,12 +6,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use ofproto::{Bridge, Closed, ConnectionId, Datapath, Origin};
+use ofproto::{Bridge, Closed, ConnectionId, Datapath};
 use openflow::framing::Splitter;
 use openflow::message::{Kind, Message};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tls::Verdict;
 
 use super::vconn;
 
@@ -31,8 +32,9 @@ pub const ROOM: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Peer {
     socket: OwnedFd,
+    /// How it ended, where others secure it.
+    verdict: Option<Verdict>,
     pub(super) id: ConnectionId,
-    pub(super) origin: Origin,
     /// Who it is, for the log.
     pub(super) name: String,
     input: Splitter,
@@ -55,19 +57,18 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A connection by `socket`, which does not block.
+    /// A connection by a socket that does not block, and how it ended, where others secure it.
     pub fn new(
-        socket: OwnedFd,
+        (socket, verdict): (OwnedFd, Option<Verdict>),
         id: ConnectionId,
-        origin: Origin,
         name: String,
         probe: Option<Duration>,
     ) -> Self {
         let now = Instant::now();
         Self {
             socket,
+            verdict,
             id,
-            origin,
             name,
             input: Splitter::default(),
             output: Vec::new(),
@@ -212,7 +213,7 @@ impl Peer {
     fn read(&mut self) -> Result<bool, Closed> {
         let mut chunk = vec![0; CHUNK];
         match recv(&self.socket, chunk.as_mut_slice(), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(Closed("connection closed by peer".to_owned())),
+            Ok((_, 0)) => Err(self.ended("connection closed by peer".to_owned())),
             Ok((_, count)) => {
                 self.input.push(chunk.get(..count).unwrap_or_default());
                 self.heard = Instant::now();
@@ -220,8 +221,13 @@ impl Peer {
                 Ok(true)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-            Err(error) => Err(Closed(format!("connection dropped ({error})"))),
+            Err(error) => Err(self.ended(format!("connection dropped ({error})"))),
         }
+    }
+
+    /// Why it ended, in these words if nobody knows better.
+    fn ended(&self, why: String) -> Closed {
+        Closed(self.verdict.as_ref().and_then(Verdict::words).unwrap_or(why))
     }
 
     /// Sends what waits, as far as the peer takes it.
@@ -250,7 +256,7 @@ impl Peer {
                     self.active = Instant::now();
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                Err(error) => return Err(Closed(format!("connection dropped ({error})"))),
+                Err(error) => return Err(self.ended(format!("connection dropped ({error})"))),
             }
         }
     }

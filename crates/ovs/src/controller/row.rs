@@ -1,4 +1,4 @@
-//! Rows of `Controller` and `Manager`.
+//! Rows of `Controller`, `Manager` and `SSL`.
 
 use ovsdb::{Cache, Row};
 
@@ -33,6 +33,23 @@ pub fn managers(cache: &Cache, root: &Row) -> Vec<String> {
     let rows = root.get("manager_options").uuids().filter_map(|row| cache.row("Manager", row));
     let in_band = rows.filter(|row| !is_out_of_band(row));
     in_band.filter_map(|row| Some(row.get("target").string()?.to_owned())).collect()
+}
+
+/// The keys that are used for `ssl:`. Columns that a database does not have say nothing.
+pub fn ssl(cache: &Cache, root: &Row) -> Option<tls::Settings> {
+    let row = cache.row("SSL", root.get("ssl").uuids().next()?)?;
+    let text = |column: &str| row.get(column).string().unwrap_or_default().to_owned();
+    let file = |column: &str| Some(text(column)).filter(|file| !file.is_empty()).map(Into::into);
+    Some(tls::Settings {
+        private_key: file("private_key"),
+        certificate: file("certificate"),
+        ca_cert: file("ca_cert"),
+        peer_ca_cert: None,
+        bootstrap: row.get("bootstrap_ca_cert").boolean() == Some(true),
+        protocols: text("ssl_protocols"),
+        ciphers: text("ssl_ciphers"),
+        ciphersuites: text("ssl_ciphersuites"),
+    })
 }
 
 impl Controller {

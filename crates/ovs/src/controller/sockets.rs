@@ -43,8 +43,8 @@ pub fn of_bridge(run: &Path, bridge: &str, kind: &str) -> Result<Listener, Strin
 pub enum Door {
     /// A file.
     Unix(Arc<Listener>),
-    /// An address.
-    Tcp(OwnedFd),
+    /// An address, and how who comes there is called.
+    Tcp(OwnedFd, &'static str),
 }
 
 impl Door {
@@ -54,17 +54,18 @@ impl Door {
     /// It is taken, or the system refuses.
     pub fn open(target: &Target) -> Result<Option<Self>, String> {
         match target {
-            Target::Unix(_) | Target::Tcp(_) => Ok(None),
+            Target::Unix(_) | Target::Tcp(_) | Target::Ssl(_) => Ok(None),
             Target::ListenUnix(path) => {
                 let listener = Listener::bind(path, OWNER, BACKLOG);
                 listener
                     .map(|listener| Some(Self::Unix(Arc::new(listener))))
                     .map_err(|error| error.to_string())
             }
-            Target::ListenTcp(address) => {
+            Target::ListenTcp(address) | Target::ListenSsl(address) => {
+                let kind = if target.secured().is_some() { "ssl" } else { "tcp" };
                 let listener = listen_tcp(*address);
                 listener
-                    .map(|listener| Some(Self::Tcp(listener)))
+                    .map(|listener| Some(Self::Tcp(listener, kind)))
                     .map_err(|error| format!("cannot listen at {address}: {error}"))
             }
         }
@@ -74,7 +75,7 @@ impl Door {
     pub fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(listener) => listener.as_fd(),
-            Self::Tcp(socket) => socket.as_fd(),
+            Self::Tcp(socket, _) => socket.as_fd(),
         }
     }
 
@@ -85,14 +86,15 @@ impl Door {
     pub fn accept(&self) -> Result<Option<(OwnedFd, String)>, Errno> {
         match self {
             Self::Unix(listener) => Ok(listener.accept()?.map(|fd| (fd, "unix".to_owned()))),
-            Self::Tcp(socket) => match accept_with(socket, FLAGS) {
+            Self::Tcp(socket, kind) => match accept_with(socket, FLAGS) {
                 Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),
                 Err(error) => Err(error),
                 Ok(fd) => {
                     let _ = set_tcp_nodelay(&fd, true);
                     let peer =
                         getpeername(&fd).ok().and_then(|peer| SocketAddr::try_from(peer?).ok());
-                    let name = peer.map_or_else(|| "tcp".to_owned(), |peer| format!("tcp:{peer}"));
+                    let name =
+                        peer.map_or_else(|| (*kind).to_owned(), |peer| format!("{kind}:{peer}"));
                     Ok(Some((fd, name)))
                 }
             },
@@ -122,9 +124,9 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 /// Nobody is there, or the system refuses.
 pub fn begin(target: &Target) -> Result<Option<OwnedFd>, String> {
     match target {
-        Target::ListenUnix(_) | Target::ListenTcp(_) => Ok(None),
+        Target::ListenUnix(_) | Target::ListenTcp(_) | Target::ListenSsl(_) => Ok(None),
         Target::Unix(path) => connect(path).map(Some).map_err(|error| error.to_string()),
-        Target::Tcp(address) => {
+        Target::Tcp(address) | Target::Ssl(address) => {
             let socket = socket_with(family(address), SocketType::STREAM, FLAGS, None);
             let socket = socket.map_err(|error| error.to_string())?;
             let _ = set_tcp_nodelay(&socket, true);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use tls::Side;
+
 /// The port of OpenFlow where none is said.
 const PORT: u16 = 6653;
 
@@ -15,10 +17,32 @@ pub enum Target {
     Unix(PathBuf),
     /// It listens at an address: `tcp:HOST[:PORT]`.
     Tcp(SocketAddr),
+    /// The same by TLS: `ssl:HOST[:PORT]`.
+    Ssl(SocketAddr),
     /// It connects to a Unix socket of ours: `punix:PATH`.
     ListenUnix(PathBuf),
     /// It connects to an address of ours: `ptcp:[PORT][:HOST]`.
     ListenTcp(SocketAddr),
+    /// The same by TLS: `pssl:[PORT][:HOST]`.
+    ListenSsl(SocketAddr),
+}
+
+impl Target {
+    /// Whether it connects to us.
+    #[must_use]
+    pub const fn listens(&self) -> bool {
+        matches!(self, Self::ListenUnix(_) | Self::ListenTcp(_) | Self::ListenSsl(_))
+    }
+
+    /// Who begins with the handshake, if what is said is secured.
+    #[must_use]
+    pub const fn secured(&self) -> Option<Side> {
+        match self {
+            Self::Ssl(_) => Some(Side::Client),
+            Self::ListenSsl(_) => Some(Side::Server),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Target {
@@ -26,8 +50,10 @@ impl std::fmt::Display for Target {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Ssl(address) => write!(f, "ssl:{address}"),
             Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
             Self::ListenTcp(address) => write!(f, "ptcp:{}:{}", address.port(), address.ip()),
+            Self::ListenSsl(address) => write!(f, "pssl:{}:{}", address.port(), address.ip()),
         }
     }
 }
@@ -41,8 +67,8 @@ impl std::fmt::Display for BadTarget {
         let Self(text) = self;
         write!(
             f,
-            "controller '{text}': expected tcp:ADDRESS[:PORT], unix:PATH, ptcp:[PORT][:ADDRESS] or \
-             punix:PATH, with addresses in digits"
+            "controller '{text}': expected tcp:ADDRESS[:PORT], unix:PATH, ptcp:[PORT][:ADDRESS], punix:PATH, \
+             or ssl: or pssl: in place of tcp: or ptcp:, with addresses in digits"
         )
     }
 }
@@ -61,6 +87,8 @@ impl FromStr for Target {
             "punix" => path().map(Self::ListenUnix),
             "tcp" => active(rest).map(Self::Tcp).ok_or_else(bad),
             "ptcp" => passive(rest).map(Self::ListenTcp).ok_or_else(bad),
+            "ssl" => active(rest).map(Self::Ssl).ok_or_else(bad),
+            "pssl" => passive(rest).map(Self::ListenSsl).ok_or_else(bad),
             _ => Err(bad()),
         }
     }
@@ -93,6 +121,8 @@ mod tests {
     fn targets_are_read() {
         let tcp = |text: &str| Target::Tcp(text.parse().unwrap());
         let ptcp = |text: &str| Target::ListenTcp(text.parse().unwrap());
+        let ssl = |text: &str| Target::Ssl(text.parse().unwrap());
+        let pssl = |text: &str| Target::ListenSsl(text.parse().unwrap());
         for (text, target) in [
             ("tcp:127.0.0.1:6633", tcp("127.0.0.1:6633")),
             ("tcp:10.0.0.1", tcp("10.0.0.1:6653")),
@@ -102,13 +132,19 @@ mod tests {
             ("ptcp:6633", ptcp("0.0.0.0:6633")),
             ("ptcp:0:127.0.0.1", ptcp("127.0.0.1:0")),
             ("ptcp:6633:[::]", ptcp("[::]:6633")),
+            ("ssl:10.0.0.1", ssl("10.0.0.1:6653")),
+            ("ssl:[::1]:6654", ssl("[::1]:6654")),
+            ("pssl:", pssl("0.0.0.0:6653")),
+            ("pssl:0:127.0.0.1", pssl("127.0.0.1:0")),
             ("unix:/run/a.sock", Target::Unix("/run/a.sock".into())),
             ("punix:b", Target::ListenUnix("b".into())),
         ] {
             assert_eq!(text.parse(), Ok(target.clone()), "{text}");
             assert_eq!(target.to_string().parse(), Ok(target), "{text}");
         }
-        for wrong in ["", "tcp", "tcp:", "unix:", "punix:", "ssl:1.2.3.4", "tcp:host:1", "ptcp:x"] {
+        for wrong in
+            ["", "tcp", "tcp:", "unix:", "punix:", "ssl:", "ssl:host:1", "tcp:host:1", "ptcp:x"]
+        {
             let error = wrong.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("expected tcp:ADDRESS"), "{error}");
         }

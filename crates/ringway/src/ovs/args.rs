@@ -8,6 +8,7 @@ use eal::CoreList;
 use ovs::device::Dummies;
 use ovsdb::Remote;
 
+use super::tls::TlsArgs;
 use crate::cli::MetricsArgs;
 
 /// The folder of Open vSwitch's sockets and pid files.
@@ -30,7 +31,7 @@ const RUN_DIR: &str = "/run/openvswitch";
         options:vhost-server-path=/run/vm1.sock"
 )]
 pub struct OvsArgs {
-    /// The database: unix:PATH or tcp:ADDRESS:PORT; several, with commas between them, for one that
+    /// The database: unix:PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT; several, with commas between them, for one that
     /// several servers have [default: unix:db.sock in the run folder].
     #[arg(value_name = "DATABASE", value_delimiter = ',')]
     pub databases: Vec<Remote>,
@@ -74,6 +75,10 @@ pub struct OvsArgs {
     /// Where figures are read.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+
+    /// By which keys the database knows us, and controllers where it names none.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// Cores to run on, one worker each, as in 2-5,7.
     #[arg(long, value_name = "LIST", conflicts_with = "workers")]
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let error = |line: &str| OvsArgs::try_parse_from(line.split(' ')).unwrap_err().to_string();
-        assert!(error("ovs-vswitchd ssl:1.2.3.4:6640").contains("expected unix:PATH or tcp:"));
+        assert!(error("ovs-vswitchd tls:1.2.3.4:6640").contains("expected unix:PATH, tcp:"));
         assert!(error("ovs-vswitchd --detatch").contains("--detach"));
     }
 }

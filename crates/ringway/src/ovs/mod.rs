@@ -16,6 +16,7 @@ mod flows;
 pub mod import;
 pub mod pidfile;
 pub mod run;
+mod tls;
 mod underlay;
 pub mod vlog;
 

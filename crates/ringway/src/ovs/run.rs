@@ -52,7 +52,8 @@ const OWNER: Access = Access { group: None, mode: Some(0o600) };
 
 /// Runs it with these arguments, its name first.
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    let args = OvsArgs::parse_from(arguments);
+    let mut args = OvsArgs::parse_from(arguments);
+    args.tls.make_absolute();
     let ended = if args.detach && !detach::is_detached() {
         detach::start(arguments)
     } else {
@@ -86,9 +87,11 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let is_test = args.dummies() != Dummies::None;
     let time = if is_test { Time::adjustable() } else { Time::system() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
+    // Once privileges are given up, no process can be started.
+    let tls = args.tls.identity();
     let daemon = confined(&state, &control_path, &time)?;
     tracing::info!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION"));
-    let agent = Agent::new(settings(args, &state, &time, cores));
+    let agent = Agent::new(Settings { tls, ..settings(args, &state, &time, cores) });
     let source = Source::of_state(state);
     let control = Control::new(daemon, signals, source, notifier, time.clone());
     let served = Vswitchd {
@@ -140,6 +143,7 @@ fn settings(args: &OvsArgs, base: &State, time: &Time, cores: Cores) -> Settings
         dummies: args.dummies(),
         time: time.clone(),
         cores,
+        tls: None,
     }
 }
 
