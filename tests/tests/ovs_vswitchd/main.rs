@@ -10,6 +10,7 @@ mod logical;
 mod ovn;
 mod simulated;
 mod snoop;
+mod tls;
 mod tunnels;
 
 use std::io::{Read, Write as _};
