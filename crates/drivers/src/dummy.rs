@@ -147,16 +147,39 @@ pub struct Arrivals {
 
 /// All ports of this kind in a process, by name. Copies are of the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Dummies(Arc<Mutex<LiteMap<String, Weak<Dummy>>>>, Arc<AtomicU16>);
+pub struct Dummies {
+    all: Arc<Mutex<LiteMap<String, Weak<Dummy>>>>,
+    count: Arc<AtomicU16>,
+    /// For which addresses they answer, whatever else becomes of their devices.
+    addresses: Arc<Mutex<LiteMap<String, Vec<Ipv4Addr>>>>,
+}
 
 impl Dummies {
     fn all(&self) -> MutexGuard<'_, LiteMap<String, Weak<Dummy>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, LiteMap<String, Vec<Ipv4Addr>>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has port `name` answer who asks by ARP for this address, also where it is opened anew with other options.
+    pub fn add_address(&self, name: &str, address: Ipv4Addr) {
+        let mut addresses = self.addresses();
+        let own = addresses.entry(name.to_owned()).or_default();
+        if !own.contains(&address) {
+            own.push(address);
+        }
+        if let Some(dummy) = self.get(name)
+            && let Some(neighbour) = dummy.neighbour().as_mut()
+        {
+            neighbour.set(own.clone());
+        }
     }
 
     /// The address of the next one, as those of Open vSwitch's dummies have it: by their order.
     fn next_mac(&self) -> MacAddr {
-        let [high, low] = self.1.fetch_add(1, Relaxed).to_be_bytes();
+        let [high, low] = self.count.fetch_add(1, Relaxed).to_be_bytes();
         MacAddr([0xaa, 0x55, 0xaa, 0x55, high, low])
     }
 
@@ -270,13 +293,6 @@ impl Dummy {
         self.neighbour.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it answer who asks by ARP for this address.
-    pub fn add_address(&self, address: Ipv4Addr) {
-        if let Some(neighbour) = self.neighbour().as_mut() {
-            neighbour.add(address);
-        }
-    }
-
     /// Whether its link is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -344,10 +360,11 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     let idle: Vec<Idle> = std::iter::once(first).chain(others).collect::<Result<_, Error>>()?;
     let next = dummies.next_mac();
     let mac = mac.unwrap_or(next);
+    let own = dummies.addresses().get(name).cloned().unwrap_or_default();
     let dummy = Arc::new(Dummy {
         state: Mutex::new(State { is_open: true, mac, link, sinks: [received, sent] }),
         wire: Mutex::new(wire),
-        neighbour: Mutex::new(Some(Neighbour::new(ready))),
+        neighbour: Mutex::new(Some(Neighbour::new(ready, own))),
         events: PortEvents::new(),
     });
     let rx = idle.into_iter().map(|idle| {
@@ -731,7 +748,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let asker = MacAddr([2, 0, 0, 0, 0, 9]);
         let (own, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2));
-        let ask = FrameBuilder::new(asker, MacAddr::BROADCAST)
+        let question = FrameBuilder::new(asker, MacAddr::BROADCAST)
             .arp(ArpOperation::REQUEST, (asker, other), (MacAddr([0; 6]), own))
             .build()
             .unwrap();
@@ -740,11 +757,11 @@ mod tests {
             let drivers = Drivers::new();
             let mac = MacAddr([2, 0, 0, 0, 0, 7]);
             let mut port = open("p1", &format!("dummy:mac={mac}{wire}"), &drivers).unwrap();
-            let mut ask = || port.tx[0].tx_burst(&[Frame::from_bytes(&ask)]);
+            let mut ask = || port.tx[0].tx_burst(&[Frame::from_bytes(&question)]);
             assert_eq!(ask(), 1);
             assert_eq!(port.rx[0].rx_burst(BURST).frames().len(), 0, "it has none");
             let dummies = drivers.dummies();
-            dummies.get("p1").unwrap().add_address(own);
+            dummies.add_address("p1", own);
             assert_eq!((ask(), ask()), (1, 1));
             assert!(dummies.arrivals().waits && dummies.arrivals().ports == ["p1"]);
             let expected = FrameBuilder::new(mac, asker)
@@ -754,6 +771,11 @@ mod tests {
             assert_eq!(receive(&mut port.rx[0], 2), [expected.clone(), expected]);
             assert_eq!((dummies.answered(), dummies.arrivals().taken), (2, 2));
             assert!(!dummies.arrivals().waits && port.rx[0].arm());
+            // It keeps its address when it is opened with other options.
+            drop(port);
+            let mut port = open("p1", &format!("dummy:mac={mac},up=off{wire}"), &drivers).unwrap();
+            assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&question)]), 1);
+            assert_eq!(receive(&mut port.rx[0], 1).len(), 1);
         }
     }
 

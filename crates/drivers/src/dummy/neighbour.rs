@@ -28,15 +28,13 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
-    pub(super) fn new(ready: EventFd) -> Self {
-        Self { own: Vec::new(), answers: VecDeque::new(), ready, given: 0, taken: 0 }
+    pub(super) const fn new(ready: EventFd, own: Vec<Ipv4Addr>) -> Self {
+        Self { own, answers: VecDeque::new(), ready, given: 0, taken: 0 }
     }
 
-    /// Has it answer for an address.
-    pub(super) fn add(&mut self, address: Ipv4Addr) {
-        if !self.own.contains(&address) {
-            self.own.push(address);
-        }
+    /// Has it answer for these addresses.
+    pub(super) fn set(&mut self, own: Vec<Ipv4Addr>) {
+        self.own = own;
     }
 
     /// Whether it answers for any.
@@ -103,12 +101,11 @@ mod tests {
 
     #[test]
     fn it_answers_for_its_own_addresses_alone() {
-        let mut neighbour = Neighbour::new(EventFd::new().unwrap());
+        let mut neighbour = Neighbour::new(EventFd::new().unwrap(), Vec::new());
         let request = |target, tagged| asks(ArpOperation::REQUEST, target, tagged);
         neighbour.hear(&Frame::from_bytes(&request(OWN, false)), MAC);
         assert!(!neighbour.is_there() && !neighbour.has_answer(), "it has none");
-        neighbour.add(OWN);
-        neighbour.add(OWN);
+        neighbour.set(vec![OWN]);
         let reply = asks(ArpOperation::REPLY, OWN, false);
         for none in [request(OTHER, false), reply, vec![0; 13], request(OWN, false)[..41].to_vec()]
         {
@@ -125,13 +122,12 @@ mod tests {
             assert!(neighbour.has_answer());
             assert_eq!(neighbour.take().as_ref(), Some(&expected));
         }
-        assert_eq!((neighbour.given, neighbour.taken, neighbour.own.len()), (2, 2, 1));
+        assert_eq!((neighbour.given, neighbour.taken), (2, 2));
     }
 
     #[test]
     fn a_flood_of_questions_is_bounded() {
-        let mut neighbour = Neighbour::new(EventFd::new().unwrap());
-        neighbour.add(OWN);
+        let mut neighbour = Neighbour::new(EventFd::new().unwrap(), vec![OWN]);
         let request = asks(ArpOperation::REQUEST, OWN, false);
         for _ in 0..2 * MOST {
             neighbour.hear(&Frame::from_bytes(&request), MAC);

@@ -219,9 +219,10 @@ fn key_of(key: u64) -> String {
 /// Gives a dummy port an address.
 pub fn add_dummy_address(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let [port, address] = arguments else { return Ok(String::new()) };
-    let dummy = appctl.daemon.switch().dummies().get(port);
-    let dummy = dummy.filter(|_| appctl.agent.dummies() != Dummies::None);
-    let dummy = dummy.ok_or("Unknown Dummy Interface")?;
+    let dummies = appctl.daemon.switch().dummies().clone();
+    if appctl.agent.dummies() == Dummies::None || dummies.get(port).is_none() {
+        return Err("Unknown Dummy Interface".to_owned());
+    }
     let (address, len) = address.split_once('/').unwrap_or((address, ""));
     let address: IpAddr = address.parse().map_err(|_| "Invalid parameter")?;
     let whole = if address.is_ipv4() { 32 } else { 128 };
@@ -230,7 +231,7 @@ pub fn add_dummy_address(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answe
         return Err("Invalid parameter".to_owned());
     }
     if let IpAddr::V4(address) = address {
-        dummy.add_address(address);
+        dummies.add_address(port, address);
     }
     appctl.underlay.add_dummy(port, (address, len));
     update(appctl);
