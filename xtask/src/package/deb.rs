@@ -54,7 +54,7 @@ Architecture: {architecture}
 Maintainer: The Ringway developers <ringway@localhost>
 Installed-Size: {size}
 Depends: libc6 (>= {glibc}), libgcc-s1, passwd
-Recommends: libpcap0.8 | libpcap0.8t64
+Recommends: libpcap0.8 | libpcap0.8t64, libssl3 | libssl3t64
 Section: net
 Priority: optional
 Description: user-space packet path for virtual machines

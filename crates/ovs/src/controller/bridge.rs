@@ -32,6 +32,9 @@ const CONNECTIONS: usize = 128;
 /// Those that listen to controllers of a bridge at most.
 const SNOOPERS: usize = 8;
 
+/// How often the log is told at most of somebody who comes and is refused.
+const TOLD: Duration = Duration::from_secs(10);
+
 /// Packets of workers that are taken in one turn.
 const PACKETS: usize = 256;
 
@@ -56,8 +59,8 @@ enum Way {
 struct Controller {
     spec: ControllerSpec,
     way: Way,
-    /// Why one who came to it could not be secured.
-    refused: Option<String>,
+    /// Why one who came to it could not be secured, and when the log was told so.
+    refused: Option<(String, Instant)>,
 }
 
 /// A bridge and what it is served by.
@@ -427,16 +430,19 @@ impl Served {
         };
         let Controller { spec, way, refused } = controller;
         let is_refused = is_stranger && spec.target.secured() == Some(Side::Server);
+        let now = Instant::now();
         // Anybody may come, as often as they like.
-        let is_news = is_refused && refused.as_deref() != Some(why);
-        if is_news || !spec.is_service {
+        let told = refused.as_ref().map(|(_, told)| *told);
+        let told = told.filter(|told| now.saturating_duration_since(*told) < TOLD);
+        let is_told = if is_refused { told.is_none() } else { !spec.is_service };
+        if is_told {
             tracing::info!("{name}: {why}");
         } else {
             tracing::debug!("{name}: {why}");
         }
         match way {
-            Way::Dial(dial) => dial.lost(why),
-            _ if is_refused => *refused = Some(why.to_owned()),
+            Way::Dial(dial) => dial.lost(why, !is_stranger),
+            _ if is_refused => *refused = Some((why.to_owned(), told.unwrap_or(now))),
             _ => {}
         }
     }
@@ -467,8 +473,8 @@ impl Served {
             let role = of.find_map(|(peer, _)| self.bridge.role(peer.id));
             let (state, last_error) = match &controller.way {
                 Way::Dial(dial) => (dial.state(), dial.last_error().map(str::to_owned)),
-                Way::Door(_) if role.is_some() => ("ACTIVE", controller.refused.clone()),
-                Way::Door(_) => ("IDLE", controller.refused.clone()),
+                Way::Door(_) if role.is_some() => ("ACTIVE", refusal(controller)),
+                Way::Door(_) => ("IDLE", refusal(controller)),
                 Way::Shut => ("VOID", None),
             };
             (*row, ControllerStatus { role, state, last_error })
@@ -481,6 +487,11 @@ fn tell_done(bridge: &str, peer: &str, done: Option<String>) {
     if let Some(done) = done {
         tracing::info!(target: "connmgr", "{bridge}<->{peer}: {done}");
     }
+}
+
+/// Why one who came to a controller's door last could not be secured.
+fn refusal(controller: &Controller) -> Option<String> {
+    controller.refused.as_ref().map(|(why, _)| why.clone())
 }
 
 /// Whether there are controllers that decide.

@@ -70,10 +70,7 @@ impl Dial {
             Stage::Tries(socket, _) if is_ready => {
                 let error = socket_error(&socket);
                 match error.and_then(|error| error) {
-                    Ok(()) => {
-                        self.backoff = FIRST;
-                        return Some(socket);
-                    }
+                    Ok(()) => return Some(socket),
                     Err(error) => self.fail(&error.to_string()),
                 }
             }
@@ -85,8 +82,12 @@ impl Dial {
         None
     }
 
-    /// The connection has ended, and why.
-    pub fn lost(&mut self, why: &str) {
+    /// The connection has ended, and why. One that never came to HELLO has not worked: it is tried more and
+    /// more rarely.
+    pub fn lost(&mut self, why: &str, has_worked: bool) {
+        if has_worked {
+            self.backoff = FIRST;
+        }
         self.last_error = Some(why.to_owned());
         self.wait();
     }
@@ -139,8 +140,9 @@ mod tests {
         dial.stage = Stage::Waits(Instant::now());
         waits(&mut dial, &fails, 2);
         for _ in 0..3 {
-            waits(&mut dial, &|dial: &mut Dial| dial.lost("it went"), 3);
+            waits(&mut dial, &|dial: &mut Dial| dial.lost("it was refused", false), 3);
         }
+        waits(&mut dial, &|dial: &mut Dial| dial.lost("it went", true), 1);
         assert_eq!((dial.state(), dial.last_error()), ("BACKOFF", Some("it went")));
     }
 
