@@ -21,7 +21,7 @@ pub const PROGRAMS: [&str; 6] =
 #[derive(Debug)]
 pub struct Ovn {
     // Dropped in this order: who asks before who answers.
-    controllers: Vec<Process>,
+    controllers: Vec<(&'static str, Process)>,
     northd: Process,
     _databases: Process,
     dir: PathBuf,
@@ -79,9 +79,16 @@ impl Ovn {
         let switch = database.socket();
         let folder = switch.parent().context("the database has a folder")?;
         let name = format!("ovn-controller of {}", chassis.name);
-        self.controllers.push(Process::start(name, environment(controller, folder))?);
+        let controller = Process::start(name, environment(controller, folder))?;
+        self.controllers.push((chassis.name, controller));
         database.vsctl(&["wait-until", "Bridge", "br-int"]).with_context(|| self.log())?;
         Ok(())
+    }
+
+    /// Ends what drives a machine's switch as a crash does: nobody says that the machine has gone.
+    pub fn kill(&mut self, name: &str) {
+        // Dropping it kills it.
+        self.controllers.retain(|(own, _)| *own != name);
     }
 
     /// Runs `ovn-nbctl` with the words of `line`, and waits until all switches do what it says.
@@ -110,7 +117,7 @@ impl Ovn {
     /// What its controllers have written, and what has told them what to do.
     #[must_use]
     pub fn log(&self) -> String {
-        self.controllers.iter().fold(self.northd.log(), |all, one| all + &one.log())
+        self.controllers.iter().fold(self.northd.log(), |all, (_, one)| all + &one.log())
     }
 }
 

@@ -24,10 +24,10 @@ const GUESTS: [(&str, &str); 3] =
     [("inside", "192.0.2.1"), ("inside", "192.0.2.2"), ("outside", "198.51.100.3")];
 
 /// A machine: a bridge to the wire between the two, by which tunnels go, and OVN's own.
-struct Machine {
+pub(super) struct Machine {
     // Dropped in this order: the switch before its database.
     switch: Switch,
-    host: Netns,
+    pub(super) host: Netns,
     dir: PathBuf,
     /// The bridge to the wire.
     uplink: &'static str,
@@ -40,7 +40,7 @@ enum Switch {
 }
 
 impl Machine {
-    fn start(kind: Kind, host: Netns, dir: PathBuf, address: &'static str) -> Self {
+    pub(super) fn start(kind: Kind, host: Netns, dir: PathBuf, address: &'static str) -> Self {
         std::fs::create_dir(&dir).unwrap();
         let (switch, uplink) = match kind {
             Kind::Ovs => (Switch::Ovs(Ovs::start_in(&host, &dir).unwrap()), BRIDGE),
@@ -64,14 +64,14 @@ impl Machine {
             .unwrap();
     }
 
-    const fn database(&self) -> &OvsDatabase {
+    pub(super) const fn database(&self) -> &OvsDatabase {
         match &self.switch {
             Switch::Ringway(_, database) => database,
             Switch::Ovs(ovs) => ovs.database(),
         }
     }
 
-    fn vsctl(&self, line: &str) -> String {
+    pub(super) fn vsctl(&self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         self.database().vsctl(&words).unwrap().trim().to_owned()
     }
@@ -82,15 +82,24 @@ impl Machine {
         parse_packets(&text).context(text).unwrap()
     }
 
-    /// Ends the switch as a crash does and starts it again, without the interfaces that were its own.
-    fn restart(&mut self) {
-        let ours = match &mut self.switch {
+    /// Our switch, while it runs.
+    fn ours(&mut self) -> &mut Option<Ringway> {
+        match &mut self.switch {
             Switch::Ringway(ringway, _) => Some(ringway),
             Switch::Ovs(_) => None,
-        };
-        let ringway = ours.unwrap();
-        ringway.take().into_iter().for_each(Ringway::kill);
-        *ringway = Some(Ringway::vswitchd_in(&self.host, &self.dir).unwrap());
+        }
+        .unwrap()
+    }
+
+    /// Ends the switch as a crash does.
+    pub(super) fn kill(&mut self) {
+        self.ours().take().into_iter().for_each(Ringway::kill);
+    }
+
+    /// Ends the switch as a crash does and starts it again, without the interfaces that were its own.
+    pub(super) fn restart(&mut self) {
+        self.kill();
+        *self.ours() = Some(Ringway::vswitchd_in(&self.host, &self.dir).unwrap());
         // It may have been ready without its ports, as long as the server did not know that the one before
         // is gone. Something new is waited for.
         self.vsctl("set Open_vSwitch . external_ids:restarts=1");
@@ -98,19 +107,18 @@ impl Machine {
     }
 }
 
-/// OVN, two machines, guests on them, and a station on the wire between the machines.
-struct Cloud {
-    ovn: Ovn,
-    machines: [Machine; 2],
+/// OVN, machines, guests on them, and a station on the wire between the machines.
+pub(super) struct Cloud<const N: usize> {
+    pub(super) ovn: Ovn,
+    pub(super) machines: [Machine; N],
     guests: [Netns; 3],
-    station: Netns,
+    pub(super) station: Netns,
 }
 
-impl Cloud {
+impl Cloud<2> {
     fn start(dir: &Path, second: Kind) -> Self {
         let hosts = [(); 2].map(|()| Netns::new().unwrap());
         connect(&hosts, second);
-        let guests = [(); 3].map(|()| Netns::new().unwrap());
         let mut ovn = Ovn::start(&dir.join("ovn")).unwrap();
         let [one, two] = hosts;
         let all = [(Kind::Ringway, one), (second, two)].into_iter().zip(NAMES).zip(ADDRESSES);
@@ -120,25 +128,27 @@ impl Cloud {
             machine
         });
         let machines: Vec<_> = machines.collect();
-        let machines = machines.try_into().ok().unwrap();
+        Self::new(ovn, machines.try_into().ok().unwrap())
+    }
+}
+
+impl<const N: usize> Cloud<N> {
+    pub(super) fn new(ovn: Ovn, machines: [Machine; N]) -> Self {
+        let guests = [(); 3].map(|()| Netns::new().unwrap());
         Self { ovn, machines, guests, station: Netns::new().unwrap() }
     }
 
-    fn nbctl(&self, line: &str) {
+    pub(super) fn nbctl(&self, line: &str) {
         logical::do_line(&self.ovn, line);
     }
 
     /// One of the guests, of which the first is number 1.
-    fn guest(&self, number: usize) -> &Netns {
+    pub(super) fn guest(&self, number: usize) -> &Netns {
         self.guests.get(number - 1).unwrap()
     }
 
-    fn address(number: usize) -> &'static str {
-        GUESTS.get(number - 1).unwrap().1
-    }
-
     /// Has a guest be known, without a machine that it is on.
-    fn admit(&self, number: usize) {
+    pub(super) fn admit(&self, number: usize) {
         let (switch, address) = GUESTS.get(number - 1).unwrap();
         let (port, both) = (format!("guest{number}"), format!("{} {address}", mac(number)));
         self.ovn
@@ -147,7 +157,7 @@ impl Cloud {
     }
 
     /// Plugs a guest in on a machine, and waits until that has rules for it.
-    fn plug(&self, number: usize, machine: &Machine) {
+    pub(super) fn plug(&self, number: usize, machine: &Machine) {
         let (port, mac) = (format!("guest{number}"), mac(number));
         machine.vsctl(&format!(
             "add-port br-int {port} -- set Interface {port} type=internal mac=\"{mac}\" \
@@ -159,8 +169,8 @@ impl Cloud {
     }
 
     /// Gives a guest the interface that the switch has made for it.
-    fn take(&self, number: usize, machine: &Machine) {
-        let (port, address) = (format!("guest{number}"), Self::address(number));
+    pub(super) fn take(&self, number: usize, machine: &Machine) {
+        let (port, address) = (format!("guest{number}"), address(number));
         let guest = self.guest(number);
         let (network, _) = address.rsplit_once('.').unwrap();
         machine.host.sh(&format!("ip link set {port} netns {}", guest.name())).unwrap();
@@ -172,16 +182,15 @@ impl Cloud {
             .unwrap();
     }
 
-    /// Plugs the station into the bridge to the wire.
-    fn plug_station(&self) {
-        let [one, _] = &self.machines;
-        one.vsctl("add-port br-phy station -- set Interface station type=internal");
-        one.host.sh(&format!("ip link set station netns {}", self.station.name())).unwrap();
+    /// Plugs the station into a machine's bridge to the wire.
+    pub(super) fn plug_station(&self, machine: &Machine) {
+        machine.vsctl("add-port br-phy station -- set Interface station type=internal");
+        machine.host.sh(&format!("ip link set station netns {}", self.station.name())).unwrap();
         self.station.sh("ip addr add 203.0.113.5/24 dev station; ip link set station up").unwrap();
     }
 
     /// Has somebody ping until there is an answer, since neighbours are asked for first; then for good.
-    fn reach(&self, from: &Netns, address: &str) {
+    pub(super) fn reach(&self, from: &Netns, address: &str) {
         let answered = || from.ping(address, "-c 1 -W 1");
         wait::until_ok(address, LIMIT, PAUSE, answered).with_context(|| self.ovn.log()).unwrap();
         from.ping(address, "-c 3 -i 0.05").unwrap();
@@ -191,7 +200,7 @@ impl Cloud {
     fn all_reach(&self, numbers: &[usize]) {
         for from in numbers {
             for to in numbers.iter().filter(|to| *to != from) {
-                self.reach(self.guest(*from), Self::address(*to));
+                self.reach(self.guest(*from), address(*to));
             }
         }
     }
@@ -199,23 +208,32 @@ impl Cloud {
     /// Sends much by TCP, in large segments.
     fn transfer(&self, from: usize, to: usize) {
         let (from, to_guest) = (self.guest(from), self.guest(to));
-        traffic::transfer(from, to_guest, Self::address(to), MIB).unwrap();
+        traffic::transfer(from, to_guest, address(to), MIB).unwrap();
     }
 
     /// Asserts that the switches have taken all that they were sent.
-    fn assert_all_taken(&self) {
+    pub(super) fn assert_all_taken(&self) {
         let log = self.ovn.log();
         assert!(!log.contains("OpenFlow error"), "{log}");
     }
 
-    /// Waits until the gateway to the station is on this machine.
-    fn wait_for_gateway(&self, name: &str) {
+    /// Waits until the gateway to the station is on this machine, and all machines know.
+    pub(super) fn wait_for_gateway(&self, name: &str) {
+        self.wait_for_claim(name);
+        self.nbctl("sync");
+    }
+
+    /// Waits until this machine says that the gateway is there.
+    pub(super) fn wait_for_claim(&self, name: &str) {
         let find = ["--bare", "--columns=_uuid", "find", "Chassis", &format!("name={name}")];
         let row = self.ovn.sbctl(&find).unwrap();
         let is_there = format!("chassis={}", row.trim());
         self.ovn.sbctl(&["wait-until", "Port_Binding", "cr-to-public", &is_there]).unwrap();
-        self.nbctl("sync");
     }
+}
+
+fn address(number: usize) -> &'static str {
+    GUESTS.get(number - 1).unwrap().1
 }
 
 fn mac(number: usize) -> String {
@@ -239,7 +257,7 @@ fn connect([one, two]: &[Netns; 2], second: Kind) {
 }
 
 /// Guests of one network on both machines, and the tunnel between them.
-fn one_network(cloud: &Cloud) {
+fn one_network(cloud: &Cloud<2>) {
     let [one, two] = &cloud.machines;
     cloud.nbctl("ls-add inside");
     cloud.admit(1);
@@ -270,7 +288,7 @@ fn one_network(cloud: &Cloud) {
 }
 
 /// A router, which is on each machine, and a network behind it.
-fn two_networks(cloud: &Cloud) {
+fn two_networks(cloud: &Cloud<2>) {
     logical::add_router(&cloud.ovn);
     cloud.admit(3);
     cloud.plug(3, &cloud.machines[1]);
@@ -281,18 +299,18 @@ fn two_networks(cloud: &Cloud) {
 
 /// Access lists by connections that begin on the one machine and end on the other; a load balancer
 /// whose server is on the other; and DHCP.
-fn connections(cloud: &Cloud, dir: &Path) {
+fn connections(cloud: &Cloud<2>, dir: &Path) {
     let acl = |words: [&str; 6]| cloud.ovn.nbctl(&words).unwrap();
     acl(["acl-add", "inside", "from-lport", "1002", "inport==\"guest1\" && ip4", "allow-related"]);
     acl(["acl-add", "inside", "to-lport", "1001", "outport==\"guest1\" && ip4", "drop"]);
-    cloud.reach(cloud.guest(1), Cloud::address(2));
+    cloud.reach(cloud.guest(1), address(2));
     for from in [2, 3] {
-        let ping = format!("busybox ping -q -c 1 -W 1 {}", Cloud::address(1));
+        let ping = format!("busybox ping -q -c 1 -W 1 {}", address(1));
         assert!(cloud.guest(from).sh(&ping).is_err(), "{from} to 1");
     }
     cloud.transfer(1, 2);
     cloud.nbctl("acl-del inside");
-    cloud.reach(cloud.guest(2), Cloud::address(1));
+    cloud.reach(cloud.guest(2), address(1));
 
     let clients = [1, 2].map(|number| cloud.guest(number));
     logical::balance_page(&cloud.ovn, dir, cloud.guest(3), &clients);
@@ -301,8 +319,8 @@ fn connections(cloud: &Cloud, dir: &Path) {
 
 /// A gateway that is on one of the two machines, by a network that both are on; they watch each other by
 /// BFD. Guests on the other machine go there by the tunnel, but for those with an address of their own.
-fn gateway(cloud: &Cloud) {
-    cloud.plug_station();
+fn gateway(cloud: &Cloud<2>) {
+    cloud.plug_station(&cloud.machines[0]);
     for machine in &cloud.machines {
         let uplink = machine.uplink;
         machine
@@ -353,7 +371,7 @@ fn gateway(cloud: &Cloud) {
 }
 
 /// A guest that moves to the other machine, and back.
-fn a_guest_moves(cloud: &Cloud) {
+fn a_guest_moves(cloud: &Cloud<2>) {
     let [one, two] = &cloud.machines;
     for (from, to) in [(two, one), (one, two)] {
         from.vsctl("del-port br-int guest2");

@@ -5,6 +5,7 @@
 mod chassis;
 mod collectors;
 mod controllers;
+mod failover;
 mod in_band;
 mod logical;
 mod ovn;
