@@ -25,6 +25,8 @@ pub struct Port {
     pub is_dead: bool,
     /// Whether packets without a header of Ethernet can go out there.
     pub takes_bare: bool,
+    /// Whether another bridge is behind it.
+    pub is_patch: bool,
 }
 
 impl Port {
@@ -39,6 +41,7 @@ impl Port {
             no_packet_in: false,
             is_dead: false,
             takes_bare: false,
+            is_patch: false,
         }
     }
 

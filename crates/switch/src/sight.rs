@@ -81,6 +81,13 @@ impl Sight {
         self.control().is_some_and(is_it)
     }
 
+    /// Whether a port is one end of a patch, behind which another bridge is.
+    #[must_use]
+    pub fn is_patch(&self, name: &str) -> bool {
+        let is_it = |control: Arc<Mutex<Control>>| lock(&control).is_patch(name);
+        self.control().is_some_and(is_it)
+    }
+
     /// Whether packets without a header of Ethernet can go out on a port: on a patch port, and on those of tunnels that
     /// are set to it.
     #[must_use]

@@ -5,7 +5,7 @@ use openflow::testing::Random;
 
 use super::channel::Change;
 use super::connection;
-use super::frame::{Packet, packet, tags};
+use super::frame::{Packet, has_many_labels, packet, tags};
 use super::group::{Group, groups, used_by};
 use super::lab::{Bridge, digits};
 use super::later::{Round, rounds};
@@ -58,7 +58,9 @@ impl Case {
         let mut packets: Vec<Packet> = packets.collect();
         let second = second(&mut random, (&mut groups, &mut rules), &mut banned);
         let has_second = !second.is_empty();
-        packets.retain(|packet| !has_second || tags(&packet.bytes) < 2);
+        // What Open vSwitch has sent before a `pop_mpls` of more labels than it knows it takes back in both bridges.
+        let is_for_two = |bytes: &[u8]| tags(bytes) < 2 && !has_many_labels(bytes);
+        packets.retain(|packet| !has_second || is_for_two(&packet.bytes));
         if !switch && groups.is_empty() && seed.is_multiple_of(TRACKED) {
             let packets = connection::tracked(&mut random, &mut rules, &mut banned);
             return Self { groups, rules, packets, rounds: Vec::new(), second, is_slow: false };

@@ -56,14 +56,29 @@ pub fn packet(random: &mut Random, rules: &[Match], plain: bool) -> Packet {
     Packet { port, bytes }
 }
 
+/// Labels that Open vSwitch knows of a packet, at most.
+const LABELS: usize = 3;
+
 /// Whether a packet ends before the last of its labels, and before as many as Open vSwitch knows: it has one
 /// flow for those and for packets with more labels than that.
 fn ends_in_labels(bytes: &[u8]) -> bool {
+    let known = labels_before_last(bytes);
+    known.is_some_and(|(labels, is_all)| labels < LABELS && !is_all)
+}
+
+/// Whether a packet has more labels than Open vSwitch knows.
+pub fn has_many_labels(bytes: &[u8]) -> bool {
+    labels_before_last(bytes).is_some_and(|(labels, is_all)| labels >= LABELS && !is_all)
+}
+
+/// Behind tags: how many labels there are, of those that Open vSwitch knows, and whether one of them is the last.
+fn labels_before_last(bytes: &[u8]) -> Option<(usize, bool)> {
     let at = 12 + tags(bytes) * 4;
-    let kind = bytes.get(at..at + 2).and_then(|kind| kind.first_chunk());
-    let Some([0x88, 0x47 | 0x48]) = kind else { return false };
-    let labels = bytes.get(at + 2..).unwrap_or_default().chunks_exact(4).take(3);
-    labels.len() < 3 && labels.into_iter().all(|label| label[2] & 1 == 0)
+    let kind = bytes.get(at..at + 2)?.first_chunk()?;
+    let [0x88, 0x47 | 0x48] = kind else { return None };
+    let mut labels = bytes.get(at + 2..)?.chunks_exact(4).take(LABELS);
+    let count = labels.len();
+    Some((count, labels.any(|label| label[2] & 1 != 0)))
 }
 
 /// How many tags a packet has.
@@ -427,8 +442,10 @@ mod tests {
             assert!(ends_in_labels(&packet(tags, &label)));
             assert!(ends_in_labels(&packet(tags, &[label, label].concat())));
             assert!(!ends_in_labels(&packet(tags, &[label, last].concat())));
-            assert!(!ends_in_labels(&packet(tags, &[label, label, label].concat())));
+            let more = [label, label, label, last].concat();
+            assert!(!ends_in_labels(&packet(tags, &more)) && has_many_labels(&packet(tags, &more)));
+            assert!(!has_many_labels(&packet(tags, &more[4..])));
         }
-        assert!(!ends_in_labels(&[0; 12]));
+        assert!(!ends_in_labels(&[0; 12]) && !has_many_labels(&[0; 12]));
     }
 }

@@ -417,8 +417,6 @@ impl Kinds {
             28 if depth > 0 => {
                 let mut actions: Vec<String> =
                     (0..1 + random.below(3)).map(|_| self.action(random, depth - 1)).collect();
-                // Behind a clone in which a packet has stopped Open vSwitch does no more.
-                actions.retain(|action| !action.contains("pause"));
                 if actions.last().is_none_or(|last| takes_off(last)) {
                     actions.push(BEHIND.to_owned());
                 }

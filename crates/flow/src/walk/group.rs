@@ -89,6 +89,7 @@ impl<'w> Walk<'w> {
             // What cannot be done to the bucket's own packet does not matter to others, but for what there is too
             // much of.
             self.error = None;
+            self.tell(|watch, _| watch.recover());
         }
     }
 

@@ -14,9 +14,15 @@ use crate::reads::ENDING;
 use crate::rule::{Flags, Timeouts};
 use crate::tables::{Change, Command, Filter};
 
+/// Rules that one packet has made, at most.
+const MAX_LEARNS: usize = 16_384;
+
 impl Walk<'_> {
     /// Notes the rule that is made of the packet as it is by now.
     pub(super) fn learn(&mut self, learn: &Learn) {
+        if self.learns.len() >= MAX_LEARNS {
+            return self.stop();
+        }
         let (mut matching, mut actions) = (Match::new(), Vec::new());
         let fin = learn.fin_timeouts;
         if fin != Default::default() {

@@ -8,6 +8,7 @@
 //! - `larger`: what depends on how long a packet is
 //! - `cut`: packets of which only the start is sent
 //! - `dirty`: what was written to it
+//! - `finish`: what has come of it in the end
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `mpls`: labels of MPLS
@@ -26,6 +27,7 @@
 
 mod cut;
 mod dirty;
+mod finish;
 mod freeze;
 mod group;
 pub(crate) mod guide;
@@ -218,6 +220,8 @@ struct Walk<'w> {
     is_packet_out: bool,
     /// Nothing was looked up yet.
     is_first: bool,
+    /// The port that it has come in by, if its way begins there.
+    came_by: Option<PortNo>,
     has_exited: bool,
     /// The packet has stopped.
     freezing: Option<Box<Freezing>>,
@@ -262,6 +266,7 @@ impl<'w> Walk<'w> {
             asked: 0,
             is_packet_out: false,
             is_first: false,
+            came_by: None,
             has_exited: false,
             freezing: None,
             error: None,
@@ -282,7 +287,7 @@ impl<'w> Walk<'w> {
         match start {
             Start::Table => {
                 let port = self.in_port();
-                self.is_first = true;
+                (self.is_first, self.came_by) = (true, Some(port));
                 // It has come by that.
                 self.state.tunnel = Some(self.state.key.tunnel());
                 // It is as long as it is, without the place of a header that it has not.
@@ -331,51 +336,6 @@ impl<'w> Walk<'w> {
             self.action_set();
         }
         self.finish_freezing();
-    }
-
-    /// Whether that some rule is for it was to be found out, and nothing else.
-    const fn is_looked_up(&self) -> bool {
-        self.lookups > 0 && !self.is_packet_out
-    }
-
-    fn found_nothing(&self) -> bool {
-        self.groups.is_empty() && self.visits.iter().all(|visit| visit.rule.is_none())
-    }
-
-    /// The path that has come of it.
-    fn finish(mut self) -> Way<'w> {
-        if self.error.is_some() {
-            // What was learnt of it is learnt all the same, as in Open vSwitch.
-            self.ops.clear();
-        }
-        let is_change = |op: &Op| {
-            matches!(
-                op,
-                Op::Edit(_)
-                    | Op::PushNsh(_)
-                    | Op::Cut(_)
-                    | Op::Tunnel(_)
-                    | Op::Begins(_)
-                    | Op::Mark(_)
-                    | Op::Save
-                    | Op::Restore
-            )
-        };
-        let does = |op: &Op| match op {
-            Op::Track(track, _) => track.next.is_some(),
-            op => !is_change(op) && !matches!(op, Op::Meter(_) | Op::Sample(_)),
-        };
-        let lost = match (self.error, self.ops.iter().any(does)) {
-            (Some(error), _) => Some(error),
-            (None, true) => None,
-            (None, false) if self.is_looked_up() && self.found_nothing() => Some(Lost::NoRule),
-            (None, false) => Some(Lost::Dropped),
-        };
-        // What is changed after it was sent or metered for the last time does not matter.
-        let end = self.ops.iter().rposition(|op| !is_change(op)).map_or(0, |last| last + 1);
-        self.ops.truncate(end);
-        let Self { ops, learns, visits, trail, groups, basis, tracer, .. } = self;
-        Way { ops, learns, visits, trail, groups, basis, lost, tracer }
     }
 
     /// Does no more, as there is too much to do; what was done stays.
@@ -700,7 +660,10 @@ impl<'w> Walk<'w> {
         self.tell(|watch, key| watch.fork(key, actions));
         self.level += 1;
         self.actions(actions);
+        let stops = self.freezing.is_some() && !self.goes_round();
         self.end();
+        // As in Open vSwitch, to which the one is as good as the other behind a copy.
+        self.has_exited |= stops;
         self.level -= 1;
         self.tell(|watch, _| watch.join());
         self.end_copy(at);

@@ -641,11 +641,9 @@ fn a_packet_that_stops_does_what_one_does_that_does_not() {
                     pause,
                     &[Action::resubmit_table(1), Action::Pop(part(Field::Reg1))],
                     pause,
-                    &[
-                        Action::OutputField { source: part(Field::Reg1), max_len: 0 },
-                        Action::Clone(list(&[&[output(2)], pause, &[output(4)]])),
-                        output(2),
-                    ],
+                    &[Action::OutputField { source: part(Field::Reg1), max_len: 0 }, output(2)],
+                    pause,
+                    &[Action::Clone(vec![output(2), output(4)]), output(2)],
                     pause,
                 ]),
             ),
@@ -668,6 +666,30 @@ fn a_packet_that_stops_does_what_one_does_that_does_not() {
         ports
     };
     assert_eq!(outputs(&parts), outputs(&whole));
+}
+
+/// As in Open vSwitch, where it is an end as `exit` is; one that goes round for whoever asks is none.
+#[test]
+fn nothing_is_done_behind_a_clone_in_which_a_packet_stops() {
+    let pop = Action::Decap { packet_type: 0xFFFE };
+    let encap =
+        openflow::action::Encap { packet_type: 0x1_894F, header_size: 0, properties: vec![] };
+    for stop in [vec![pause()], vec![Action::Encap(Box::new(encap)), pop], vec![Action::Exit]] {
+        let clone = Action::Clone([stop, vec![output(2)]].concat());
+        let rules = [
+            (0, 0, Match::new(), vec![Action::resubmit_table(1), output(3)]),
+            (1, 0, Match::new(), vec![output(2), clone, output(4)]),
+        ];
+        let sent = path(&pipeline(&rules)).ops;
+        let sent = sent.iter().filter(|op| matches!(op, Op::Output(_)));
+        assert_eq!(sent.cloned().collect::<Vec<_>>(), [Op::Output(12)]);
+    }
+    // What is left of the copy is done once that goes on.
+    let clone = Action::Clone(vec![output(3), pause(), output(2)]);
+    let all = [(0, 0, Match::new(), vec![clone, output(4)])];
+    assert_eq!(in_parts(&pipeline(&all)), (vec![Op::Output(13), Op::Output(12)], 1));
+    let clone = Action::Clone(vec![Action::DebugRecirc, output(2)]);
+    assert_eq!(ops(vec![clone, output(4)]), [Op::Output(12), Op::Output(14)]);
 }
 
 /// Watches, and wants to know nothing.

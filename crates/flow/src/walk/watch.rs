@@ -136,6 +136,9 @@ pub trait Watch {
         let _ = (key, hash, next);
     }
 
+    /// What was wrong until now keeps nothing else from being done.
+    fn recover(&mut self) {}
+
     /// There is something to say about what is done.
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {
         let _ = (kind, note);

@@ -214,6 +214,10 @@ impl Watch for Tracer<'_> {
         self.go_round(key, hash, next);
     }
 
+    fn recover(&mut self) {
+        self.error = None;
+    }
+
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {
         let text = note.to_string();
         if text.starts_with("Dropping packet") {
@@ -248,6 +252,10 @@ impl Watch for Tracer<'_> {
             self.is_slow |= text.contains("of actions");
             let reason = reasons.into_iter().find(|(part, _)| text.contains(part));
             self.error = reason.map(|(_, reason)| reason).or(self.error);
+        }
+        if self.error.is_some() {
+            // What was to be put on is not.
+            self.encap = None;
         }
         self.tree.add(what, text);
     }

@@ -141,8 +141,7 @@ impl Tracer<'_> {
         }
         (0..slot::REGS).for_each(|index| key.set(slot::reg(index), 0));
         let error = self.error.take();
-        let before = self.actions.last().map_or(0, Vec::len);
-        let (base, is_last, forks) = (self.base, self.is_last, self.forks.len());
+        let (is_last, forks) = (self.is_last, self.forks.len());
         let lasts = std::mem::take(&mut self.lasts);
         self.lasts.push((is_last, usize::MAX));
         self.is_new_bridge = true;
@@ -152,13 +151,7 @@ impl Tracer<'_> {
         while self.forks.len() > forks {
             self.join_last();
         }
-        if self.error.is_some() {
-            // Only that bridge's part comes to nothing.
-            if let Some(actions) = self.actions.last_mut() {
-                actions.truncate(before);
-            }
-            self.base = base;
-        }
+        // What goes wrong there takes nothing back, neither here nor there.
         (self.error, self.is_last, self.lasts) = (error, is_last, lasts);
     }
 

@@ -214,6 +214,21 @@ fn a_patch_port_leads_to_another_bridge() {
     );
 }
 
+/// What goes wrong in another bridge takes nothing back, and in a bucket nothing but what is behind it there.
+#[test]
+fn what_goes_wrong_for_others_leaves_the_rest_as_it_is() {
+    let second = ["in_port=1,actions=mod_dl_src:02:02:02:02:02:02,2,encap(ethernet),3"];
+    let told = told(&["actions=4,3"], &second, TCP);
+    let shown = Actions { actions: &told.actions, names: None }.to_string();
+    assert_eq!(shown, "clone(set(eth(src=02:02:02:02:02:02)),12),13");
+    assert!(!told.text.contains("Translation failed"), "{}", told.text);
+    let bucket = "encap(ethernet),output:3";
+    let (told, shown) =
+        way_of(&mut with_group(None, &[bucket], "actions=group:7,4"), key(TCP), false);
+    assert_eq!(shown, "14");
+    assert!(!told.text.contains("Translation failed"), "{}", told.text);
+}
+
 #[test]
 fn the_bits_that_count_are_those_that_open_vswitch_finds() {
     let mask = |rules: &[&str], matching: &str| {

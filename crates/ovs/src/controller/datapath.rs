@@ -74,6 +74,7 @@ impl Forwarding {
                 no_packet_in: has(config::NO_PACKET_IN),
                 is_dead: port.desc.state & state::LIVE == 0,
                 takes_bare: self.sight.takes_bare(&port.name),
+                is_patch: self.sight.is_patch(&port.name),
             };
             let of = port.marks.iter().map(|(queue, mark)| ((port.desc.number, *queue), *mark));
             for (queue, mark) in of {

@@ -115,6 +115,11 @@ impl PortControl for PatchControl {
 type End = (BridgeId, u16, Arc<Cable>);
 
 impl Control {
+    /// Whether a port is one end of a patch.
+    pub(crate) fn is_patch(&self, name: &str) -> bool {
+        self.ports.get(name).is_ok_and(|entry| entry.cable().is_some())
+    }
+
     /// Adds patch port `name`, which is joined to `peer` as soon as that is a patch port that names
     /// this one.
     pub(super) fn add_patch(

@@ -302,9 +302,8 @@ impl Control {
     /// Whether packets without a header of Ethernet can go out on a port.
     pub(crate) fn takes_bare(&self, name: &str) -> bool {
         let takes = |tube: &Arc<Tube>| tube.settings.mode != Mode::Frames;
-        self.ports
-            .get(name)
-            .is_ok_and(|entry| entry.cable().is_some() || entry.tube().is_some_and(takes))
+        let tube_takes = |entry: &Entry| entry.tube().is_some_and(takes);
+        self.is_patch(name) || self.ports.get(name).is_ok_and(tube_takes)
     }
 
     fn underlay_time(&self) -> Duration {
