@@ -167,6 +167,7 @@ impl PathCache {
         if self.look() || !is_known {
             self.forget();
         } else {
+            self.ways.exchange();
             self.ways.paths.tidy();
         }
     }

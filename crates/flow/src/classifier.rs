@@ -162,15 +162,16 @@ pub struct Classifier<R> {
     len: usize,
     /// How many rules are part of conjunctions.
     parts: usize,
-    /// The bits that any rule looks at.
+    /// The bits that any rule looks at, and the words in which any of them are, a bit for each.
     mask: Key,
+    asked: u64,
     /// All of them in one list, where there are few, and no conjunctions.
     rows: Option<Rows<R>>,
 }
 
 impl<R> Default for Classifier<R> {
     fn default() -> Self {
-        Self { entries: Vec::new(), len: 0, parts: 0, mask: Key::default(), rows: None }
+        Self { entries: Vec::new(), len: 0, parts: 0, mask: Key::default(), asked: 0, rows: None }
     }
 }
 
@@ -215,11 +216,16 @@ impl<R: Ranked> Classifier<R> {
         &self.mask
     }
 
+    /// The words that any rule looks at, a bit for each.
+    pub(crate) const fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// Finds out anew which bits these are.
     fn look(&mut self) {
         let mut all = Key::default();
         self.tuples().for_each(|tuple| tuple.add_mask(&mut all));
-        self.mask = all;
+        (self.asked, self.mask) = (all.used(), all);
     }
 
     /// The rule for a packet.
@@ -301,6 +307,7 @@ impl<R: Ranked> Classifier<R> {
         let at = self.position(rule.pattern()).unwrap_or_else(|| {
             let entry = Entry::new(rule.pattern());
             entry.tuple.add_mask(&mut self.mask);
+            self.asked = self.mask.used();
             self.entries.push(entry);
             self.entries.len() - 1
         });

@@ -477,6 +477,12 @@ impl Key {
         key
     }
 
+    /// The words in which any bit is set, a bit for each.
+    pub(crate) fn used(&self) -> u64 {
+        let words = self.0.iter().rev();
+        words.fold(0, |all, word| all << 1 | u64::from(*word != 0))
+    }
+
     /// Whether the packet begins with a header of Ethernet.
     #[must_use]
     #[inline]

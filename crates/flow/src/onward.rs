@@ -1,16 +1,28 @@
-//! What rules write to the registers and metadata that go along beside packets; and rules that do that, go on to
-//! another table, and nothing else.
+//! What rules write to packets, and to the registers and metadata that go along beside them; and rules that do that,
+//! go on to another table, and nothing else.
 
 use arrayvec::ArrayVec;
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Instructions, PortNo};
+use packet::MacAddr;
+use packet::prefetch::prefetch_read;
 
-use crate::key::{Slot, slot};
+use crate::key::{Key, Slot, slot};
 use crate::place::place;
+use crate::walk::holds;
 use crate::walk::trace::bit;
 
 /// How many words there are beside packets that rules can write what they like to: metadata and registers.
 const BESIDE: usize = 9;
+
+/// Words that one rule writes to, at most.
+const MAX_WRITES: usize = 12;
+
+/// What they are written to has to be, at most.
+const MAX_NEEDS: usize = 4;
+
+/// The words of headers, a bit for each.
+const HEADERS: u64 = (1 << (slot::PACKET_TYPE.word() + 1)) - (1 << slot::ETH_DST.word());
 
 /// Bits of a word that are written, and what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +37,19 @@ impl Write {
     pub(crate) const fn apply(self, word: u64) -> u64 {
         word & !self.bits | self.value
     }
+
+    /// The bits that are written, and what.
+    pub(crate) const fn said(self) -> (u64, u64) {
+        (self.bits, self.value)
+    }
+
+    /// Whether packets are changed by it where they lie, and not what goes along beside them.
+    const fn is_in_packet(self) -> bool {
+        HEADERS & bit(self.word) != 0
+    }
 }
 
-/// What a rule does that only writes values beside packets, and has these go on to a table.
+/// What a rule does that only writes values to packets and beside them, and has these go on to a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Onward {
     table: u8,
@@ -35,6 +57,8 @@ pub(crate) struct Onward {
     is_goto: bool,
     /// Each word once.
     writes: Box<[Write]>,
+    /// What packets have to be for all of it to be written.
+    needs: Box<[Prerequisite]>,
 }
 
 /// A word that two rules leave differently.
@@ -64,34 +88,55 @@ impl Onward {
             _ => return None,
         };
         let mut writes = ArrayVec::new();
+        let mut needs = ArrayVec::<_, MAX_NEEDS>::new();
         for action in actions {
-            let (slot, value, mask) = written(action)?;
+            let (slot, value, mask, need) = written(action)?;
             put(&mut writes, slot, value, mask)?;
+            if !holds(need, &Key::default()) && !needs.contains(&need) {
+                needs.try_push(need).ok()?;
+            }
         }
         if let Some((value, mask)) = metadata {
             put(&mut writes, slot::METADATA, (*value).into(), (*mask).into())?;
         }
-        Some(Self { table, is_goto, writes: writes.as_slice().into() })
+        let (writes, needs) = (writes.as_slice().into(), needs.as_slice().into());
+        Some(Self { table, is_goto, writes, needs })
     }
 
-    /// In which words packets are something else behind another rule than behind this one; `None` if they go
-    /// elsewhere, or these are too many.
-    pub(crate) fn differing(&self, other: &Self) -> Option<AllDiffering> {
+    /// Whether all of it is written to every packet.
+    pub(crate) const fn is_for_all(&self) -> bool {
+        self.needs.is_empty()
+    }
+
+    /// Whether all of it is written to a packet that is this.
+    pub(crate) fn is_for(&self, key: &Key) -> bool {
+        self.needs.iter().all(|need| holds(*need, key))
+    }
+
+    /// It is going to be compared with another one.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        prefetch_read(self.writes.as_ptr().cast());
+    }
+
+    /// Adds the words in which packets are something else behind another rule than behind this one. Returns whether that
+    /// is all: not if they go elsewhere, these are too many, or other bits of packets themselves are written.
+    pub(crate) fn compare(&self, other: &Self, differing: &mut AllDiffering) -> bool {
         if (self.table, self.is_goto) != (other.table, other.is_goto) {
-            return None;
+            return false;
         }
-        let mut differing = AllDiffering::new();
         let mut add = |word, writes @ [own, other]: [Write; 2]| {
             let values = (own.value ^ other.value) & own.bits & other.bits;
-            let bits = own.bits ^ other.bits | values;
-            bits == 0 || differing.try_push(Differing { word, bits, writes }).is_ok()
+            let others = own.bits ^ other.bits;
+            let is_known = others == 0 || !Write { word, ..own }.is_in_packet();
+            let bits = others | values;
+            is_known && (bits == 0 || differing.try_push(Differing { word, bits, writes }).is_ok())
         };
-        let are_few = self.writes.iter().all(|own| add(own.word, [*own, other.write(own.word)]))
+        self.writes.iter().all(|own| add(own.word, [*own, other.write(own.word)]))
             && other.writes.iter().all(|other| match self.write(other.word) {
                 none @ Write { bits: 0, .. } => add(other.word, [none, *other]),
                 _ => true,
-            });
-        are_few.then_some(differing)
+            })
     }
 
     fn write(&self, word: u8) -> Write {
@@ -107,8 +152,11 @@ pub(crate) const fn goes_to(action: &Action) -> Option<u8> {
     }
 }
 
-/// What an action writes beside packets, if that is all that it does: where, what and which bits.
-fn written(action: &Action) -> Option<(Slot, u128, u128)> {
+/// What an action writes to packets or beside them, if that is all that it does: where, what and which bits, and what
+/// packets have to be for that.
+fn written(action: &Action) -> Option<(Slot, u128, u128, Prerequisite)> {
+    let address = |MacAddr([a, b, c, d, e, f])| u64::from_be_bytes([0, 0, a, b, c, d, e, f]).into();
+    let whole = |field: Field, value| (field, value, field.full_mask());
     let (field, value, mask) = match *action {
         Action::SetField { field, value, mask } => (field, value, mask),
         Action::Load { target, value } => {
@@ -116,15 +164,50 @@ fn written(action: &Action) -> Option<(Slot, u128, u128)> {
             let shifted = value.checked_shl(target.offset.into()).unwrap_or_default();
             (target.field, shifted, target.mask())
         }
+        Action::SetEthSrc(from) => whole(Field::EthSrc, address(from)),
+        Action::SetEthDst(to) => whole(Field::EthDst, address(to)),
+        Action::SetIpSrc(from) => whole(Field::IpSrc, u32::from(from).into()),
+        Action::SetIpDst(to) => whole(Field::IpDst, u32::from(to).into()),
         _ => return None,
     };
-    let slot = place(field)?;
-    let is_beside = words(field) != 0 && field.prerequisite() == Prerequisite::Nothing;
-    is_beside.then_some((slot, value, mask))
+    let (slot, need) = (place(field)?, field.prerequisite());
+    let is_beside = words(field) & beside() != 0 && need == Prerequisite::Nothing;
+    (is_beside || is_plain_header(field)).then_some((slot, value, mask, need))
+}
+
+/// Whether writing to a field of packets changes these bits of them, whatever they are, and nothing else.
+const fn is_plain_header(field: Field) -> bool {
+    use Field::{
+        EthDst, EthSrc, IpDscp, IpDst, IpEcn, IpSrc, Ipv6Dst, Ipv6Src, NwTtl, SctpDst, SctpSrc,
+        TcpDst, TcpSrc, UdpDst, UdpSrc,
+    };
+    matches!(
+        field,
+        EthDst
+            | EthSrc
+            | IpSrc
+            | IpDst
+            | Ipv6Src
+            | Ipv6Dst
+            | IpDscp
+            | IpEcn
+            | NwTtl
+            | TcpSrc
+            | TcpDst
+            | UdpSrc
+            | UdpDst
+            | SctpSrc
+            | SctpDst
+    )
 }
 
 /// Adds what is written at a place, behind what was written before.
-fn put(writes: &mut ArrayVec<Write, BESIDE>, slot: Slot, value: u128, mask: u128) -> Option<()> {
+fn put(
+    writes: &mut ArrayVec<Write, MAX_WRITES>,
+    slot: Slot,
+    value: u128,
+    mask: u128,
+) -> Option<()> {
     for ((at, value), (_, bits)) in slot.spread(value & mask).zip(slot.spread(mask)) {
         let word = u8::try_from(at).ok()?;
         if bits == 0 {
@@ -140,7 +223,7 @@ fn put(writes: &mut ArrayVec<Write, BESIDE>, slot: Slot, value: u128, mask: u128
     Some(())
 }
 
-/// The words beside packets that instructions may write to, a bit for each.
+/// The words of packets' headers and beside them that instructions may write to, a bit for each.
 pub(crate) fn touched(instructions: &Instructions) -> u64 {
     let Instructions { apply, write, metadata, .. } = instructions;
     let by_actions = touched_by(apply) | touched_by(write.as_deref().unwrap_or_default());
@@ -148,43 +231,65 @@ pub(crate) fn touched(instructions: &Instructions) -> u64 {
 }
 
 fn touched_by(actions: &[Action]) -> u64 {
+    use Action::{
+        Bundle, CheckPktLarger, Clone, Conjunction, Controller, DeleteField, Enqueue, Exit, Group,
+        Learn, Load, Meter, Move, Multipath, Output, OutputField, OutputTruncated, Pop, PopQueue,
+        Push, Resubmit, Sample, SetField, SetQueue,
+    };
     actions.iter().fold(0, |all, action| {
         all | match action {
-            Action::SetField { field, .. } | Action::DeleteField(field) => words(*field),
-            Action::Load { target, .. }
-            | Action::Move { target, .. }
-            | Action::Pop(target)
-            | Action::CheckPktLarger { target, .. } => words(target.field),
-            Action::Learn(learn) => learn.result.map_or(0, |target| words(target.field)),
-            Action::Multipath(multipath) => words(multipath.target.field),
-            Action::Bundle(bundle) => bundle.target.map_or(0, |target| words(target.field)),
-            Action::Clone(actions) => touched_by(actions),
-            _ => 0,
+            SetField { field, .. } | DeleteField(field) => words(*field),
+            Load { target, .. }
+            | Move { target, .. }
+            | Pop(target)
+            | CheckPktLarger { target, .. } => words(target.field),
+            Learn(learn) => learn.result.map_or(0, |target| words(target.field)),
+            Multipath(multipath) => words(multipath.target.field),
+            Bundle(bundle) => bundle.target.map_or(0, |target| words(target.field)),
+            Clone(actions) => touched_by(actions),
+            Output { .. } | OutputField { .. } | OutputTruncated { .. } | Enqueue { .. } => 0,
+            Controller(_) | Group(_) | Meter(_) | Sample(_) | Resubmit { .. } | Exit => 0,
+            Push(_) | SetQueue(_) | PopQueue | Conjunction { .. } => 0,
+            _ => HEADERS,
         }
     })
 }
 
-/// Those of them that a field is in.
+/// The words of metadata and registers, a bit for each.
+const fn beside() -> u64 {
+    (1 << (slot::METADATA.word() + BESIDE)) - (1 << slot::METADATA.word())
+}
+
+/// Those that a field is in, of headers and beside packets.
 fn words(field: Field) -> u64 {
     let Some(slot) = place(field) else { return 0 };
-    let beside = slot::METADATA.word()..slot::METADATA.word() + BESIDE;
-    let words = slot.spread(0).map(|(word, _)| word).filter(|word| beside.contains(word));
-    words.filter_map(|word| u8::try_from(word).ok()).fold(0, |all, word| all | bit(word))
+    let words = slot.spread(0).filter_map(|(word, _)| u8::try_from(word).ok());
+    words.fold(0, |all, word| all | bit(word)) & (HEADERS | beside())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use openflow::Subfield;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::{Key, WORDS};
+    use crate::key::WORDS;
     use crate::pipeline::Pipeline;
     use crate::tables::Change;
     use crate::walk::{Start, walk};
 
-    const FIELDS: [Field; 6] =
-        [Field::Metadata, Field::Reg0, Field::Reg1, Field::Xreg0, Field::Xxreg0, Field::Reg15];
+    const FIELDS: [Field; 8] = [
+        Field::Metadata,
+        Field::Reg0,
+        Field::Reg1,
+        Field::Xreg0,
+        Field::Xxreg0,
+        Field::Reg15,
+        Field::EthDst,
+        Field::EthSrc,
+    ];
 
     fn write() -> impl Strategy<Value = Action> {
         let field = || prop::sample::select(&FIELDS[..]);
@@ -214,14 +319,23 @@ mod tests {
         )
     }
 
-    /// What a packet, of which all bits beside it are set or not, is behind a rule.
+    /// A packet of which all bits that may be written are set or not.
+    fn packet(ones: bool) -> Key {
+        let mut key = Key::default();
+        if ones {
+            let beside = slot::METADATA.word()..slot::METADATA.word() + BESIDE;
+            beside.for_each(|at| key.0[at] = u64::MAX);
+            [slot::ETH_DST, slot::ETH_SRC].into_iter().for_each(|slot| key.set(slot, slot.ones()));
+        }
+        key
+    }
+
+    /// What it is behind a rule.
     fn behind(instructions: &Instructions, ones: bool) -> Key {
         let mut pipeline = Pipeline::default();
         let rule = Change::add(0, openflow::Match::new(), instructions.clone());
         pipeline.tables.change(&rule, 0).unwrap();
-        let mut key = Key::default();
-        let beside = slot::METADATA.word()..slot::METADATA.word() + BESIDE;
-        beside.for_each(|at| key.0[at] = if ones { u64::MAX } else { 0 });
+        let mut key = packet(ones);
         walk(&pipeline, &mut key, &Start::Table, None);
         key
     }
@@ -231,25 +345,30 @@ mod tests {
         #[test]
         fn it_is_said_what_differs_behind_rules(all in prop::array::uniform2(instructions())) {
             let [own, other] = all.each_ref().map(|all| Onward::of(all).unwrap());
-            let Some(differing) = own.differing(&other) else {
+            let mut differing = AllDiffering::new();
+            if !own.compare(&other, &mut differing) {
                 let is_other = (own.table, own.is_goto) != (other.table, other.is_goto);
+                let in_packet = |of: &Onward| {
+                    let writes = of.writes.iter().filter(|write| write.is_in_packet());
+                    writes.map(|write| (write.word, write.bits)).collect::<BTreeMap<_, _>>()
+                };
+                let is_other = is_other || in_packet(&own) != in_packet(&other);
                 prop_assert!(is_other || own.writes.len() + other.writes.len() > MAX_DIFFERING);
                 return Ok(());
-            };
+            }
             for ones in [false, true] {
                 let keys = all.each_ref().map(|all| behind(all, ones));
                 for at in 0..WORDS {
                     let of = differing.iter().find(|of| usize::from(of.word) == at);
                     let bits = of.map_or(0, |of| of.bits);
                     prop_assert_eq!((keys[0].0[at] ^ keys[1].0[at]) & !bits, 0);
-                    let before = if ones { u64::MAX } else { 0 };
+                    let before = packet(ones).0[at];
                     if let Some(of) = of {
                         let values = of.writes.map(|write| write.apply(before));
                         prop_assert_eq!(values, [keys[0].0[at], keys[1].0[at]]);
                     }
                     let is_touched = touched(&all[0]) & 1 << at != 0;
-                    let may_be_other = (slot::METADATA.word()..slot::METADATA.word() + BESIDE)
-                        .contains(&at);
+                    let may_be_other = (HEADERS | beside()) & 1 << at != 0;
                     prop_assert!(is_touched || !may_be_other || keys[0].0[at] == before);
                 }
             }
@@ -262,7 +381,10 @@ mod tests {
         let on = || Action::resubmit_table(1);
         let none = [
             vec![],
-            vec![set(Field::EthDst), on()],
+            vec![set(Field::VlanTci), on()],
+            vec![set(Field::TunId), on()],
+            vec![set(Field::PktMark), on()],
+            vec![Action::DecTtl(None), on()],
             vec![set(Field::Reg0), Action::output(PortNo(1)), on()],
             vec![on(), set(Field::Reg0)],
             vec![Action::Resubmit { port: Some(PortNo(1)), table: Some(1), ct: false }],

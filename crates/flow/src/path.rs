@@ -450,15 +450,30 @@ impl Way<'_> {
     /// A hash of it.
     pub(crate) fn hash(&self, seed: u64) -> u64 {
         let mut hasher = Mixer(seed);
-        self.ops.iter().for_each(|op| op.hash(&mut hasher));
+        let mut written = 0_u64;
+        for (at, op) in self.ops.iter().enumerate() {
+            match op {
+                Op::Edit(Edit::Set { word, mask, value }) => {
+                    hasher.write_u64(mask ^ u64::from(*word));
+                    written = written.wrapping_add(hash_written(seed, at, *value));
+                }
+                op => op.hash(&mut hasher),
+            }
+        }
         for change in &self.learns {
             change.hash(&mut hasher);
         }
         hasher.write_u64(self.trail);
         self.groups.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
         (self.basis, self.lost).hash(&mut hasher);
-        hasher.finish()
+        hasher.finish().wrapping_add(written)
     }
+}
+
+/// What is added to the hash of a path for a value that an operation writes: where that is another one, so is the
+/// hash, without a look at all of the path.
+fn hash_written(seed: u64, at: usize, value: u64) -> u64 {
+    finish(mix(mix(seed, at as u64), value))
 }
 
 /// Rules of a path that may be others in the places where they were.
@@ -607,6 +622,18 @@ impl Path {
     /// Whether it is that of packets of one connection alone, since somebody is told of that.
     pub(crate) fn tells_connection(&self) -> bool {
         self.ops.iter().any(Op::tells_connection)
+    }
+
+    /// Has operations write other values, each by its number; gives the hash of the path, which was `hash`.
+    pub(crate) fn rewrite(&mut self, values: &[(usize, u64)], seed: u64, mut hash: u64) -> u64 {
+        for (at, to) in values {
+            if let Some(Op::Edit(Edit::Set { value, .. })) = self.ops.get_mut(*at) {
+                hash = hash.wrapping_sub(hash_written(seed, *at, *value));
+                hash = hash.wrapping_add(hash_written(seed, *at, *to));
+                *value = *to;
+            }
+        }
+        hash
     }
 
     /// Whether nothing that it does depends on what goes along beside packets, but by what rules ask for and what

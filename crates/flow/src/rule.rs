@@ -7,6 +7,7 @@ use std::sync::atomic::{
 };
 
 use openflow::{Action, Instructions, Match};
+use packet::prefetch::{prefetch_read, prefetch_write};
 
 use crate::classifier::{Clause, Ranked};
 use crate::key::Key;
@@ -149,8 +150,9 @@ pub struct Rule {
     pub(crate) goes_to: Option<u8>,
     /// If all else is that values are written beside them.
     pub(crate) onward: Option<Onward>,
-    /// The words beside packets that its actions may write to, a bit for each.
+    /// The words of headers and beside packets that its actions may write to, a bit for each; and those that they read.
     pub(crate) touched: u64,
+    pub(crate) read: u64,
 }
 
 impl Rule {
@@ -167,6 +169,7 @@ impl Rule {
         let is_table_miss = priority == 0 && pattern.is_any();
         let goes_to = goes_to(&instructions);
         let (onward, touched) = (Onward::of(&instructions), onward::touched(&instructions));
+        let read = reads.used();
         Self {
             table,
             priority,
@@ -189,6 +192,7 @@ impl Rule {
             goes_to,
             onward,
             touched,
+            read,
         }
     }
 
@@ -225,6 +229,18 @@ impl Rule {
         self.cookie == other.cookie
             && Arc::ptr_eq(&self.stats, &other.stats)
             && self.instructions == other.instructions
+    }
+
+    /// It is going to be exchanged for another one, or is that one: what is looked at then is asked for.
+    #[inline]
+    pub(crate) fn fetch(self: &Arc<Self>) {
+        // How many have it is in front.
+        let start = Arc::as_ptr(self).cast::<u8>();
+        prefetch_write(start.wrapping_sub(1));
+        prefetch_read(std::ptr::from_ref(&self.stats).cast());
+        prefetch_read(std::ptr::from_ref(&self.onward).cast());
+        prefetch_read(std::ptr::from_ref(&self.touched).cast());
+        prefetch_read(std::ptr::from_ref(&self.read).cast());
     }
 
     /// Whether it ends by itself.

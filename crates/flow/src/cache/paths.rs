@@ -13,15 +13,16 @@
 mod exchange;
 mod mend;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+
 use super::changes::{Changes, Since, Verdict};
-use crate::key::Key;
+use crate::key::{Key, slot};
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
 use crate::walk::room::Room;
-pub(super) use exchange::Exchange;
 use mend::Lacks;
 pub(super) use mend::{Broken, Renewed};
 
@@ -63,8 +64,9 @@ struct Known {
     hash: u64,
     weight: usize,
     path: Path,
-    /// The only packet that has taken it, as that came in, as far as that is noted.
+    /// The only packet that has taken it, as that came in, as far as that is noted; and whether that has come round.
     only: Option<Box<Key>>,
+    comes_round: bool,
     /// Which of its rules are gone, where no other path of the era found them.
     lacks: Lacks,
     /// What took it since its rules were told.
@@ -81,11 +83,13 @@ pub(super) struct Paths {
     standing: Vec<u64>,
     waiting: VecDeque<u32>,
     /// Those that may be taken, by hash.
-    by_hash: HashMap<u64, Vec<u32>>,
+    by_hash: HashTable<u32>,
     /// Those that were taken since their rules were told; and of these, those that rules are made by.
     taken: Vec<u32>,
     learning: Vec<u32>,
     pub(super) changes: Changes,
+    /// Those that the last change of rules has pointed at.
+    pointed: Vec<u32>,
     /// About how many bytes they are, and may be.
     pub(super) weight: usize,
     pub(super) max_weight: usize,
@@ -111,10 +115,11 @@ impl Paths {
             places: Vec::new(),
             standing: Vec::new(),
             waiting: VecDeque::new(),
-            by_hash: HashMap::new(),
+            by_hash: HashTable::new(),
             taken: Vec::new(),
             learning: Vec::new(),
             changes: Changes::new(seed),
+            pointed: Vec::new(),
             weight: 0,
             max_weight: MAX_BYTES,
             hand: 0,
@@ -273,12 +278,8 @@ impl Paths {
         let trace = way.trace();
         self.changes.note(key, trace.as_ref());
         let hash = way.hash(self.seed);
-        let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
-        let is_same = |id: &u32| {
-            let is_it = |path: &Path| way.is(path) && path.trace.is_some() == trace.is_some();
-            self.get(*id).is_some_and(is_it)
-        };
-        let found = same.iter().copied().find(is_same);
+        let is_it = |path: &Path| way.is(path) && path.trace.is_some() == trace.is_some();
+        let found = self.same(hash, |id| self.get(id).is_some_and(is_it));
         if let Some(id) = found
             && self.check(id) == Some(Verdict::Holds)
             && let Some(known) = self.known_mut(id)
@@ -304,11 +305,11 @@ impl Paths {
         self.note_rules(&path, id);
         let known = self.places.get_mut(at)?;
         let weight = size_of::<Known>() + path.weight() + only.as_deref().map_or(0, size_of_val);
-        let term = known.term;
-        *known = Known { id, term, weight, hash, path, only, ..Known::new(now) };
+        let (term, comes_round) = (known.term, key.get_u32(slot::RECIRC_ID) != 0);
+        *known = Known { id, term, weight, hash, path, only, comes_round, ..Known::new(now) };
         *self.standing.get_mut(at)? = standing(id, loud);
         self.weight += weight;
-        self.by_hash.entry(hash).or_default().push(id);
+        self.list(id, hash);
         Some(id)
     }
 
@@ -345,15 +346,32 @@ impl Paths {
         self.waiting.extend(u32::try_from(place(id)));
     }
 
+    /// One of those that are found by this hash.
+    fn same(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.by_hash.find(hash, |id| is_it(*id)).copied()
+    }
+
+    /// Has other packets take it that find it by this hash.
+    fn list(&mut self, id: u32, hash: u64) {
+        let Self { places, by_hash, .. } = self;
+        let Some(known) = places.get_mut(place(id)) else { return };
+        known.hash = hash;
+        let hash_of = |id: &u32| places.get(place(*id)).map_or(0, |known| known.hash);
+        by_hash.insert_unique(hash, id, hash_of);
+    }
+
     /// No other packets are to take it.
     fn unlist(&mut self, id: u32) {
         let Some(hash) = self.known(id).map(|known| known.hash) else { return };
-        if let Some(same) = self.by_hash.get_mut(&hash) {
-            same.retain(|other| *other != id);
-            if same.is_empty() {
-                self.by_hash.remove(&hash);
-            }
+        if let Ok(own) = self.by_hash.find_entry(hash, |other| *other == id) {
+            own.remove();
         }
+    }
+
+    /// Has it be found by this hash from now on.
+    fn relist(&mut self, id: u32, hash: u64) {
+        self.unlist(id);
+        self.list(id, hash);
     }
 
     /// Forgets all, whose rules are told before. Returns whether numbers begin anew.
@@ -483,6 +501,7 @@ impl Known {
             weight: 0,
             path: Path::new(Default::default(), Default::default(), None),
             only: None,
+            comes_round: false,
             lacks: Lacks::Nothing,
             packets: 0,
             bytes: 0,

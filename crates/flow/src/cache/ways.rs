@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::paths::{Broken, Exchange, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
+use super::paths::{Broken, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
 use crate::frozen::Frozen;
 use crate::key::{Key, slot};
 use crate::path::{Op, Way};
@@ -92,6 +92,11 @@ impl Ways {
         self.paths.update(&self.pipeline, &before)
     }
 
+    /// Mends what the last change of rules has broken, as far as that is little.
+    pub(super) fn exchange(&mut self) {
+        self.paths.exchange_all(&self.pipeline.tables);
+    }
+
     /// Forgets all, whose rules are told before. Returns whether numbers begin anew.
     pub(super) fn forget(&mut self) -> bool {
         self.rounds = Rounds::default();
@@ -121,12 +126,11 @@ impl Ways {
     /// all.
     fn mend(&mut self, id: u32) -> Option<u32> {
         let Self { pipeline, paths, rounds, walks, mended, room } = self;
-        let broken = paths.broken(id)?;
-        if let Some(exchange) = Exchange::of(&broken, &pipeline.tables) {
-            paths.exchange(id, &exchange);
+        paths.fetch_all(id);
+        if paths.try_exchange(id, &pipeline.tables) {
             return Some(id);
         }
-        let Broken { path, key, gone } = broken;
+        let Broken { path, key, gone, .. } = paths.broken(id)?;
         (*walks, *mended) = (*walks + 1, *mended + 1);
         let frozen = rounds.get(key.get_u32(slot::RECIRC_ID)).cloned();
         let start = frozen.as_deref().map_or(Start::Table, Start::Frozen);

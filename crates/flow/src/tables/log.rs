@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::onward::Onward;
 use crate::rule::Rule;
 
 /// The most changes that are remembered: rules that are gone stay in memory as long.
@@ -35,6 +36,24 @@ impl Turn {
     #[inline]
     pub(crate) const fn has_come(&self) -> bool {
         matches!(self.fate, Fate::Come)
+    }
+
+    /// It is going to be looked at: what is in its rules themselves is asked for.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        self.rule.fetch();
+        if let Fate::Replaced(by) = &self.fate {
+            by.fetch();
+        }
+    }
+
+    /// The same of what they write, when they are there.
+    #[inline]
+    pub(crate) fn fetch_writes(&self) {
+        if let Fate::Replaced(by) = &self.fate {
+            let both = [&self.rule, by].into_iter();
+            both.filter_map(|rule| rule.onward.as_ref()).for_each(Onward::fetch);
+        }
     }
 
     /// The rule in its place by now, if that counts where it did.

@@ -20,6 +20,8 @@ const MAX_STEPS: usize = 32;
 pub(crate) struct Gone {
     /// What it counts in.
     pub(crate) rule: u64,
+    /// Where it was in memory, as long as somebody has it.
+    pub(crate) was: usize,
     /// The one that is found in its place, if that is known.
     pub(crate) heir: Option<Arc<Rule>>,
 }

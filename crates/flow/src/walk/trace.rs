@@ -68,13 +68,13 @@ impl Trace {
         self.of(word).map(|step| step.value)
     }
 
-    /// What a word was before a look-up, if it came in as `own`, and the number of the step by which it was something
-    /// else at that; `None` if it was something else once more behind it.
-    pub(crate) fn around(&self, word: u8, at: usize, own: u64) -> Option<(u64, Option<usize>)> {
-        let (mut before, mut found) = (own, None);
+    /// What a word was before a look-up, where that is not what it came in as, and the number of the step by which it was
+    /// something else at that; `None` if it was something else once more behind it.
+    pub(crate) fn around(&self, word: u8, at: usize) -> Option<(Option<u64>, Option<usize>)> {
+        let (mut before, mut found) = (None, None);
         for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| step.word == word) {
             match (step.at as usize).cmp(&at) {
-                Ordering::Less => before = step.value,
+                Ordering::Less => before = Some(step.value),
                 Ordering::Equal => found = Some(number),
                 Ordering::Greater => return None,
             }
@@ -85,6 +85,19 @@ impl Trace {
     /// What a word was from a step on.
     pub(crate) fn value(&self, number: usize) -> Option<u64> {
         self.steps.get(number).map(|step| step.value)
+    }
+
+    /// What a packet was at a look-up that came in as `key`, as far as that is known.
+    pub(crate) fn key_at(&self, at: usize, key: &Key) -> Key {
+        let mut key = *key;
+        let steps = self.steps.iter().filter(|step| step.at as usize <= at);
+        // They are in order, word by word.
+        steps.for_each(|step| {
+            if let Some(word) = key.0.get_mut(usize::from(step.word)) {
+                *word = step.value;
+            }
+        });
+        key
     }
 
     /// It is something else from there on.
@@ -131,8 +144,8 @@ impl Trace {
 
 /// The bit of a word. There are fewer words than bits.
 #[inline]
-pub(crate) fn bit(word: u8) -> u64 {
-    1_u64.checked_shl(word.into()).unwrap_or_default()
+pub(crate) const fn bit(word: u8) -> u64 {
+    if word < 64 { 1 << word } else { 0 }
 }
 
 /// Notes what a packet is while it is on its way.

@@ -34,6 +34,9 @@ const PART_BITS: u32 = 15;
 /// Of more packets or rules than this a filter says too often that they may be there.
 pub(super) const FULL: usize = 1 << 14;
 
+/// So many changes are between the one that is looked at and those that memory is asked for, twice.
+const AHEAD: usize = 8;
+
 /// Words, each with some of its bits.
 pub(super) type Words = ArrayVec<(u8, u64), MAX_LENSES>;
 
@@ -197,10 +200,21 @@ impl Seen {
     /// What of the changes of a table may be about packets or paths that were there, beside the paths that are
     /// pointed at.
     pub(super) fn sift(&mut self, delta: &Delta, pointed: &mut Vec<Pointed>) -> Delta {
-        // The memory that it takes is asked for together.
-        delta.turns().for_each(|turn| self.finders.fetch(address(&turn.rule.stats)));
+        // The memory that it takes is asked for some turns ahead: that of the rules, and then what these lead to.
+        let (mut far, mut near) = (delta.turns(), delta.turns());
+        far.by_ref().take(2 * AHEAD).for_each(Turn::fetch);
+        near.by_ref().take(AHEAD).for_each(|turn| self.fetch(turn));
         let all = self.is_blind || self.counted.has(delta.table);
-        delta.pick(|turn| all || self.may_be_about(turn, delta.has_parts, pointed))
+        delta.pick(|turn| {
+            far.next().into_iter().for_each(Turn::fetch);
+            near.next().into_iter().for_each(|turn| self.fetch(turn));
+            all || self.may_be_about(turn, delta.has_parts, pointed)
+        })
+    }
+
+    fn fetch(&self, turn: &Turn) {
+        self.finders.fetch(address(&turn.rule.stats));
+        turn.fetch_writes();
     }
 
     fn may_be_about(&mut self, turn: &Turn, has_parts: bool, pointed: &mut Vec<Pointed>) -> bool {
@@ -210,7 +224,8 @@ impl Seen {
             _ if !is_gone => {}
             Finder::Nobody => {}
             Finder::One(path) if !has_parts => {
-                let gone = Gone { rule, heir: turn.heir().map(Arc::clone) };
+                let was = Arc::as_ptr(&turn.rule).addr();
+                let gone = Gone { rule, was, heir: turn.heir().map(Arc::clone) };
                 pointed.push(Pointed { path, gone });
             }
             Finder::One(_) | Finder::Several => return true,

@@ -95,6 +95,7 @@ fn pipeline() -> Pipeline {
         if field == Field::CtState { matching.with(field, 0x20) } else { matching.with(field, 1) }
     });
     let actions = vec![learn(), bundle(), ct(9), Action::DecTtl(None), encap(0)];
+    let actions = [actions, vec![set(Field::UdpDst, 1), set(Field::TcpDst, 1)]].concat();
     let add = Change::add(9, matching, Instructions::apply(actions));
     group(&mut pipeline, GroupCommand::Add, &[2]);
     pipeline.tables.change(&add, 0).unwrap();
@@ -169,6 +170,26 @@ fn beside() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Writes to packets for which rules hardly ask, not all of which are for these.
+fn to_packets() -> impl Strategy<Value = Action> {
+    let value = || 0..3_u128;
+    let address = |low| packet::MacAddr([0, 0, 0, 0, 0, low]);
+    prop_oneof![
+        3 => value().prop_map(|value| set(Field::IpDst, value)),
+        2 => value().prop_map(|value| set(Field::UdpDst, value)),
+        1 => value().prop_map(|value| set(Field::TcpDst, value)),
+        1 => value().prop_map(|value| set(Field::Ipv6Dst, value << 64 | 1)),
+        1 => value().prop_map(|value| set(Field::IpDscp, value)),
+        1 => (1..3_u128).prop_map(|value| set(Field::NwTtl, value)),
+        1 => (0..3_u8).prop_map(move |low| Action::SetEthDst(address(low))),
+        1 => (0..3_u32).prop_map(|to| Action::SetIpDst(to.into())),
+        1 => (0..9_u16, 0..8_u64).prop_map(|(offset, value)| Action::Load {
+            target: Subfield { field: Field::IpDst, offset, bits: 3 },
+            value,
+        }),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let table = || 0..TABLES;
     prop_oneof![
@@ -179,6 +200,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
         2 => Just(Action::Move { source: part(Field::EthSrc, 32), target: part(Field::Reg0, 32) }),
         2 => beside(),
+        2 => to_packets(),
+        1 => Just(Action::Move { source: part(Field::IpDst, 32), target: part(Field::Reg0, 32) }),
         1 => Just(Action::Move { source: part(Field::Reg4, 32), target: part(Field::Reg0, 32) }),
         1 => Just(Action::Push(part(Field::Reg0, 32))),
         1 => Just(Action::Pop(part(Field::Metadata, 32))),
@@ -472,7 +495,8 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
     ];
     let any = prop::collection::vec(prop_oneof![4 => writes, 1 => action()], 0..3);
-    prop_oneof![1 => any, 1 => prop::collection::vec(beside(), 0..3)]
+    let unseen = prop::collection::vec(prop_oneof![beside(), to_packets()], 0..3);
+    prop_oneof![1 => any, 1 => prop::collection::vec(beside(), 0..3), 1 => unseen]
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -627,8 +651,8 @@ fn what_nobody_asks_for_takes_no_walk() {
     let (mut flows, mut worker) = own();
     let mut passes = |change: &dyn Fn(&mut Pipeline)| {
         change(&mut flows);
-        worker.update(&flows);
         let before = worker.cache.stats();
+        worker.update(&flows);
         OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
         let after = worker.cache.stats();
         (after.misses - before.misses, after.renewed - before.renewed)
@@ -676,6 +700,53 @@ fn what_nobody_asks_for_takes_no_walk() {
     let writes = || vec![beside(9), Action::resubmit_table(3)];
     passes(&|flows| rule(flows, (2, 1), Match::new(), writes()));
     assert_eq!(passes(&own(vec![beside(9)])), 1);
+    worker.check_counts().unwrap();
+}
+
+#[test]
+fn what_is_written_to_packets_and_nobody_asks_for_takes_no_walk() {
+    let (mut flows, mut worker) = own();
+    // From now on it counts what protocol it is.
+    rule(&mut flows, (9, 7), Match::new(), vec![set(Field::UdpDst, 1)]);
+    worker.update(&flows);
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
+        change(&mut flows);
+        let before = worker.cache.stats();
+        worker.update(&flows);
+        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+        let after = worker.cache.stats();
+        (after.misses - before.misses, after.renewed - before.renewed)
+    };
+    let own = |actions: Vec<Action>| {
+        move |flows: &mut Pipeline| change_own(flows, 1, Some((&actions, 1)))
+    };
+    let to = |value| set(Field::IpDst, value);
+    passes(&|_| ());
+    // At first it is another operation.
+    assert_eq!(passes(&own(vec![to(1)])), (1, 0));
+    for value in 2..100 {
+        assert_eq!(passes(&own(vec![to(value)])), (0, 1), "{value}");
+    }
+    assert_eq!(passes(&own(vec![to(7), set(Field::Reg4, 0)])), (0, 1));
+    // Other bits, or other words.
+    let half = Action::SetField { field: Field::IpDst, value: 3, mask: 0xFFFF };
+    assert_eq!(passes(&own(vec![half])), (1, 0));
+    assert_eq!(passes(&own(vec![to(1), set(Field::UdpDst, 5)])), (1, 0));
+    assert_eq!(passes(&own(vec![to(2), set(Field::UdpDst, 6)])), (0, 1));
+    // What is for other packets is not written.
+    assert_eq!(passes(&own(vec![to(2), set(Field::TcpDst, 7)])).0, 1);
+    assert_eq!(passes(&own(vec![to(2), set(Field::TcpDst, 8)])).0, 1);
+    // What a rule behind reads, or writes to.
+    assert_eq!(passes(&own(vec![to(3)])).0, 1);
+    assert_eq!(passes(&own(vec![to(4)])), (0, 1));
+    let reads = Action::Move { source: part(Field::IpDst, 4), target: part(Field::Reg9, 4) };
+    for behind in [reads, Action::SetIpDst(9.into()), Action::PushMpls { ethertype: 0x8847 }] {
+        passes(&|flows| {
+            let actions = vec![behind.clone(), Action::resubmit_table(3)];
+            rule(flows, (2, 1), Match::new(), actions);
+        });
+        assert_eq!([5, 6].map(|value| passes(&own(vec![to(value)])).0), [1, 1]);
+    }
     worker.check_counts().unwrap();
 }
 

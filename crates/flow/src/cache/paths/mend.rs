@@ -31,8 +31,9 @@ impl Lacks {
     fn add(&mut self, gone: Gone) {
         match self {
             Self::One(before) if before.rule != gone.rule => *self = Self::Several,
-            // What has become of it last is what it is.
-            Self::Nothing | Self::One(_) => *self = Self::One(gone),
+            // What has become of it last is what it is; the path has what it was at first.
+            Self::One(before) => before.heir = gone.heir,
+            Self::Nothing => *self = Self::One(gone),
             Self::Several => {}
         }
     }
@@ -55,6 +56,8 @@ pub(in super::super) struct Broken<'p> {
     pub(in super::super) path: &'p Path,
     /// The packet that takes it, as that came in.
     pub(in super::super) key: &'p Key,
+    /// Whether it has come round.
+    pub(super) comes_round: bool,
     /// The only rule that is not known to be the one that the packet finds where it found it, as long as it is what
     /// it was.
     pub(in super::super) gone: Option<&'p Gone>,
@@ -66,9 +69,9 @@ impl Paths {
         let is_known = self.changes.add(pipeline, before);
         let mut pointed = std::mem::take(&mut self.changes.pointed);
         for known in pointed.iter().filter_map(|pointed| self.places.get(place(pointed.path))) {
-            prefetch_read(std::ptr::from_ref(&known.id).cast());
-            prefetch_read(std::ptr::from_ref(&known.lacks).cast());
+            fetch(known);
         }
+        self.pointed.clear();
         pointed.drain(..).for_each(|pointed| self.point(pointed));
         self.changes.pointed = pointed;
         is_known
@@ -81,6 +84,7 @@ impl Paths {
         if let Some(own) = self.standing.get_mut(place(path)) {
             *own = 0;
         }
+        self.pointed.push(path);
     }
 
     /// Whether a single packet takes a path.
@@ -143,19 +147,30 @@ impl Paths {
         }
     }
 
+    /// A path is going to be mended: the memory that it takes is asked for together.
+    pub(super) fn fetch(&self, id: u32) {
+        if let Some(known) = self.known(id) {
+            known.path.fetch();
+        }
+    }
+
+    /// The same where its packet goes through the tables, too.
+    pub(in super::super) fn fetch_all(&self, id: u32) {
+        let Some(known) = self.known(id) else { return };
+        known.path.fetch();
+        if let Some(key) = &known.only {
+            let lines = key.words().iter().step_by(8);
+            lines.for_each(|word| prefetch_read(std::ptr::from_ref(word).cast()));
+        }
+        if let Lacks::One(Gone { heir: Some(rule), .. }) = &known.lacks {
+            rule.fetch();
+        }
+    }
+
     /// A path that a single packet takes, and that is to be mended.
     pub(in super::super) fn broken(&self, id: u32) -> Option<Broken<'_>> {
         let (changes, known) = (&self.changes, self.known(id)?);
         let (path, key) = (&known.path, known.only.as_deref()?);
-        path.fetch();
-        key.words()
-            .iter()
-            .step_by(8)
-            .for_each(|word| prefetch_read(std::ptr::from_ref(word).cast()));
-        if let Lacks::One(Gone { heir: Some(rule), .. }) = &known.lacks {
-            prefetch_read(std::ptr::from_ref(&rule.onward).cast());
-            prefetch_read(std::ptr::from_ref(&rule.stats).cast());
-        }
         let gone = match &known.lacks {
             Lacks::One(gone) if known.checked.era == changes.now().era => {
                 let verdict = changes.judge(path, known.checked, Some(key));
@@ -163,7 +178,7 @@ impl Paths {
             }
             _ => None,
         };
-        Some(Broken { path, key, gone })
+        Some(Broken { path, key, gone, comes_round: known.comes_round })
     }
 
     /// Has it be what it is by now. Returns the path that the packet takes: another one if that is the same.
@@ -213,16 +228,14 @@ impl Paths {
             return None;
         }
         self.unlist(id);
-        let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
         let own = self.get(id);
-        let other = same.iter().copied().find(|other| self.get(*other) == own);
+        let other = self.same(hash, |other| self.get(other) == own);
         if let Some(other) = other
             && self.check(other) == Some(Verdict::Holds)
         {
             return Some(other);
         }
-        self.known_mut(id)?.hash = hash;
-        self.by_hash.entry(hash).or_default().push(id);
+        self.list(id, hash);
         None
     }
 
@@ -242,6 +255,13 @@ impl Paths {
         self.share(other, &key);
         self.remove(id);
     }
+}
+
+/// All of a place is going to be looked at.
+fn fetch(known: &Known) {
+    const LINE: usize = 64;
+    let start = std::ptr::from_ref(known).cast::<u8>();
+    (0..size_of::<Known>()).step_by(LINE).for_each(|at| prefetch_read(start.wrapping_add(at)));
 }
 
 fn has(places: &[Known], id: u32) -> bool {
