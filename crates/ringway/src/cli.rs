@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use eal::access::{parse_group, parse_mode};
@@ -509,24 +510,42 @@ fn parse_port(text: &str) -> Result<Named, String> {
     Ok(Named { name: name.to_owned(), device: device.to_owned() })
 }
 
+/// A parser of values.
+type Parse<T> = dyn Fn(&str) -> Result<T, String> + Send + Sync;
+
+/// A parser as clap takes it. Of what clap does with values there is a copy for each type of these: so there
+/// is one for each type of values, and not one for each way to read them.
+fn parser<T: 'static>(
+    parse: Arc<Parse<T>>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| parse(text)
+}
+
 /// A parser of numbers within `bounds`, which says what it expected: clap's own does so only for
 /// numbers outside of them.
 pub fn number<T>(
-    bounds: impl RangeBounds<T> + Clone + Send + Sync + 'static,
+    bounds: impl RangeBounds<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Copy + Send + Sync + 'static,
+{
+    let (least, most) = (bounds.start_bound().cloned(), bounds.end_bound().cloned());
+    parser(Arc::new(move |text| parse_number(text, least, most)))
+}
+
+fn parse_number<T>(text: &str, least: Bound<T>, most: Bound<T>) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
 {
-    move |text| {
-        let number = text.parse().ok().filter(|number| bounds.contains(number));
-        number.ok_or_else(|| match (bounds.start_bound(), bounds.end_bound()) {
-            (Bound::Included(least), Bound::Included(most)) => {
-                format!("expected a whole number from {least} to {most}")
-            }
-            (Bound::Included(least), _) => format!("expected a whole number, {least} or more"),
-            _ => "expected a whole number".to_owned(),
-        })
-    }
+    let number =
+        text.parse().ok().filter(|number| (least.as_ref(), most.as_ref()).contains(number));
+    number.ok_or_else(|| match (least, most) {
+        (Bound::Included(least), Bound::Included(most)) => {
+            format!("expected a whole number from {least} to {most}")
+        }
+        (Bound::Included(least), _) => format!("expected a whole number, {least} or more"),
+        _ => "expected a whole number".to_owned(),
+    })
 }
 
 fn parse_interval(text: &str) -> Result<std::time::Duration, String> {

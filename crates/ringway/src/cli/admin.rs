@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use packet::MacAddr;
 use switch::LldpMode;
 
 use super::bond::LacpArgs;
-use super::{ControlArgs, number, parse_port, parse_switch};
+use super::{ControlArgs, number, parse_port, parse_switch, parser};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
 use crate::control::event::Topic;
@@ -210,16 +211,16 @@ pub struct PortSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrDefault<T>(pub Option<T>);
 
-pub fn or_default<T>(
-    parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+pub fn or_default<T: 'static>(
+    parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<OrDefault<T>, String> + Clone + Send + Sync + 'static {
-    move |text| match text {
+    parser(Arc::new(move |text| match text {
         "default" => Ok(OrDefault(None)),
         text => match parse(text) {
             Ok(value) => Ok(OrDefault(Some(value))),
             Err(expected) => Err(format!("{expected}, or default")),
         },
-    }
+    }))
 }
 
 fn parse_workers(text: &str) -> Result<Vec<usize>, String> {
