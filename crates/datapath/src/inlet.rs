@@ -19,23 +19,22 @@ const MOST: u8 = 32;
 /// Periods in a second.
 const PERIODS: u64 = 10;
 
-/// A frame that has come in, as far as `N` bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard<const N: usize> {
+/// A frame that has come in, as far as it is taken.
+#[derive(Clone, Debug)]
+pub struct Heard {
     /// The number of the port.
     pub port: u16,
     /// The VLAN, where that is known.
     pub vlan: u16,
     /// Whether its checksum can be looked at: all of it is here, and nobody else is to write it.
     pub is_whole: bool,
-    bytes: [u8; N],
-    len: usize,
+    bytes: Vec<u8>,
 }
 
-impl<const N: usize> Heard<N> {
+impl Heard {
     /// Its first bytes, from the Ethernet header on, which are all that count.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        &self.bytes
     }
 }
 
@@ -72,8 +71,11 @@ impl Pace {
 
 /// A worker's end. Putting something in never waits.
 #[derive(Clone)]
-pub struct Inlet<const N: usize> {
-    queue: SyncSender<Heard<N>>,
+pub struct Inlet {
+    queue: SyncSender<Heard>,
+    /// The most bytes of a frame that are taken. They are no part of the type, for which there would be a
+    /// queue of its own.
+    len: usize,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
     /// When the present period began, in clock cycles, how often the other clock was moved by then, and
@@ -84,42 +86,45 @@ pub struct Inlet<const N: usize> {
     taken: Box<[Cell<u8>]>,
 }
 
-impl<const N: usize> fmt::Debug for Inlet<N> {
+impl fmt::Debug for Inlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inlet").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
-impl<const N: usize> Inlet<N> {
-    /// A queue where `room` frames wait at most, and where it is read; what may come in within a period
-    /// is for all ports together.
+impl Inlet {
+    /// A queue where `room` frames wait at most, as far as their first `len` bytes, and where it is read; what
+    /// may come in within a period is for all ports together.
     pub fn new(
+        len: usize,
         room: usize,
         pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
-    ) -> (Self, Receiver<Heard<N>>) {
-        Self::with_limits(1, room, pace, notify)
+    ) -> (Self, Receiver<Heard>) {
+        Self::with_limits(1, len, room, pace, notify)
     }
 
     /// The same, where it is for each port.
     pub fn by_port(
+        len: usize,
         room: usize,
         pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
-    ) -> (Self, Receiver<Heard<N>>) {
-        Self::with_limits(MAX_PORTS, room, pace, notify)
+    ) -> (Self, Receiver<Heard>) {
+        Self::with_limits(MAX_PORTS, len, room, pace, notify)
     }
 
     fn with_limits(
         limits: usize,
+        len: usize,
         room: usize,
         pace: &Pace,
         notify: impl Fn() + Send + Sync + 'static,
-    ) -> (Self, Receiver<Heard<N>>) {
+    ) -> (Self, Receiver<Heard>) {
         let (queue, heard) = sync_channel(room);
         let taken = vec![Cell::new(0); limits].into_boxed_slice();
         let (since, moves, pace) = (Cell::new(0), Cell::new(0), pace.clone());
-        (Self { queue, notify: Arc::new(notify), since, moves, pace, taken }, heard)
+        (Self { queue, len, notify: Arc::new(notify), since, moves, pace, taken }, heard)
     }
 
     /// Takes a frame that came in on `port` in `vlan` at time `now`; returns whether there was room.
@@ -137,10 +142,11 @@ impl<const N: usize> Inlet<N> {
         };
         let Some(taken) = taken.filter(|taken| taken.get() < MOST) else { return false };
         taken.set(taken.get().saturating_add(1));
-        let mut bytes = [0; N];
+        let mut bytes = vec![0; frame.len().min(self.len)];
         let len = frame.copy_to(&mut bytes);
+        bytes.truncate(len);
         let is_whole = len == frame.len() && frame.offload().csum().is_none();
-        match self.queue.try_send(Heard { port, vlan, is_whole, bytes, len }) {
+        match self.queue.try_send(Heard { port, vlan, is_whole, bytes }) {
             Ok(()) => {
                 (self.notify)();
                 true
@@ -161,7 +167,7 @@ mod tests {
         let calls = Arc::new(AtomicU32::new(0));
         let called = Arc::clone(&calls);
         let (inlet, heard) =
-            Inlet::<124>::new(64, &Pace::of(1_000), move || _ = called.fetch_add(1, Relaxed));
+            Inlet::new(124, 64, &Pace::of(1_000), move || _ = called.fetch_add(1, Relaxed));
         let bytes = [7; 1_000];
         let frame = Frame::from_bytes(&bytes);
         let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
@@ -171,7 +177,7 @@ mod tests {
         assert_eq!(put(3, 300), 0, "nobody reads");
         let all: Vec<_> = heard.try_iter().collect();
         assert_eq!((all.len(), calls.load(Relaxed)), (64, 64));
-        let first = all[0];
+        let first = &all[0];
         assert_eq!((first.port, first.vlan, first.is_whole), (3, 5, false));
         assert_eq!(first.bytes(), &bytes[..124]);
         drop(heard);
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_flood_harms_no_other_port_where_each_has_its_limit() {
-        let (inlet, heard) = Inlet::<1_536>::by_port(128, &Pace::of(1_000), || {});
+        let (inlet, heard) = Inlet::by_port(1_536, 128, &Pace::of(1_000), || {});
         let bytes = [7; 200];
         let frame = Frame::from_bytes(&bytes);
         let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
@@ -194,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_due_at_once_since_the_clock_was_moved_is_no_flood() {
         let time = Time::stopped();
-        let (inlet, heard) = Inlet::<124>::new(256, &Pace::new(&time), || {});
+        let (inlet, heard) = Inlet::new(124, 256, &Pace::new(&time), || {});
         let bytes = [7; 100];
         let frame = Frame::from_bytes(&bytes);
         // By the workers' clock, all of this is one moment.

@@ -8,12 +8,12 @@ use flow::slot;
 use l2proto::Bfd;
 use l2proto::bfd::frame::{MAX_LEN as BFD_LEN, is_for};
 use l2proto::cfm::frame::{MAX_LEN as CFM_LEN, is_message};
-use l2proto::lacp::pdu::{FRAME_LEN as SLOW_LEN, SLOW_PROTOCOLS};
-use l2proto::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
-use l2proto::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
+use l2proto::lacp::pdu::SLOW_PROTOCOLS;
+use l2proto::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE};
+use l2proto::rstp::bpdu::GROUP as BRIDGES;
 use packet::{BURST, Frame, MacAddr};
 
-use crate::bond::answers::{ANSWER_LEN, may_answer};
+use crate::bond::answers::may_answer;
 use crate::datapath::Source;
 use crate::inlet::Inlet;
 
@@ -24,15 +24,15 @@ const ETHERTYPE_AT: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub struct Trap {
     /// Where frames of LLDP go.
-    pub lldp: Option<Inlet<LLDP_LEN>>,
+    pub lldp: Option<Inlet>,
     /// Where messages of spanning tree go.
-    pub bpdu: Option<Inlet<BPDU_LEN>>,
+    pub bpdu: Option<Inlet>,
     /// Where frames of LACP go, of a port that is no member of a bond.
-    pub slow: Option<Inlet<SLOW_LEN>>,
+    pub slow: Option<Inlet>,
     /// Where answers go to what a member of a bond has asked.
     pub answers: Option<Answers>,
     /// Where frames go by which its link is watched, and which those are.
-    pub watch: Option<(Watched, Inlet<WATCH_LEN>)>,
+    pub watch: Option<(Watched, Inlet)>,
 }
 
 /// The most bytes of a frame by which a link is watched.
@@ -106,7 +106,7 @@ pub struct Answers {
     /// The address of the member, and those of all members of its bond.
     pub asker: Askers,
     /// Where answers go.
-    pub inlet: Inlet<ANSWER_LEN>,
+    pub inlet: Inlet,
 }
 
 /// The address by which a member of a bond asks, and those of all its members.

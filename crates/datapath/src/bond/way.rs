@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use l2proto::lacp::pdu::{FRAME_LEN, SLOW_PROTOCOLS};
+use l2proto::lacp::pdu::SLOW_PROTOCOLS;
 use packet::{BURST, Burst, Edit, Frame, MacAddr, flow};
 
 use super::load::Load;
@@ -84,7 +84,7 @@ pub struct Fittings {
     /// Where it counts.
     pub load: Arc<Load>,
     /// Where it puts what neighbours say; `None`: nobody listens.
-    pub inlet: Option<Inlet<FRAME_LEN>>,
+    pub inlet: Option<Inlet>,
 }
 
 /// A bond, and the verdicts on the burst at hand.
@@ -340,7 +340,7 @@ impl Bonds {
 }
 
 /// Puts what neighbours say into `inlet`, and returns which frames that are.
-fn listen(inlet: &Inlet<FRAME_LEN>, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+fn listen(inlet: &Inlet, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
     let mut slow = 0;
     for (index, frame) in frames.iter().enumerate().take(BURST) {
         if frame.head().starts_with(&SLOW_PROTOCOLS.0) {

@@ -189,7 +189,7 @@ fn what_comes_back_is_dropped_until_a_station_says_that_it_has_moved() {
 #[test]
 fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
     let mut bench = bench(2);
-    let (inlet, heard) = Inlet::new(64, &Pace::of(1_000_000), || {});
+    let (inlet, heard) = Inlet::new(pdu::FRAME_LEN, 64, &Pace::of(1_000_000), || {});
     let (way, fittings) = way(2);
     bench.path.set_bond(BOND, Some((way, Fittings { inlet: Some(inlet), ..fittings })));
     let own = packet::MacAddr([2, 0, 0, 0, 0, 7]);
@@ -213,7 +213,7 @@ fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
 
 /// The bench's port 0 in the default bridge with a bond, whose one member is patch port 10; its peer 11
 /// is the member of a bond of bridge 1, where the bench's port 1 is. Returns what is heard in each.
-fn patched() -> (Bench, [std::sync::mpsc::Receiver<Heard<{ pdu::FRAME_LEN }>>; 2]) {
+fn patched() -> (Bench, [std::sync::mpsc::Receiver<Heard>; 2]) {
     let mut bench = Bench::new(4);
     bench.change(0, BridgeChange::Leave(1));
     let fdb = Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300));
@@ -221,7 +221,7 @@ fn patched() -> (Bench, [std::sync::mpsc::Receiver<Heard<{ pdu::FRAME_LEN }>>; 2
     bench.change(1, BridgeChange::Join(1, None));
     let heard = [(0, BOND, 10), (1, BOND + 3, 11)].map(|(bridge, bond, member)| {
         bench.change(bridge, BridgeChange::Join(bond, None));
-        let (inlet, heard) = Inlet::new(64, &Pace::of(1_000_000), || {});
+        let (inlet, heard) = Inlet::new(pdu::FRAME_LEN, 64, &Pace::of(1_000_000), || {});
         let members = vec![Strand { port: member, receives: Receives::All }];
         let way = Way { bridge: BridgeId(bridge), table: [member; BUCKETS], members, ..way(2).0 };
         let fittings = Fittings { inlet: Some(inlet), ..Fittings::default() };

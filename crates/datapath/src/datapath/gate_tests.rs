@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ethdev::DropReason::{SpanningTree, WrongVlan};
-use l2proto::rstp::bpdu::Bpdu;
+use l2proto::rstp::bpdu::{Bpdu, FRAME_LEN};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
@@ -74,7 +74,7 @@ fn ports_have_vlans_besides() {
 fn messages_of_spanning_tree_come_in_where_nothing_else_does() {
     let mut bench = Bench::new(2);
     bench.change(0, gate(&[0], &[]));
-    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
+    let (inlet, heard) = Inlet::new(FRAME_LEN, 8, &Pace::of(1_000_000), || {});
     bench.path.set_trap(1, Some(Box::new(Trap { bpdu: Some(inlet), ..Trap::default() })));
     let tcn = Bpdu::Tcn.frame(packet::MacAddr([2, 0, 0, 0, 0, 1]));
     bench.send(1, &[tcn.clone(), frame(BROADCAST, station(1))]);

@@ -23,7 +23,7 @@ const GROUP: [u8; 4] = [239, 1, 2, 3];
 /// What a bridge with four ports knows, and what it was told by hosts and routers.
 struct Known {
     bench: Bench,
-    heard: Receiver<Heard<LONGEST>>,
+    heard: Receiver<Heard>,
     ports: Ports,
     members: BTreeSet<(u16, IpAddr, u16)>,
     routers: BTreeSet<(u16, u16)>,
@@ -31,7 +31,7 @@ struct Known {
 
 impl Known {
     fn new(ports: Ports) -> Self {
-        let (inlet, heard) = Inlet::by_port(128, &Pace::of(1_000_000_000), || {});
+        let (inlet, heard) = Inlet::by_port(LONGEST, 128, &Pace::of(1_000_000_000), || {});
         let (members, routers) = Default::default();
         let mut known = Self { bench: Bench::new(4), heard, ports, members, routers };
         let groups = Default::default();

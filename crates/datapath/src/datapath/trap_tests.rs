@@ -27,8 +27,8 @@ fn lldp() -> Vec<u8> {
     unit.frame(neighbour)
 }
 
-fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard<MAX_LEN>> {
-    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
+fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard> {
+    let (inlet, heard) = Inlet::new(MAX_LEN, 8, &Pace::of(1_000_000), || {});
     bench.path.set_trap(port, Some(Box::new(Trap { lldp: Some(inlet), ..Trap::default() })));
     heard
 }

@@ -78,8 +78,8 @@ pub(super) struct Net {
     pub(super) bridge: BridgeId,
     numbers: Arc<std::sync::atomic::AtomicU32>,
     pub(super) ports: Vec<(Settings, Arc<QueueStats>, Arc<QueueStats>)>,
-    inlet: Inlet<ANSWER_LEN>,
-    heard: std::sync::mpsc::Receiver<Heard<ANSWER_LEN>>,
+    inlet: Inlet,
+    heard: std::sync::mpsc::Receiver<Heard>,
 }
 
 impl Net {
@@ -91,7 +91,7 @@ impl Net {
             bench.change(0, BridgeChange::Leave(port));
             bench.change(1, BridgeChange::Join(port, None));
         }
-        let (inlet, heard) = Inlet::new(64, &Pace::of(1_000_000), || {});
+        let (inlet, heard) = Inlet::new(ANSWER_LEN, 64, &Pace::of(1_000_000), || {});
         let ports = ports.into_iter().map(|port| (port, Arc::default(), Arc::default()));
         let ports: Vec<(Settings, Arc<QueueStats>, Arc<QueueStats>)> = ports.collect();
         for number in (TUNNEL..).take(ports.len()) {
@@ -453,7 +453,7 @@ fn guests_have_bfd_of_their_own_through_a_tunnel_that_is_watched() {
         };
         from_peer(Kind::Geneve, with, &packet)
     };
-    let (inlet, heard) = Inlet::new(8, &Pace::of(1_000_000), || {});
+    let (inlet, heard) = Inlet::new(ANSWER_LEN, 8, &Pace::of(1_000_000), || {});
     let watched = |bfd| Watched { extended: None, bfd: Some(bfd) };
     for (bfd, passed) in [(bfd, vec![packet.clone()]), (Bfd::default(), Vec::new())] {
         let watch = Some((watched(bfd), inlet.clone()));

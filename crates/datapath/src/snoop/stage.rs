@@ -24,7 +24,7 @@ pub struct Snoop {
     /// The groups.
     pub groups: Arc<View>,
     /// Where it puts what hosts and routers say.
-    pub inlet: Inlet<LONGEST>,
+    pub inlet: Inlet,
 }
 
 /// The decisions, on top of those of another kind of bridge.

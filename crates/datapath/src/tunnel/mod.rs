@@ -62,7 +62,7 @@ pub struct Tunnels {
     ports: Vec<TunnelPort>,
     ways: Arc<Ways>,
     /// Where answers of neighbours go.
-    inlet: Inlet<ANSWER_LEN>,
+    inlet: Inlet,
     asked: Asked,
     /// Where frames are counted that come out of no tunnel: with the first port of any.
     pub(crate) lost: Arc<QueueStats>,
@@ -78,7 +78,7 @@ pub(crate) enum Place<'t> {
 impl Tunnels {
     /// These ports, whose packets go these ways. What hosts answer to what was asked goes into `inlet`.
     #[must_use]
-    pub fn new(ports: Vec<TunnelPort>, ways: Arc<Ways>, inlet: Inlet<ANSWER_LEN>) -> Self {
+    pub fn new(ports: Vec<TunnelPort>, ways: Arc<Ways>, inlet: Inlet) -> Self {
         let lost = ports.first().map(|port| Arc::clone(&port.rx)).unwrap_or_default();
         Self { ports, ways, inlet, asked: Asked::default(), lost }
     }

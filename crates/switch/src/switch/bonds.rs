@@ -12,7 +12,6 @@ use datapath::vlan::tags::Meta;
 use datapath::worker::Message;
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
 use l2proto::lacp::Agent;
-use l2proto::lacp::pdu::FRAME_LEN;
 use litemap::LiteMap;
 use ordered::Order as _;
 use packet::headers::EtherType;
@@ -123,7 +122,7 @@ pub(super) struct Bond {
     /// What each worker has sent.
     loads: Vec<Arc<Load>>,
     /// Where workers put what neighbours say, and where it is read.
-    pub(super) inlet: Option<(Inlet<FRAME_LEN>, Receiver<Heard<FRAME_LEN>>)>,
+    pub(super) inlet: Option<(Inlet, Receiver<Heard>)>,
     /// What workers know of it, and whether they listen.
     told: Option<(Way, bool)>,
 }

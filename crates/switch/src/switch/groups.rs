@@ -36,8 +36,8 @@ const MOST_VLANS: usize = 256;
 #[derive(Debug)]
 struct Watch {
     snooper: Snooper,
-    inlet: Inlet<LONGEST>,
-    heard: Receiver<Heard<LONGEST>>,
+    inlet: Inlet,
+    heard: Receiver<Heard>,
     /// What all workers know, if they know that it does.
     view: Option<Arc<View>>,
     /// The address by which it asks.
@@ -106,7 +106,7 @@ impl Control {
         let now = self.time.now();
         let watch = self.groups.0.entry(name.to_owned());
         let watch = watch.or_insert_with(|| {
-            let (inlet, heard) = Inlet::by_port(MOST_HEARD, &self.pace, self.notes.once());
+            let (inlet, heard) = Inlet::by_port(LONGEST, MOST_HEARD, &self.pace, self.notes.once());
             let (snooper, mac) = (Snooper::new(settings), MacAddr::random_local());
             Watch { snooper, inlet, heard, view: None, mac }
         });

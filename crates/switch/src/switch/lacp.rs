@@ -48,7 +48,7 @@ impl Bond {
         &mut self,
         (number, known): (u16, Option<MacAddr>),
         seen: &mut [Seen],
-        heard: impl Iterator<Item = Heard<FRAME_LEN>>,
+        heard: impl Iterator<Item = Heard>,
         of: impl Fn(u16) -> Own,
         now: Instant,
     ) -> (Agreement, Said) {
@@ -226,7 +226,8 @@ impl Control {
         let (number, listens) = (entry.number(), entry.options().bonding.lacp != Lacp::Off);
         let bond = self.bonds.of(name);
         if listens != bond.inlet.is_some() {
-            let inlet = || Inlet::new(MOST_HEARD, &self.pace, self.notes.of_port(number));
+            let inlet =
+                || Inlet::new(FRAME_LEN, MOST_HEARD, &self.pace, self.notes.of_port(number));
             bond.inlet = listens.then(inlet);
         }
     }
@@ -241,7 +242,7 @@ impl Control {
         let alone = self.ears.slow(number).filter(|_| entry.bundle().is_none());
         let alone = alone.into_iter().flat_map(Line::heard);
         let inlet = bond.inlet.as_ref().map(|(_, heard)| heard.try_iter().take(MOST_HEARD));
-        let heard: Vec<Heard<FRAME_LEN>> = inlet.into_iter().flatten().chain(alone).collect();
+        let heard: Vec<Heard> = inlet.into_iter().flatten().chain(alone).collect();
         let mut seen = seen(&self.ports, name, entry);
         seen.iter_mut().for_each(|seen| seen.is_up &= self.watches.carries(&seen.name));
         let of = |port| {

@@ -30,20 +30,20 @@ const ANSWER_ROOM: usize = 64;
 
 /// Where workers put what neighbours say, and where it is read.
 #[derive(Debug)]
-pub(super) struct Line<const N: usize> {
-    inlet: Inlet<N>,
-    heard: Receiver<Heard<N>>,
+pub(super) struct Line {
+    inlet: Inlet,
+    heard: Receiver<Heard>,
 }
 
-impl<const N: usize> Line<N> {
-    /// One that has `control` look at port `number` when something comes.
-    fn new(room: usize, number: u16, control: &Control) -> Self {
-        let (inlet, heard) = Inlet::new(room, &control.pace, control.notes.of_port(number));
+impl Line {
+    /// One for the first `len` bytes of frames, which has `control` look at port `number` when one comes.
+    fn new(len: usize, room: usize, number: u16, control: &Control) -> Self {
+        let (inlet, heard) = Inlet::new(len, room, &control.pace, control.notes.of_port(number));
         Self { inlet, heard }
     }
 
     /// What has come since this was asked last.
-    pub(super) fn heard(&self) -> impl Iterator<Item = Heard<N>> {
+    pub(super) fn heard(&self) -> impl Iterator<Item = Heard> {
         self.heard.try_iter()
     }
 }
@@ -51,11 +51,11 @@ impl<const N: usize> Line<N> {
 /// What is listened for on a port.
 #[derive(Debug, Default)]
 struct Ear {
-    lldp: Option<Line<LLDP_LEN>>,
-    bpdu: Option<Line<BPDU_LEN>>,
-    slow: Option<Line<SLOW_LEN>>,
-    answers: Option<(Askers, Line<ANSWER_LEN>)>,
-    watch: Option<(Watched, Line<WATCH_LEN>)>,
+    lldp: Option<Line>,
+    bpdu: Option<Line>,
+    slow: Option<Line>,
+    answers: Option<(Askers, Line)>,
+    watch: Option<(Watched, Line)>,
 }
 
 impl Ear {
@@ -66,7 +66,7 @@ impl Ear {
     }
 
     fn tell(&self, number: u16, workers: &[Mailbox]) {
-        let answers = |(asker, line): &(Askers, Line<ANSWER_LEN>)| Answers {
+        let answers = |(asker, line): &(Askers, Line)| Answers {
             asker: asker.clone(),
             inlet: line.inlet.clone(),
         };
@@ -90,17 +90,17 @@ pub(super) struct Ears(LiteMap<u16, Ear>);
 
 impl Ears {
     /// Where frames of LLDP from a port are read, if anybody listens for them.
-    pub(super) fn lldp(&self, number: u16) -> Option<&Line<LLDP_LEN>> {
+    pub(super) fn lldp(&self, number: u16) -> Option<&Line> {
         self.0.get(&number)?.lldp.as_ref()
     }
 
     /// The same of messages of spanning tree.
-    pub(super) fn bpdu(&self, number: u16) -> Option<&Line<BPDU_LEN>> {
+    pub(super) fn bpdu(&self, number: u16) -> Option<&Line> {
         self.0.get(&number)?.bpdu.as_ref()
     }
 
     /// The same of LACP, of a port that is no member of a bond.
-    pub(super) fn slow(&self, number: u16) -> Option<&Line<SLOW_LEN>> {
+    pub(super) fn slow(&self, number: u16) -> Option<&Line> {
         self.0.get(&number)?.slow.as_ref()
     }
 
@@ -110,12 +110,12 @@ impl Ears {
     }
 
     /// The same of answers to what a member of a bond has asked.
-    pub(super) fn answers(&self, number: u16) -> Option<&Line<ANSWER_LEN>> {
+    pub(super) fn answers(&self, number: u16) -> Option<&Line> {
         Some(&self.0.get(&number)?.answers.as_ref()?.1)
     }
 
     /// The same of frames by which a link is watched.
-    pub(super) fn watch(&self, number: u16) -> Option<&Line<WATCH_LEN>> {
+    pub(super) fn watch(&self, number: u16) -> Option<&Line> {
         Some(&self.0.get(&number)?.watch.as_ref()?.1)
     }
 
@@ -153,7 +153,7 @@ impl Control {
     /// Has frames of LLDP from port `number` be listened for, or not.
     pub(super) fn listen_for_lldp(&mut self, number: u16, listens: bool) {
         if listens != self.ears.lldp(number).is_some() {
-            let line = listens.then(|| Line::new(LLDP_ROOM, number, self));
+            let line = listens.then(|| Line::new(LLDP_LEN, LLDP_ROOM, number, self));
             self.change_ear(number, |ear| ear.lldp = line);
         }
     }
@@ -161,7 +161,7 @@ impl Control {
     /// The same of messages of spanning tree.
     pub(super) fn listen_for_bpdus(&mut self, number: u16, listens: bool) {
         if listens != self.ears.bpdu(number).is_some() {
-            let line = listens.then(|| Line::new(BPDU_ROOM, number, self));
+            let line = listens.then(|| Line::new(BPDU_LEN, BPDU_ROOM, number, self));
             self.change_ear(number, |ear| ear.bpdu = line);
         }
     }
@@ -169,7 +169,7 @@ impl Control {
     /// The same of LACP, on a port that is no member of a bond.
     pub(super) fn listen_for_lacp(&mut self, number: u16, listens: bool) {
         if listens != self.ears.slow(number).is_some() {
-            let line = listens.then(|| Line::new(SLOW_ROOM, number, self));
+            let line = listens.then(|| Line::new(SLOW_LEN, SLOW_ROOM, number, self));
             self.change_ear(number, |ear| ear.slow = line);
         }
     }
@@ -180,7 +180,7 @@ impl Control {
         if known.map(|(known, _)| known) == wanted.as_ref() {
             return;
         }
-        let new = wanted.map(|watched| (watched, Line::new(WATCH_ROOM, number, self)));
+        let new = wanted.map(|watched| (watched, Line::new(WATCH_LEN, WATCH_ROOM, number, self)));
         self.change_ear(number, |ear| {
             ear.watch = match (new, ear.watch.take()) {
                 (Some((watched, _)), Some((_, line))) => Some((watched, line)),
@@ -202,7 +202,7 @@ impl Control {
         };
         let new: Vec<_> = wanted.iter().filter(is_new).collect();
         for (number, asker) in new {
-            let new = Line::new(ANSWER_ROOM, *number, self);
+            let new = Line::new(ANSWER_LEN, ANSWER_ROOM, *number, self);
             self.change_ear(*number, |ear| {
                 let line = ear.answers.take().map_or(new, |(_, line)| line);
                 ear.answers = Some((asker.clone(), line));

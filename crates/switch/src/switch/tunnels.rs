@@ -99,7 +99,7 @@ pub(super) struct Underlay {
     neighbours: Neighbours,
     began: Instant,
     /// Where answers of neighbours come in, while there are tunnels; and what workers know.
-    inlet: Option<(Inlet<ANSWER_LEN>, Receiver<Heard<ANSWER_LEN>>)>,
+    inlet: Option<(Inlet, Receiver<Heard>)>,
     told: Arc<Ways>,
     looks: Looks,
 }
@@ -223,7 +223,8 @@ impl Control {
         if !is_used {
             self.underlay.inlet = None;
         } else if self.underlay.inlet.is_none() {
-            self.underlay.inlet = Some(Inlet::by_port(ANSWERS, &self.pace, self.notes.once()));
+            self.underlay.inlet =
+                Some(Inlet::by_port(ANSWER_LEN, ANSWERS, &self.pace, self.notes.once()));
         }
         let ways = Arc::new(self.ways());
         // Kept until all workers have others, so that none of them frees it.
