@@ -41,6 +41,13 @@ impl Given {
         };
         Err(Error::invalid_type(found, expected))
     }
+
+    fn members(self, expected: &dyn serde::de::Expected) -> Result<Members, Error> {
+        match self.0 {
+            Value::Object(all) => Ok(Members { rest: all.into_iter(), value: Value::Null }),
+            _ => self.wrong(expected),
+        }
+    }
 }
 
 impl<'de> Deserializer<'de> for Given {
@@ -79,12 +86,9 @@ impl<'de> Deserializer<'de> for Given {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Object(all) => {
-                visitor.visit_map(Members { rest: all.into_iter(), value: Value::Null })
-            }
-            _ => self.wrong(&visitor),
-        }
+        // Kept here, so that not each way out of a visitor drops what is left.
+        let mut members = self.members(&visitor)?;
+        visitor.visit_map(&mut members)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -158,7 +162,7 @@ struct Members {
     value: Value,
 }
 
-impl<'de> MapAccess<'de> for Members {
+impl<'de> MapAccess<'de> for &mut Members {
     type Error = Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(
@@ -167,11 +171,48 @@ impl<'de> MapAccess<'de> for Members {
     ) -> Result<Option<T::Value>, Error> {
         let Some((name, value)) = self.rest.next() else { return Ok(None) };
         self.value = value;
-        seed.deserialize(Given(Value::String(name))).map(Some)
+        seed.deserialize(Name(name)).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
         seed.deserialize(Given(self.value.take()))
+    }
+}
+
+/// The name of a member or of a variant.
+struct Name(String);
+
+impl<'de> Deserializer<'de> for Name {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_string(self.0)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(Variant { name: self.0, rest: None })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 
@@ -186,7 +227,7 @@ impl<'de> EnumAccess<'de> for Variant {
     type Variant = Rest;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Rest), Error> {
-        Ok((seed.deserialize(Given(Value::String(self.name)))?, Rest(self.rest)))
+        Ok((seed.deserialize(Name(self.name))?, Rest(self.rest)))
     }
 }
 
