@@ -115,25 +115,35 @@ fn what_has_no_header_of_ethernet_goes_out_nowhere_until_it_has_one() {
 }
 
 #[test]
+fn tags_of_what_has_no_ethernet_are_forgotten() {
+    let plain = datagram(&[], 0);
+    let sent_after = |actions: &[Action]| {
+        let actions = [&[decap(NEXT)], actions, &[encap(ETHERNET), output(2)]].concat();
+        sent(&[(0, Match::new(), actions)], &[Frame::from_bytes(&plain)]).0
+    };
+    let without = sent_after(&[]);
+    assert_eq!(without.len(), 1);
+    let push = Action::PushVlan { ethertype: 0x8100 };
+    let vid = Action::SetVlanVid { vid: 5, push: true };
+    for tag in [push.clone(), vid, write(Field::VlanTci, 0x1005)] {
+        assert_eq!(sent_after(std::slice::from_ref(&tag)), without, "{tag:?}");
+    }
+    // A frame behind a label goes as it is, without the tag that was put on before.
+    let actions = vec![decap(NEXT), push, decap(ETHERNET), output(2)];
+    let covered = covered(&[7], &plain);
+    assert_eq!(sent(&[(0, Match::new(), actions)], &[Frame::from_bytes(&covered)]).0, [plain]);
+}
+
+#[test]
 fn what_packets_cannot_have_or_have_not_drops_them() {
     let (plain, tagged) = (datagram(&[], 0), datagram(&[], 1));
     let deep = covered(&[1, 2, 3, 4], &plain);
     let cut = covered(&[7], &plain[..20]);
-    let (whole, behind) = (covered(&[7], &plain), covered(&[7], &tagged[14..]));
     // LLC, and no SNAP.
     let llc = [&plain[..12], &[0, 40, 0x42, 0x42, 3], &[0; 40]].concat();
-    let push = Action::PushVlan { ethertype: 0x8100 };
-    let vid = Action::SetVlanVid { vid: 5, push: true };
-    let untag = vec![decap(NEXT), decap(0x1_8100)];
     for (frame, actions, reason) in [
         (&tagged, vec![decap(NEXT)], DropReason::FlowPacketType),
         (&llc, vec![decap(NEXT)], DropReason::FlowPacketType),
-        (&plain, vec![decap(NEXT), push.clone()], DropReason::FlowPacketType),
-        (&plain, vec![decap(NEXT), vid], DropReason::FlowPacketType),
-        (&plain, vec![decap(NEXT), write(Field::VlanTci, 0x1005)], DropReason::FlowPacketType),
-        (&whole, vec![decap(NEXT), push, decap(ETHERNET)], DropReason::FlowPacketType),
-        // There is a tag behind its label.
-        (&behind, [untag, vec![Action::PopVlan]].concat(), DropReason::FlowPacketType),
         (&plain, vec![encap(ETHERNET)], DropReason::FlowPacketType),
         (&plain, vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
         (&deep, vec![decap(NEXT), decap(MPLS)], DropReason::FlowLabels),
