@@ -21,7 +21,7 @@ use super::alone::Alone;
 use super::datapath::Forwarding;
 use super::dial::Dial;
 use super::in_band::Links;
-use super::peer::{Peer, ROOM};
+use super::peer::{Peer, ROOM, SLICE};
 use super::snooper::Snooper;
 use super::sockets::Door;
 use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Sockets};
@@ -82,8 +82,9 @@ pub struct Served {
     /// The links to those who are reached through it, and the address of its own port.
     links: Links,
     local: Option<MacAddr>,
-    /// What workers have for controllers and tables.
+    /// What workers have for controllers and tables, and whether there may be more than was taken.
     packets: Receiver<FlowEvent>,
+    has_packets: bool,
 }
 
 /// What of a bridge is to be polled.
@@ -127,6 +128,7 @@ impl Served {
             links: Links::default(),
             local: None,
             packets,
+            has_packets: false,
         };
         let is_plain = is_plain(&spec);
         served.set(spec);
@@ -242,9 +244,9 @@ impl Served {
         dials.chain(peers).chain(open).chain(self.links.due(&self.spec.in_band)).min()
     }
 
-    /// Whether a connection can go on without anything coming.
+    /// Whether it can go on without anything coming.
     pub fn is_busy(&self) -> bool {
-        self.peers.iter().any(|(peer, _)| peer.is_busy())
+        self.has_packets || self.peers.iter().any(|(peer, _)| peer.is_busy())
     }
 
     /// Takes new connections, at those spots where somebody waits.
@@ -353,10 +355,15 @@ impl Served {
         self.peers.push((peer, row));
     }
 
-    /// Goes on with all connections.
-    pub fn serve(&mut self, now: Instant) {
-        let Self { bridge, peers, forwarding, packets, .. } = self;
-        for event in packets.try_iter().take(PACKETS) {
+    /// Takes what workers have, as long as others can wait.
+    fn take_packets(&mut self) {
+        let Self { bridge, forwarding, packets, .. } = self;
+        let begin = forwarding.now();
+        for _ in 0..PACKETS {
+            let Ok(event) = packets.try_recv() else {
+                self.has_packets = false;
+                return;
+            };
             match event {
                 FlowEvent::Packet(FlowPacket { about, bytes, len, mirrors }) => {
                     let received = Received { about, bytes, len, mirrors };
@@ -364,7 +371,17 @@ impl Served {
                 }
                 FlowEvent::Learn(change) => bridge.learn(&change, forwarding),
             }
+            if forwarding.now().saturating_sub(begin) >= SLICE {
+                break;
+            }
         }
+        self.has_packets = true;
+    }
+
+    /// Goes on with all connections.
+    pub fn serve(&mut self, now: Instant) {
+        self.take_packets();
+        let Self { bridge, peers, forwarding, .. } = self;
         let mut gone = Vec::new();
         for (peer, _) in peers {
             if let Err(why) = peer.step(bridge, forwarding, now) {

@@ -19,8 +19,10 @@ use super::vconn;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// Messages taken in one turn: others have theirs.
+/// Messages taken in one turn, as long as that takes no longer than this, in milliseconds: others have theirs, and want
+/// to hear that we are there. What a message asks for may have to wait for a worker each time.
 const TURN: usize = 64;
+pub(super) const SLICE: u64 = 5;
 
 /// How long a peer has to say HELLO, and one that does not read until it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -139,6 +141,7 @@ impl Peer {
         now: Instant,
     ) -> Result<(), Closed> {
         self.write(bridge)?;
+        let begin = datapath.now();
         for _ in 0..TURN {
             if self.waits || self.sent < self.output.len() {
                 break;
@@ -155,6 +158,9 @@ impl Peer {
             self.receive(&message, bridge, datapath, now)?;
             if bridge.has_job(self.id) {
                 self.waits = true;
+            }
+            if datapath.now().saturating_sub(begin) >= SLICE {
+                break;
             }
         }
         self.check_patience(bridge)
@@ -259,5 +265,88 @@ impl Peer {
                 Err(error) => return Err(self.ended(format!("connection dropped ({error})"))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use flow::{OptionField, Tables};
+    use ofproto::{Origin, PacketOut, Port, Resumed, Settings};
+    use openflow::Version;
+    use openflow::message::ct_flush::CtFlush;
+    use openflow::message::stats::ipfix::IpfixStats;
+
+    use super::*;
+
+    /// A data path for which time goes on by so many milliseconds whenever it is asked for.
+    struct Slow(u64, Cell<u64>);
+
+    impl Datapath for Slow {
+        fn now(&self) -> u64 {
+            self.1.set(self.1.get() + self.0);
+            self.1.get()
+        }
+
+        fn flush(&mut self) {}
+
+        fn set_options(&mut self, _: Vec<OptionField>) {}
+
+        fn publish(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {}
+
+        fn send(&mut self, _: PacketOut) {}
+
+        fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: PacketOut) {}
+
+        fn resume(&mut self, _: Resumed) {}
+
+        fn flush_connections(&mut self, _: &CtFlush) {}
+
+        fn ipfix(&self) -> Vec<(Option<u32>, IpfixStats)> {
+            Vec::new()
+        }
+    }
+
+    const ASKED: usize = 20;
+
+    /// How many of the questions are answered in one turn, and in how many turns all are.
+    fn turns(by: u64) -> (usize, usize) {
+        let (mut far, near) = UnixStream::pair().unwrap();
+        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Slow(by, Cell::new(0)));
+        let id = bridge.connect(Origin::Service, ROOM);
+        near.set_nonblocking(true).unwrap();
+        let mut peer = Peer::new((near.into(), None), id, "test".into(), None);
+        let message = |kind| Message::new(Version::V13, kind, 7).finish();
+        far.write_all(&message(Kind::Hello)).unwrap();
+        let now = Instant::now();
+        while bridge.version(id).is_none() {
+            peer.step(&mut bridge, &mut slow, now).unwrap();
+        }
+        far.write_all(&vec![message(Kind::EchoRequest); ASKED].concat()).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let (mut bytes, mut first, mut turns) = (Vec::new(), None, 0);
+        let reply = message(Kind::EchoReply);
+        let answers =
+            |bytes: &[u8]| bytes.windows(reply.len()).filter(|part| *part == reply).count();
+        while answers(&bytes) < ASKED {
+            assert!(turns < 2 * ASKED && (turns == 0 || peer.is_busy()), "it has more to do");
+            peer.step(&mut bridge, &mut slow, now).unwrap();
+            turns += 1;
+            let _ = far.read_to_end(&mut bytes);
+            first.get_or_insert(answers(&bytes));
+        }
+        (first.unwrap(), turns)
+    }
+
+    #[test]
+    fn whoever_has_much_to_say_is_served_a_while_and_others_then() {
+        assert_eq!(turns(0), (ASKED, 1));
+        let (first, all) = turns(1);
+        assert!((1..=5).contains(&first) && all >= ASKED / 5, "{first} in the first of {all}");
+        // However long a message takes, one gets its turn.
+        assert_eq!(turns(SLICE), (1, ASKED));
     }
 }
