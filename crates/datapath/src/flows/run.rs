@@ -3,10 +3,12 @@
 //! Frames that are changed have heads of their own, which are changed step by step and sent in
 //! between; bodies stay where they lie.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
-use flow::{Edit, Lost, Op, TunnelWords};
+use flow::{Edit, Lost, NshPush, Op, Track, TunnelWords};
 use packet::{BURST, Burst, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
 use super::changes::{Changes, Depth, Mark};
@@ -149,51 +151,32 @@ impl<'s, 'f> Run<'s, 'f> {
         }
         while let Some(op) = (self.steps.next)(self.at) {
             self.at += 1;
+            if !is_output(&op) {
+                self.send(open.as_deref(), cut, source, outputs, onward);
+            }
+            if open.is_some() && self.changes.depth < depth_of(&op) {
+                // What it is about may be behind the heads that they have.
+                self.changes.depth = depth_of(&op);
+                self.at -= 1;
+                return End::Restore;
+            }
             match op {
-                Op::Edit(edit) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    let is_nsh = matches!(edit, Edit::PopNsh { .. });
-                    if is_nsh && open.is_some() && self.changes.depth < Depth::Deepest {
-                        // The header may end behind the heads that they have.
-                        self.changes.depth = Depth::Deepest;
-                        self.at -= 1;
-                        return End::Restore;
-                    }
-                    self.edit((u32::MAX, edit), &mut open, editing, source);
-                }
-                Op::PushNsh(header) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    let first = self.changes.len();
-                    match self.changes.push_nsh(header) {
-                        true => self.change(first, &mut open, editing, source),
-                        false => self.drop_open(
-                            self.alive,
-                            DropReason::FlowTooDeep,
-                            open.as_mut(),
-                            source,
-                        ),
-                    }
-                }
+                Op::Edit(edit) => self.edit((u32::MAX, edit), &mut open, editing, source),
+                Op::PushNsh(header) => self.push_nsh(header, &mut open, editing, source),
                 Op::Meter(id) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
                     let place = place(outputs.packet_type() != 0);
                     self.meter((id, place), &mut open, (editing, cut), source);
                 }
                 Op::Cut(len) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    let len = len as usize;
-                    self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
+                    self.cut = Some(self.cut.map_or(len as usize, |cut| cut.min(len as usize)));
                 }
                 Op::Tunnel(tunnel) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
                     outputs.set_tunnel(*tunnel);
                 }
                 Op::Begins(packet_type) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
                     outputs.set_packet_type(packet_type);
                 }
                 Op::Mark(mark) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
                     outputs.set_pkt_mark(mark);
                 }
                 Op::Save => {
@@ -202,47 +185,22 @@ impl<'s, 'f> Run<'s, 'f> {
                         return End::Path;
                     }
                 }
-                Op::Restore => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    let Some((alive, edits, len, before)) = self.saved.pop() else {
-                        return End::Path;
-                    };
-                    self.cut = len;
-                    tell(outputs, before);
-                    if edits.len < self.changes.len() || alive != self.alive {
-                        self.changes.go_back(edits);
-                        self.alive = alive;
-                        return End::Restore;
-                    }
-                }
+                Op::Restore => match self.restore(outputs) {
+                    Some(true) => {}
+                    Some(false) => return End::Restore,
+                    None => return End::Path,
+                },
                 Op::Track(track, round) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    let is_translated = track.request.nat.is_some();
-                    if is_translated && open.is_some() && self.changes.depth < Depth::Deep {
-                        // What errors are about may be behind the heads that they have.
-                        self.changes.depth = Depth::Deep;
-                        self.at -= 1;
-                        return End::Restore;
-                    }
-                    let whole = self.whole.take();
-                    let tracking = Tracking { track: &track, round, whole: whole.as_ref() };
-                    let rooms = (&mut *editing, &mut *cut);
-                    let fragments = match is_translated {
-                        true => self.translate(tracking, &mut open, rooms, source, outputs, onward),
-                        false => self.track(tracking, &mut open, cut, source, outputs, onward),
-                    };
-                    if !fragments.is_empty() {
-                        self.gather(fragments, &track, source, outputs, onward);
-                    }
+                    self.connect(
+                        (&track, round),
+                        &mut open,
+                        (editing, cut),
+                        source,
+                        outputs,
+                        onward,
+                    );
                 }
                 Op::Again(next, round) => {
-                    self.send(open.as_deref(), cut, source, outputs, onward);
-                    if open.is_some() && self.changes.depth < Depth::Deep {
-                        // What is looked at then may be behind the heads that they have.
-                        self.changes.depth = Depth::Deep;
-                        self.at -= 1;
-                        return End::Restore;
-                    }
                     self.again((&next, round), open.as_deref(), cut, source, outputs, onward);
                 }
                 other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
@@ -250,6 +208,62 @@ impl<'s, 'f> Run<'s, 'f> {
         }
         self.send(open.as_deref(), cut, source, outputs, onward);
         End::Path
+    }
+
+    /// Goes back to what was remembered last; whether frames are as they were then. `None`: nothing was.
+    fn restore(&mut self, outputs: &mut Outputs) -> Option<bool> {
+        let (alive, edits, len, before) = self.saved.pop()?;
+        self.cut = len;
+        tell(outputs, before);
+        if edits.len >= self.changes.len() && alive == self.alive {
+            return Some(true);
+        }
+        self.changes.go_back(edits);
+        self.alive = alive;
+        Some(false)
+    }
+
+    /// Puts a network service header in front of frames.
+    fn push_nsh<'r>(
+        &mut self,
+        header: Arc<NshPush>,
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        let first = self.changes.len();
+        if self.changes.push_nsh(header) {
+            self.change(first, open, editing, source);
+        } else {
+            self.drop_open(self.alive, DropReason::FlowTooDeep, open.as_mut(), source);
+        }
+    }
+
+    /// Finds out which connections frames are of, and translates them where that is asked for.
+    fn connect<'r>(
+        &mut self,
+        (track, round): (&Track, u32),
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        (editing, cut): (&mut Editing<'r>, &mut EditRoom),
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) where
+        'f: 'r,
+    {
+        let whole = self.whole.take();
+        let tracking = Tracking { track, round, whole: whole.as_ref() };
+        let fragments = match track.request.nat {
+            Some(_) => {
+                self.translate(tracking, open, (editing, &mut *cut), source, outputs, onward)
+            }
+            None => self.track(tracking, open, cut, source, outputs, onward),
+        };
+        if !fragments.is_empty() {
+            self.gather(fragments, track, source, outputs, onward);
+        }
     }
 
     /// The frames that go on with heads of their own, changed so far.
@@ -531,6 +545,26 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 }
 
+/// Whether an operation is done to frames together with others: it changes nothing.
+const fn is_output(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Output(_) | Op::Flood { .. } | Op::Normal(_) | Op::Controller(_) | Op::Sample(_)
+    )
+}
+
+/// How much of frames an operation may look at.
+fn depth_of(op: &Op) -> Depth {
+    match op {
+        // A header of any length may be taken off.
+        Op::Edit(Edit::PopNsh { .. }) => Depth::Deepest,
+        // What errors are about is translated as well.
+        Op::Track(track, _) if track.request.nat.is_some() => Depth::Deep,
+        Op::Again(..) => Depth::Deep,
+        _ => Depth::Head,
+    }
+}
+
 /// Each bit that is set, the lowest first.
 pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
@@ -562,7 +596,7 @@ impl Flows {
     /// Puts frames where controllers get them from.
     fn punt(
         &self,
-        (about, mirrors): (&std::sync::Arc<flow::PacketIn>, u32),
+        (about, mirrors): (&Arc<flow::PacketIn>, u32),
         frames: &[Frame<'_>],
         source: &Source<'_>,
     ) {
