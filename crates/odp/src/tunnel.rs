@@ -15,6 +15,9 @@ use crate::value::{Fields, Style, hex, mac};
 /// Flags of a tunnel's header, the lowest bit of their word first.
 pub(crate) const FLAGS: [&str; 4] = ["oam", "df", "csum", "key"];
 
+/// The last of them.
+const HAS_KEY: u128 = 1 << (FLAGS.len() - 1);
+
 /// A packet that goes into a tunnel.
 #[derive(Clone, Debug)]
 pub struct IntoTunnel {
@@ -168,6 +171,8 @@ pub(crate) fn masked(
     parts.extend(masked_gtpu(key, bits));
     let flags = flags_of(key);
     let counted = bits(slot::TUN_FLAGS) | bits(slot::TUN_HEADER) << 1;
+    // Whether there is a key is told by the key itself, which is there even where it is 0.
+    let counted = if key.get(slot::TUN_HAS_KEY) == 0 { counted & !HAS_KEY } else { counted };
     parts.push(match mask {
         Some(_) => format!("flags({})", signed(flags, counted, &FLAGS)),
         None => format!("flags({})", named_flags(flags)),
@@ -556,6 +561,18 @@ mod tests {
         let six = told(Kind::Vxlan, &Meta::new(ends[0], ends[1]).with_key(5));
         let ip = "ipv6(src=fd00::1,dst=fd00::2,label=0,proto=17,tclass=0x0,hlimit=64)";
         assert!(six.contains(&format!("{ip},udp(src=0,dst=4789,csum=0xffff)")), "{six}");
+    }
+
+    /// As Open vSwitch tells it: a key that is not there counts for no flag.
+    #[test]
+    fn whether_there_is_a_key_is_told_by_the_key_itself() {
+        let (mut key, mut mask) = (Key::default(), Key::default());
+        key.set(slot::TUN_DST, 0x0A00_0001);
+        [slot::TUN_DST, slot::TUN_HEADER].into_iter().for_each(|slot| mask.set(slot, slot.ones()));
+        let told = |key: &Key| masked(key, Some(&mask), &[], false);
+        assert_eq!(told(&key), "tunnel(dst=10.0.0.1,flags(-df-csum))");
+        key.set(slot::TUN_HAS_KEY, 1);
+        assert_eq!(told(&key), "tunnel(dst=10.0.0.1,flags(-df-csum+key))");
     }
 
     #[test]

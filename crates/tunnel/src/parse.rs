@@ -406,6 +406,18 @@ mod tests {
         assert_eq!(found.meta.gtpu, Some(Gtpu { flags: 0x30, message: 1 }));
     }
 
+    /// As Open vSwitch takes it: what is inside says how long it is.
+    #[test]
+    fn a_packet_of_gtpu_is_all_of_its_datagram_whatever_its_length_says() {
+        let frame = outer(Kind::Gtpu, false, 60);
+        let told = u16::from_be_bytes([frame[44], frame[45]]);
+        for len in [0, 20, told - 1] {
+            let mut less = frame.clone();
+            less[44..46].copy_from_slice(&len.to_be_bytes());
+            assert_eq!(read(Kind::Gtpu, &less, less.len()), read(Kind::Gtpu, &frame, frame.len()));
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_refused() {
         let wrong = |kind, (at, byte): (usize, u8)| {

@@ -286,6 +286,25 @@ fn outer_checksums_are_made_and_looked_at() {
 }
 
 #[test]
+fn what_lies_beyond_a_packet_is_padding_but_in_gre() {
+    let cases = [
+        (Kind::Gre, false, true),
+        (Kind::Gre, true, false),
+        (Kind::Erspan, false, true),
+        (Kind::Vxlan, false, false),
+    ];
+    for (kind, checksum, is_kept) in cases {
+        let settings = Settings::new(kind, Address::Is(peer()));
+        let mut net = Net::new(vec![Settings { in_key: TunnelKey::Flow, ..settings }]);
+        let inner = datagram(60);
+        let outer = from_peer(kind, |meta| meta.checksum = checksum, &inner);
+        let got = net.send(WIRE, &[[outer, vec![0xEE; 8]].concat()]);
+        let beyond = vec![0xEE; if is_kept { 8 } else { 0 }];
+        assert_eq!(got[0], [[inner, beyond].concat()], "{kind:?} {checksum}");
+    }
+}
+
+#[test]
 fn large_segments_stay_large_in_a_tunnel() {
     let mut net = Net::vxlan();
     let (bytes, offload) = segment();

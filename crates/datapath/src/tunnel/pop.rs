@@ -5,7 +5,7 @@ use ethdev::DropReason;
 use packet::checksum::Checksum;
 use packet::headers::{EtherType, Ethernet, ethernet};
 use packet::{BURST, DEEPEST_HEAD, Editing, Frame, Open};
-use tunnel::{Congestion, Envelope, Found, Inner, Meta, Refused, best, parse};
+use tunnel::{Congestion, Envelope, Found, Inner, Kind, Meta, Refused, best, parse};
 
 use super::{TunnelPort, Tunnels};
 
@@ -48,7 +48,7 @@ impl Tunnels {
     ) -> Result<Popped<'t, 'e>, DropReason> {
         let mut open = editing.open_deep(frame).ok_or(DropReason::TooLong)?;
         let mut envelope = envelope(&open)?;
-        if envelope.end < open.len() {
+        if envelope.end < open.len() && !may_go_on(&envelope, open.head()) {
             // Whatever lies beyond the packet is padding.
             let frame = editing.cut(frame, envelope.end);
             open = editing.open_deep(&frame).ok_or(DropReason::TooLong)?;
@@ -74,6 +74,8 @@ impl Tunnels {
             // Nobody has agreed with who sends it what it says.
             meta.policy = None;
         }
+        // No rule can ask for that, so packets do not differ by it; nor does Open vSwitch note it.
+        meta.dont_fragment = false;
         let at = match meta.inner {
             Inner::Ethernet => at,
             Inner::Bare(kind) => {
@@ -96,6 +98,15 @@ fn envelope(open: &Open<'_>) -> Result<Envelope, DropReason> {
         Refused::Other => DropReason::NoTunnel,
         Refused::Deeper | Refused::Malformed => DropReason::Malformed,
     })
+}
+
+/// Whether what lies beyond the packet is taken for a part of the frame inside. Nothing of GRE says how long that is but the
+/// outer packet; where that says less than there is, Open vSwitch takes all that there is. Where something is summed, it is
+/// no part of that.
+fn may_go_on(envelope: &Envelope, head: &[u8]) -> bool {
+    const HAS_SUM: u8 = 0x80;
+    let flags = head.get(envelope.at).copied();
+    envelope.protocol == Kind::Gre.protocol() && flags.is_some_and(|flags| flags & HAS_SUM == 0)
 }
 
 /// Whether a checksum is right that begins here; of UDP with a pseudo header. One that the receiver is to

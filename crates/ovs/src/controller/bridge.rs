@@ -25,6 +25,7 @@ use super::peer::{Peer, ROOM, SLICE};
 use super::snooper::Snooper;
 use super::sockets::Door;
 use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Sockets};
+use crate::device::TUNNELS;
 
 /// Connections of a bridge at a time; further ones are closed.
 const CONNECTIONS: usize = 128;
@@ -598,7 +599,7 @@ fn custom(report: &PortReport) -> Vec<(String, u64)> {
 /// The counters of a port, as statistics have them.
 fn figures(report: &PortReport) -> [u64; FIGURES] {
     let (rx, tx) = (report.stats.rx_total(), report.stats.tx_total());
-    let is_unknown = report.driver == DUMMY || report.driver == PATCH;
+    let is_unknown = [DUMMY, PATCH].contains(&report.driver) || TUNNELS.contains(&report.driver);
     let dropped = |stats: &Stats| if is_unknown { UNKNOWN } else { stats.dropped() };
     // Errors of the wire are not for a switch to count.
     let none = UNKNOWN;

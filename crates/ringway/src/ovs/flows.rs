@@ -18,6 +18,8 @@ use odp::action::Onward;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
 use odp::{Abilities, Flow, Told};
 use openflow::PortNo;
+use ovs::content::Interface;
+use ovs::device::TUNNELS;
 use switch::{Record, Recorded};
 use tracing::Level;
 
@@ -325,7 +327,7 @@ struct Inlet {
     number: u32,
     /// How many tags rules of its bridge can match on.
     vlans: VlanLimit,
-    /// Whether it is a dummy port, which Open vSwitch polls by its main thread.
+    /// Whether it is a dummy port, which Open vSwitch polls by its main thread, or what tunnels have come by to such ports.
     is_main: bool,
 }
 
@@ -337,8 +339,10 @@ impl Inlet {
         let row = content.bridges.get(bridge)?;
         let of = path_of(&row.datapath_type);
         let dummies = appctl.agent.dummies();
-        let is_main = content.interface(name).is_some_and(|(_, interface)| {
-            interface.kind != "dummy-pmd" && dummies.has(&interface.kind, &row.datapath_type)
+        let is_main = content.interface(name).is_some_and(|(_, Interface { kind, .. })| {
+            // What comes by a tunnel has come in at a port of the same data path.
+            let kind = if TUNNELS.contains(&kind.as_str()) { "internal" } else { kind };
+            kind != "dummy-pmd" && dummies.has(kind, &row.datapath_type)
         });
         let path = PATHS.iter().position(|known| *known == of)?;
         Some(Self { path, number, vlans: appctl.vlan_limit(bridge), is_main })
