@@ -24,7 +24,7 @@ use crate::flows::enter::{Manner, Onward, enter};
 use crate::flows::{NOWHERE, PacketOut};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
-use crate::mirror::{Copies, Taps};
+use crate::mirror::{Copies, Taps, View};
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
@@ -626,18 +626,32 @@ impl Datapath {
     /// As `forward_apart`, by the flows of a bridge.
     #[inline(never)]
     fn forward_flows(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
-        self.with_onward(source, |bridge, outputs, onward| {
+        let arrived = self.copy_arrivals(&frames, source);
+        let before = self.outputs.set_arrived(arrived);
+        self.with_onward(source, Taps::select_leaving, |bridge, outputs, onward| {
             if let Some(flows) = bridge.flows() {
                 enter((bridge, flows), frames, source, Manner::Real, outputs, onward);
             }
         });
+        self.outputs.set_arrived(before);
+    }
+
+    /// Sends mirrors what has come in, before rules make something else of it or drop it; gives which of them have
+    /// a copy, a bit for each.
+    fn copy_arrivals(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+        let bridge = self.apart.get(usize::from(source.bridge.0)).and_then(Option::as_ref);
+        let coming =
+            bridge.and_then(|bridge| bridge.taps()?.select_coming(&bridge.view(source), frames));
+        let Some((copies, mirrors)) = coming else { return 0 };
+        self.mirror(frames, source, &copies);
+        mirrors
     }
 
     /// Does with a frame what a controller says, on a bridge that goes by these flows.
     pub(crate) fn packet_out(&mut self, id: BridgeId, packet: &PacketOut, now: u64) {
         let stats = QueueStats::default();
         let source = Source::new((id, packet.port()), &stats, now);
-        self.with_onward(&source, |bridge, outputs, onward| {
+        self.with_onward(&source, Taps::select, |bridge, outputs, onward| {
             packet.send(bridge, &source, outputs, onward);
         });
     }
@@ -646,6 +660,7 @@ impl Datapath {
     fn with_onward(
         &mut self,
         source: &Source<'_>,
+        select: fn(&Taps, &View<'_>, &[Frame<'_>], &Outputs) -> Option<Copies>,
         act: impl FnOnce(&Bridge, &mut Outputs, Onward<'_>),
     ) {
         let Self { bridges, apart, outputs, patches, limits, guards, traps, cut, .. } = self;
@@ -657,7 +672,7 @@ impl Datapath {
             guards.judge(&frames, source, outputs);
             limits.send(&frames, outputs, source.now);
             let taps = bridge.taps();
-            let copies = taps.and_then(|taps| taps.select(&bridge.view(source), &frames, outputs));
+            let copies = taps.and_then(|taps| select(taps, &bridge.view(source), &frames, outputs));
             if let Some(tunnels) = patches.tunnels() {
                 tunnels.divert(&frames, outputs, source.now);
             }

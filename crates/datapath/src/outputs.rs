@@ -39,6 +39,8 @@ pub(crate) struct Outputs {
     strangers: u32,
     /// Of a frame by itself: mirrors that have a copy of it, a bit for each.
     mirrored: Option<u32>,
+    /// Mirrors that have a copy of what has come in, before rules have made something else of it.
+    arrived: u32,
     /// Where edited frames have their heads.
     room: EditRoom,
     /// What is captured of them.
@@ -60,6 +62,12 @@ impl Outputs {
     /// returns what was so before.
     pub(crate) const fn set_mirrored(&mut self, mirrored: Option<u32>) -> Option<u32> {
         std::mem::replace(&mut self.mirrored, mirrored)
+    }
+
+    /// Has it be known from now on which mirrors have a copy of the burst as it has come in; returns what was so
+    /// before.
+    pub(crate) const fn set_arrived(&mut self, arrived: u32) -> u32 {
+        std::mem::replace(&mut self.arrived, arrived)
     }
 
     /// Has it be known from now on which tunnel frames go into, where rules say that; returns what was so
@@ -126,16 +134,18 @@ impl Outputs {
     /// Whether mirrors to one place, a bit for each, have no copy of the frame at hand yet; they
     /// have one from then on.
     pub(crate) fn may_mirror(&mut self, mirrors: impl FnOnce() -> u32) -> bool {
-        let Some(mirrored) = &mut self.mirrored else { return true };
+        if self.mirrored.is_none() && self.arrived == 0 {
+            return true;
+        }
         let mirrors = mirrors();
-        let is_new = *mirrored & mirrors == 0;
-        *mirrored |= mirrors;
+        let is_new = self.mirrored() & mirrors == 0;
+        self.mirrored = self.mirrored.map(|mirrored| mirrored | mirrors);
         is_new
     }
 
     /// Mirrors that have a copy of the frame at hand, where that is known.
     pub(crate) fn mirrored(&self) -> u32 {
-        self.mirrored.unwrap_or(0)
+        self.mirrored.unwrap_or(0) | self.arrived
     }
 
     /// Puts the output to `port` in place, and returns the one that was there.

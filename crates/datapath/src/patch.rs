@@ -258,7 +258,7 @@ impl<'b> Walk<'_, 'b> {
         outputs: &mut Outputs,
     ) {
         // The mirrors of the other bridge are others.
-        let mirrored = outputs.set_mirrored(None);
+        let (mirrored, arrived) = (outputs.set_mirrored(None), outputs.set_arrived(0));
         let tunnel = outputs.set_tunnel(source.tunnel());
         let packet_type = outputs.set_packet_type(source.packet_type());
         let mark = outputs.set_pkt_mark(source.mark());
@@ -271,6 +271,7 @@ impl<'b> Walk<'_, 'b> {
         outputs.set_packet_type(packet_type);
         outputs.set_tunnel(tunnel);
         outputs.set_mirrored(mirrored);
+        outputs.set_arrived(arrived);
     }
 
     /// A bridge, of whichever kind it is.

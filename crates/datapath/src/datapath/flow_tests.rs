@@ -17,6 +17,7 @@ mod bonds;
 mod connections;
 mod marks;
 mod meters;
+mod mirrors;
 mod nsh;
 mod outer;
 mod stops;

@@ -122,12 +122,53 @@ impl Taps {
         frames: &[Frame<'_>],
         outputs: &Outputs,
     ) -> Option<Copies> {
+        self.select_more(self.from(view), view, frames, outputs)
+    }
+
+    /// The same of frames that have come in before, and were copied as such then.
+    pub(crate) fn select_leaving(
+        &self,
+        view: &View<'_>,
+        frames: &[Frame<'_>],
+        outputs: &Outputs,
+    ) -> Option<Copies> {
+        self.select_more(Copies([0; MAX_MIRRORS]), view, frames, outputs)
+    }
+
+    /// Which frames of a burst are copied as they come in, and the mirrors, a bit for each, that have some of them
+    /// then.
+    pub(crate) fn select_coming(
+        &self,
+        view: &View<'_>,
+        frames: &[Frame<'_>],
+    ) -> Option<(Copies, u32)> {
+        let mut copies = self.from(view);
+        if copies.is_empty() || view.source.packet_type() != 0 {
+            return None;
+        }
+        self.narrow(&mut copies, view, frames);
+        let mirrors = (0..self.len()).fold(0, |all, at| all | self.sharing(at, &copies));
+        (mirrors != 0).then_some((copies, mirrors))
+    }
+
+    /// All that comes in on a port.
+    fn from(&self, view: &View<'_>) -> Copies {
         let mut copies = Copies([0; MAX_MIRRORS]);
         for (mask, tap) in copies.0.iter_mut().zip(&self.all) {
             if tap.src.contains(view.source.port) {
                 *mask = u32::MAX;
             }
         }
+        copies
+    }
+
+    fn select_more(
+        &self,
+        mut copies: Copies,
+        view: &View<'_>,
+        frames: &[Frame<'_>],
+        outputs: &Outputs,
+    ) -> Option<Copies> {
         for (port, marked) in outputs.marked() {
             for (mask, tap) in copies.0.iter_mut().zip(&self.all) {
                 if tap.dst.contains(port) {
