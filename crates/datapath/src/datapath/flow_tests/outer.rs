@@ -139,11 +139,14 @@ fn what_packets_cannot_have_or_have_not_drops_them() {
     let (plain, tagged) = (datagram(&[], 0), datagram(&[], 1));
     let deep = covered(&[1, 2, 3, 4], &plain);
     let cut = covered(&[7], &plain[..20]);
+    let behind = covered(&[7], &tagged[14..]);
     // LLC, and no SNAP.
     let llc = [&plain[..12], &[0, 40, 0x42, 0x42, 3], &[0; 40]].concat();
     for (frame, actions, reason) in [
         (&tagged, vec![decap(NEXT)], DropReason::FlowPacketType),
         (&llc, vec![decap(NEXT)], DropReason::FlowPacketType),
+        // There is a tag behind its label, and no Ethernet that it could be taken out of.
+        (&behind, vec![decap(NEXT), decap(0x1_8100), Action::PopVlan], DropReason::FlowDrop),
         (&plain, vec![encap(ETHERNET)], DropReason::FlowPacketType),
         (&plain, vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
         (&deep, vec![decap(NEXT), decap(MPLS)], DropReason::FlowLabels),
