@@ -9,6 +9,7 @@ use super::channel::{Change, Refused};
 use super::connection::has_other_ports;
 use super::coverage::Coverage;
 use super::frame::Packet;
+use super::group::Group;
 use super::lab::{self, Bridge, Outcome, Side, digits};
 use super::later::Turn;
 use super::rule::Rule;
@@ -92,6 +93,9 @@ impl Both {
         if case.all_rules().any(Rule::shortens) {
             let counts = outcomes.iter_mut().flat_map(|outcome| &mut outcome.counts);
             counts.for_each(|(_, _, bytes)| *bytes = 0);
+        }
+        if case.groups.iter().any(Group::meters) {
+            outcomes.iter_mut().for_each(|outcome| outcome.counts.retain(is_of_no_meter));
         }
         if case.all_rules().any(Rule::goes_round) {
             let told = outcomes.iter_mut().flat_map(|outcome| &mut outcome.told);
@@ -221,6 +225,10 @@ impl Both {
         }
         Ok(())
     }
+}
+
+fn is_of_no_meter((name, ..): &lab::Count) -> bool {
+    !name.starts_with("meter=")
 }
 
 fn changes(turns: &[Turn]) -> Vec<Change> {

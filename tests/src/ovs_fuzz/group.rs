@@ -76,6 +76,12 @@ impl Group {
         })
     }
 
+    /// Whether a bucket has a meter.
+    pub fn meters(&self) -> bool {
+        let mut actions = self.buckets.iter().flat_map(|bucket| &bucket.actions);
+        actions.any(|action| action.starts_with("meter:"))
+    }
+
     fn bucket(&self, bucket: &Bucket, id: u32) -> Option<Sent> {
         let text = bucket.actions.join(",");
         let text = if text.is_empty() { "drop" } else { &text };
@@ -152,7 +158,7 @@ fn bucket(random: &mut Random, place: u64, count: u64) -> Bucket {
 
 /// Whether a bucket may have an action: not those whose place among others matters ([`Rule`]).
 fn may_be(action: &str) -> bool {
-    let words = ["learn(", "check_pkt_larger", "meter:"];
+    let words = ["learn(", "check_pkt_larger"];
     !words.iter().any(|word| action.contains(word)) && instructions(action, Names::NONE).is_ok()
 }
 
@@ -210,6 +216,7 @@ mod tests {
             "watch_port:77",
             "watch_group:",
             "actions=group:",
+            "meter:",
             "write_actions(group:",
             "weight:0",
         ] {

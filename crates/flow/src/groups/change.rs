@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use openflow::Action;
 use openflow::message::group::{
     ALL_BUCKETS, ALL_GROUPS, Bucket as Desc, FIRST_BUCKET, GroupCommand, GroupMod, LAST_BUCKET,
 };
@@ -71,7 +72,7 @@ impl Tables {
         if change.group > MAX_GROUP {
             return Err(GroupRefusal::BadNumber);
         }
-        let buckets = new_buckets(&change.buckets, now)?;
+        let buckets = self.new_buckets(&change.buckets, now)?;
         let identity = (change.group, change.kind);
         self.put_group(Group::new(identity, change.selection.clone(), buckets, now), 0)
     }
@@ -80,7 +81,7 @@ impl Tables {
     fn modify_group(&mut self, change: &GroupMod, now: u64) -> Result<(), GroupRefusal> {
         let id = change.group;
         let before = Arc::clone(self.groups.get(id).ok_or(GroupRefusal::Unknown(id))?);
-        let (new, at) = (new_buckets(&change.buckets, now)?, change.bucket);
+        let (new, at) = (self.new_buckets(&change.buckets, now)?, change.bucket);
         // Only what changes all of it changes its type, and how buckets are selected.
         let (mut kind, mut selection) = (before.kind, &before.selection);
         let buckets = match change.command {
@@ -110,6 +111,25 @@ impl Tables {
         Ok(())
     }
 
+    fn new_buckets(&self, wanted: &[Desc], now: u64) -> Result<Vec<Bucket>, GroupRefusal> {
+        if wanted.len() > MAX_BUCKETS {
+            return Err(GroupRefusal::TooManyBuckets);
+        }
+        for bucket in wanted {
+            possible::check_actions(&bucket.actions)?;
+            self.check_meters(&bucket.actions)?;
+        }
+        Ok(wanted.iter().map(|bucket| Bucket::new(bucket.clone(), now)).collect())
+    }
+
+    /// Checks that there are the meters of a bucket. Groups of buckets may come later than these.
+    fn check_meters(&self, actions: &[Action]) -> Result<(), Refusal> {
+        actions.iter().try_for_each(|action| match action {
+            Action::Meter(id) => self.meters().get(*id).map(drop).ok_or(Refusal::NoMeter(*id)),
+            _ => Ok(()),
+        })
+    }
+
     fn delete_groups(&mut self, id: u32) -> Outcome {
         let ids: Vec<u32> = match id {
             ALL_GROUPS => self.groups.all().into_iter().map(|group| group.id).collect(),
@@ -123,14 +143,6 @@ impl Tables {
         self.touch();
         self.remove_users(&gone, Ended::GroupDeleted)
     }
-}
-
-fn new_buckets(wanted: &[Desc], now: u64) -> Result<Vec<Bucket>, GroupRefusal> {
-    if wanted.len() > MAX_BUCKETS {
-        return Err(GroupRefusal::TooManyBuckets);
-    }
-    wanted.iter().try_for_each(|bucket| possible::check_actions(&bucket.actions))?;
-    Ok(wanted.iter().map(|bucket| Bucket::new(bucket.clone(), now)).collect())
 }
 
 fn position(buckets: &[Bucket], id: u32) -> Result<usize, GroupRefusal> {

@@ -104,6 +104,20 @@ impl<'w> Walk<'w> {
         self.state = *state;
     }
 
+    /// Sends the packet through a meter; returns whether actions behind that are done. Rules go with their meters, and
+    /// buckets stay without them: such a bucket lets nothing pass.
+    pub(super) fn meter(&mut self, id: u32) -> bool {
+        if self.is_in_group {
+            self.basis.meters = true;
+            if self.pipeline.tables.meters().get(id).is_none() {
+                self.note(Kind::Warning, format_args!("meter {id} of the bucket does not exist"));
+                return false;
+            }
+        }
+        self.emit(Op::Meter(id));
+        true
+    }
+
     /// Whether the packet goes round before a bucket is chosen, as whoever watches wants it.
     fn stops_for(&mut self, group: &'w Group) -> bool {
         let (Some(watch), Some(choice)) = (&mut self.watch, group.method.choice()) else {

@@ -469,7 +469,7 @@ impl<'w> Walk<'w> {
             }
             Action::Clone(actions) => self.clone(actions),
             Action::Group(id) => return self.group(*id),
-            Action::Meter(id) => self.emit(Op::Meter(*id)),
+            Action::Meter(id) => return self.meter(*id),
             Action::Sample(sample) => self.sample(sample),
             Action::Exit => self.has_exited = true,
             Action::DebugRecirc => self.recirculate(),

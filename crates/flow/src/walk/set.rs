@@ -57,11 +57,15 @@ fn is_write(action: &Action) -> bool {
 
 /// The actions of a set in the order in which they are done; none if nothing ends it.
 pub(crate) fn ordered(set: &[Action]) -> Vec<Action> {
-    let last = |is_it: &fn(&Action) -> bool| set.iter().rev().find(|action| is_it(action)).cloned();
+    type Kind = fn(&Action) -> bool;
+    let last = |is_it: &Kind| set.iter().rev().find(|action| is_it(action)).cloned();
     let Some(end) = ENDS.iter().find_map(last) else { return Vec::new() };
     let once = ONCE.iter().filter_map(last);
     let writes = set.iter().filter(|action| is_write(action)).cloned();
-    once.chain(writes).chain([end]).collect()
+    // Only buckets have one.
+    let meter: Kind = |action| matches!(action, Action::Meter(_));
+    let meter = last(&meter);
+    once.chain(writes).chain(meter).chain([end]).collect()
 }
 
 impl Walk<'_> {
@@ -126,6 +130,9 @@ mod tests {
             (Action::Decap { packet_type: 0xFFFE }, Action::PushMpls { ethertype: 0x8847 });
         let all = [decap, encap, push, out.clone()];
         assert_eq!(ordered(&all.iter().rev().cloned().collect::<Vec<_>>()), all);
+        // Of meters the last one that was written, behind all that is written to the packet.
+        let all = [Action::Meter(1), value(1), Action::Meter(2), out.clone(), Action::PopVlan];
+        assert_eq!(ordered(&all), [Action::PopVlan, value(1), Action::Meter(2), out.clone()]);
         // Nothing is done where nothing ends it.
         assert_eq!(ordered(&[value(1), Action::PopVlan]), []);
     }

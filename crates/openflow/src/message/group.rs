@@ -263,7 +263,8 @@ fn buckets_v11(mut reader: Reader<'_>, version: Version) -> Result<Vec<Bucket>, 
 
 fn actions(bytes: &[u8], version: Version) -> Result<Vec<Action>, ErrorCode> {
     if bytes.len().is_multiple_of(8) {
-        wire::decode(bytes, version)
+        // A meter is an action of any list from 1.5 on (OpenFlow 1.5, 5.6).
+        wire::decode_with_meter(bytes, version)
     } else {
         Err(ErrorCode::BrcBadLen)
     }
@@ -574,6 +575,30 @@ mod tests {
         let fields = vec![(Field::IpSrc, 0xFFFF_FFFF), (Field::TcpDst, 0xFFFF)];
         let selection = Selection { method: "hash".to_owned(), parameter: 9, fields };
         is_new(version).then_some(selection)
+    }
+
+    /// OpenFlow 1.5, 5.6: from that version on a meter is an action.
+    #[test]
+    fn buckets_have_meters_from_1_5_on() {
+        let read = |version| {
+            let mut metered = bucket(0, version);
+            metered.actions = vec![Action::Meter(7), Action::output(PortNo(1))];
+            let change = GroupMod {
+                command: GroupCommand::Add,
+                kind: GroupType::Select,
+                group: 5,
+                bucket: ALL_BUCKETS,
+                buckets: vec![metered],
+                selection: selection(version),
+            };
+            let message = change.encode(version, 1);
+            let read = GroupMod::decode(&Raw::read(&message).unwrap()).unwrap();
+            read.buckets[0].actions.len()
+        };
+        assert_eq!(
+            [Version::V11, Version::V13, Version::V14, Version::V15].map(read),
+            [1, 1, 1, 2]
+        );
     }
 
     #[test]

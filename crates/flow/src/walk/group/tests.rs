@@ -391,3 +391,43 @@ fn a_header_that_a_bucket_puts_on_counts_in_lengths() {
     };
     assert_eq!((sent(1_500 - 24), sent(1_500 - 23)), (Some(3), Some(2)));
 }
+
+/// OpenFlow 1.5, 5.6: meters are behind what is written, and in front of where the packet goes.
+#[test]
+fn a_bucket_has_its_packets_go_through_a_meter() {
+    use openflow::message::meter::{Band, Meter, MeterCommand, MeterMod};
+
+    let mut flows = pipeline(&[]);
+    let change = |flows: &mut Pipeline, command| {
+        let bands = vec![Band { remark: None, rate: 1, burst: 1 }];
+        let meter = Meter { id: 7, flags: 1, bands };
+        flows.tables.change_meter(&MeterMod { command, meter }, 0).map(drop)
+    };
+    let tag = Action::PushVlan { ethertype: 0x8100 };
+    let metered = vec![Action::output(PortNo(2)), Action::Meter(7), tag];
+    let buckets = vec![metered, vec![Action::output(PortNo(3))]];
+    let buckets = (0..).zip(buckets).map(|(id, actions)| bucket(id, actions)).collect();
+    let add = GroupMod {
+        command: GroupCommand::Add,
+        kind: GroupType::All,
+        group: 1,
+        bucket: ALL_BUCKETS,
+        buckets,
+        selection: None,
+    };
+    // There is to be such a meter.
+    assert!(flows.tables.change_group(&add, 0).is_err());
+    change(&mut flows, MeterCommand::Add).unwrap();
+    flows.tables.change_group(&add, 0).unwrap();
+    rule(&mut flows, 0, vec![Action::Group(1)]);
+    let ops = path(&flows).ops;
+    let [Op::Save, Op::Edit(_), Op::Meter(7), Op::Output(2), Op::Restore, Op::Output(3)] = &*ops
+    else {
+        panic!("{ops:?}");
+    };
+    // Without it nothing passes there, and the way is found anew.
+    let before = flows.clone();
+    change(&mut flows, MeterCommand::Delete).unwrap();
+    assert!(path(&before).basis.meets(&flows.changed(&before).unwrap()));
+    assert_eq!(&*path(&flows).ops, [Op::Output(3)]);
+}

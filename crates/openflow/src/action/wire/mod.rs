@@ -37,12 +37,18 @@ pub(crate) type WithMetadata = (Vec<Action>, Option<(u64, u64)>);
 /// What Open vSwitch answers, too: `OFPBAC_BAD_TYPE`, `OFPBAC_BAD_LEN`, `OFPBAC_BAD_VENDOR`,
 /// `OFPBAC_BAD_VENDOR_TYPE`, and what is wrong with each action.
 pub fn decode(bytes: &[u8], version: Version) -> Result<Vec<Action>, ErrorCode> {
+    let actions = decode_with_meter(bytes, version)?;
+    if actions.iter().any(|action| matches!(action, Action::Meter(_))) {
+        return Err(ErrorCode::BacBadType);
+    }
+    Ok(actions)
+}
+
+/// The same of a list that may send packets through a meter.
+pub(crate) fn decode_with_meter(bytes: &[u8], version: Version) -> Result<Vec<Action>, ErrorCode> {
     let (actions, metadata) = decode_with_metadata(bytes, version)?;
     if metadata.is_some() {
         return Err(ErrorCode::BicUnsupInst);
-    }
-    if actions.iter().any(|action| matches!(action, Action::Meter(_))) {
-        return Err(ErrorCode::BacBadType);
     }
     check_learning(&actions)?;
     Ok(actions)
