@@ -28,11 +28,13 @@ use vhost_net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 40] = [
+const CASES: [Case; 42] = [
+    ("receive-split-60", |bursts| receive(60, Shape::SPLIT, bursts)),
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
     ("receive-packed-1500", |bursts| receive(1500, Shape::PACKED, bursts)),
+    ("transmit-split-60", |bursts| transmit(60, Shape::SPLIT, bursts)),
     ("transmit-split-64", |bursts| transmit(64, Shape::SPLIT, bursts)),
     ("transmit-split-1500", |bursts| transmit(1500, Shape::SPLIT, bursts)),
     ("transmit-packed-64", |bursts| transmit(64, Shape::PACKED, bursts)),

@@ -24,6 +24,7 @@ use crate::flows::enter::{Manner, Onward, enter};
 use crate::flows::{NOWHERE, PacketOut};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
+use crate::marks::all_of;
 use crate::mirror::{Copies, Taps, View};
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
@@ -305,7 +306,7 @@ impl Datapath {
         if !self.patches.has(port) || self.outputs.has_output(port) {
             return self.outputs.send_own(port, frames, now);
         }
-        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let all = all_of(frames.len());
         self.outputs.mark(port, all, Edit::NONE);
         self.pass(frames, (NOWHERE, now));
         self.outputs.end_burst();

@@ -61,22 +61,18 @@ pub(crate) fn have_same_start(frames: Burst<'_, '_>, bits: u64) -> bool {
     const ADDRESSES: u128 = (1 << 96) - 1;
     let bits = u128::from(u64::from_le(bits));
     let near = ADDRESSES | bits << 96;
-    match bits >> 32 {
-        0 => agree(frames, [0], [near]),
-        // The last four of them are behind what is seen first.
-        _ => agree(frames, [0, 4], [near, bits << 64]),
+    let (Some(alike), Some(first)) = (frames.alike(), frames.first()) else { return false };
+    if alike.differences() & near != 0 {
+        return false;
     }
-}
-
-/// Whether all of these frames have surely the same as the first of them, as far as these bits at some
-/// places are concerned.
-#[inline(always)]
-fn agree<const N: usize>(frames: Burst<'_, '_>, places: [usize; N], bits: [u128; N]) -> bool {
-    let Some(first) = frames.first() else { return true };
-    let word = |at: usize| first.head().get(at..).and_then(|rest| rest.first_chunk());
-    let words = places.map(|at| word(at).copied().map_or(0, u128::from_le_bytes));
-    let differences = frames.differences(places, words);
-    differences.is_some_and(|all| all.iter().zip(bits).all(|(own, bits)| own & bits == 0))
+    // The last four of them are behind what is known: at the end of a word that begins behind four.
+    let far = bits >> 32 << 96;
+    far == 0 || {
+        let word = first.head().get(4..).and_then(|rest| rest.first_chunk());
+        let differences =
+            word.and_then(|word| frames.differences([4], [u128::from_le_bytes(*word)]));
+        differences.is_some_and(|[differ]| differ & far == 0)
+    }
 }
 
 /// Whether an address is a group's: multicast or broadcast.

@@ -1,7 +1,6 @@
 //! The frames of a burst that go to one port, and what becomes of them on the way.
 
-use arrayvec::ArrayVec;
-use packet::{BURST, Burst, Edit, Editing, Frame};
+use packet::{BURST, Burst, Edit, Edited, Editing};
 
 /// A burst's frames, as bits (bit 0 is the first), each with its edit.
 #[derive(Debug)]
@@ -72,37 +71,30 @@ impl Marks {
         found.map_or(Edit::NONE, |(_, edit)| *edit)
     }
 
-    /// Adds those of `frames` that go to the port to `edited`, edited, and returns the length of the
-    /// longest. What cannot be edited is left out.
+    /// Adds those of `frames` that go to the port to `edited`, edited. What cannot be edited is left out.
     #[inline(always)]
     pub(crate) fn apply<'e>(
         &self,
-        frames: &[Frame<'e>],
+        frames: Burst<'_, 'e>,
         editing: &mut Editing<'e>,
-        edited: &mut ArrayVec<Frame<'e>, BURST>,
-    ) -> usize {
+        edited: &mut Edited<'e>,
+    ) {
         // As a rule all that go to one port are neighbours, and edited in the same way.
         let alike = match *self.edits {
             [(mask, edit)] if self.frames & !mask == 0 => {
-                neighbours(Burst::new(frames), self.frames).zip(Some(edit))
+                neighbours(frames, self.frames).zip(Some(edit))
             }
             _ => None,
         };
         if let Some((frames, edit)) = alike {
-            return editing.edit_all(frames.as_slice(), edit, edited);
+            return editing.edit_all(frames, edit, edited);
         }
-        let mut longest = 0;
         for bit in bits(self.frames) {
             let Some(frame) = frames.get(bit as usize) else { continue };
             let edit = self.edit_of(1_u32.wrapping_shl(bit));
             let frame = if edit.is_none() { Some(*frame) } else { editing.edit(frame, edit) };
-            if let Some(frame) = frame {
-                longest = longest.max(frame.len());
-                // There are no more bits than room.
-                let _ = edited.try_push(frame);
-            }
+            frame.into_iter().for_each(|frame| edited.push(frame));
         }
-        longest
     }
 
     /// The frames that go to the port, those together that are edited in the same way.
@@ -133,6 +125,13 @@ pub(crate) fn neighbours<'s, 'f>(frames: Burst<'s, 'f>, mask: u32) -> Option<Bur
     Some(frames.part(first as usize, count)).filter(|found| is_all && found.len() == count)
 }
 
+/// Bits of so many things, of a burst at most.
+#[inline]
+pub(crate) fn all_of(count: usize) -> u32 {
+    let others = u32::try_from(BURST.saturating_sub(count)).unwrap_or(0);
+    u32::MAX.checked_shr(others).unwrap_or(0)
+}
+
 /// The numbers of the bits in `mask`, lowest first.
 pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
@@ -144,6 +143,8 @@ pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
+    use packet::Frame;
+
     use super::*;
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, SharedTxQueue, TxQueue};
-use packet::{BURST, Burst, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, EditRoom, Edited, Frame, Packet, PoolCache};
 
 use crate::header;
-use crate::marks::{Marks, bits, neighbours};
+use crate::marks::{Marks, all_of, bits, neighbours};
 use crate::owners::Watch;
 use crate::share::Share;
 
@@ -136,7 +136,7 @@ impl Output {
     pub(crate) fn send_marked(&mut self, frames: Burst<'_, '_>, room: &mut EditRoom) -> bool {
         let mask = self.marks.frames();
         if self.marks.has_edits() {
-            return self.send_edited(&frames, mask, room);
+            return self.send_edited(frames, mask, room);
         }
         self.marks.clear();
         self.send(frames, mask)
@@ -144,17 +144,17 @@ impl Output {
 
     /// Sends the frames in `mask`, some of which are edited.
     #[inline(never)]
-    fn send_edited(&mut self, frames: &[Frame<'_>], mask: u32, room: &mut EditRoom) -> bool {
-        let mut editing = room.begin();
-        let mut edited = ArrayVec::new();
-        let longest = self.marks.apply(frames, &mut editing, &mut edited);
+    fn send_edited(&mut self, frames: Burst<'_, '_>, mask: u32, room: &mut EditRoom) -> bool {
+        let (mut editing, mut edited) = (room.begin(), Edited::default());
+        self.marks.apply(frames, &mut editing, &mut edited);
         self.marks.clear();
-        let all = edited.iter().fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let edited = edited.known();
+        let all = all_of(edited.len());
         let lost = mask.count_ones().saturating_sub(all.count_ones());
         if lost != 0 {
             self.drop_count(DropReason::TooLong, lost);
         }
-        self.send(Burst::up_to(&edited, longest), all)
+        self.send(edited, all)
     }
 
     /// Sends those frames of a burst that `mask` tells. What cannot be sent is counted as dropped on the queue. Returns `false` if

@@ -4,13 +4,13 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use flow::TunnelWords;
-use packet::{BURST, Burst, Edit, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Burst, Edit, EditRoom, Edited, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
 use crate::capture::{Captures, Direction, Drops, Handle};
 use crate::datapath::Source;
 use crate::datapath::trace::Verdict as TraceVerdict;
-use crate::marks::Marks;
+use crate::marks::{Marks, all_of};
 use crate::output::Output;
 use crate::sample::Seen;
 
@@ -404,10 +404,11 @@ impl Outputs {
         let Self { all, marked, patches, patched, room, .. } = self;
         let mut take = |port: u16, marks: &mut Marks, is_patch: bool| {
             let mut editing = room.begin();
-            let mut edited = ArrayVec::new();
-            marks.apply(frames, &mut editing, &mut edited);
-            let edited = edited.iter().map(Frame::to_vec);
-            verdicts.extend(edited.map(|frame| TraceVerdict { port, is_patch, frame }));
+            let mut edited = Edited::default();
+            marks.apply(Burst::new(frames), &mut editing, &mut edited);
+            let edited = edited.known();
+            let frames = edited.iter().map(Frame::to_vec);
+            verdicts.extend(frames.map(|frame| TraceVerdict { port, is_patch, frame }));
             marks.clear();
         };
         for port in marked.drain(..) {
@@ -431,7 +432,7 @@ impl Outputs {
         if !output.is_ready(now) {
             return false;
         }
-        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let all = all_of(frames.len());
         output.send(Burst::new(frames), all);
         if output.is_first_use() {
             self.unflushed.push(port);
@@ -600,15 +601,16 @@ fn send_captured(
 ) {
     let wanted = output.marks.frames().count_ones() as usize;
     let mut editing = room.begin();
-    let mut edited = ArrayVec::new();
-    let longest = output.marks.apply(frames, &mut editing, &mut edited);
+    let mut edited = Edited::default();
+    output.marks.apply(Burst::new(frames), &mut editing, &mut edited);
     output.marks.clear();
+    let edited = edited.known();
     let uneditable = wanted.saturating_sub(edited.len());
     if uneditable != 0 {
         output.drop_count(DropReason::TooLong, u32::try_from(uneditable).unwrap_or_default());
     }
     let send = |output: &mut Output, mask: u32| {
-        let has_queue = mask == 0 || output.send(Burst::up_to(&edited, longest), mask);
+        let has_queue = mask == 0 || output.send(edited, mask);
         if !has_queue {
             source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
         }
@@ -618,7 +620,7 @@ fn send_captured(
     let mut others = 0;
     let mut drops = Drops::new(output.drops());
     let mut bit = 1_u32;
-    for frame in &edited {
+    for frame in edited.as_slice() {
         captures.see(frame, port);
         match captures.begin(frame, port, Direction::Out) {
             None => others |= bit,

@@ -8,9 +8,8 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use ethdev::{DropReason, PacketTally, QueueStats};
-use packet::{BURST, Burst, EditRoom, Frame};
+use packet::{BURST, Burst, EditRoom, Edited, Frame};
 
 use crate::bond;
 use crate::bond::entry::Room;
@@ -229,8 +228,9 @@ impl<'b> Walk<'_, 'b> {
         }
         self.passes += 1;
         let mut editing = room.begin();
-        let mut passed = ArrayVec::new();
-        marks.apply(frames, &mut editing, &mut passed);
+        let mut passed = Edited::default();
+        marks.apply(Burst::new(frames), &mut editing, &mut passed);
+        let passed = passed.known();
         let lost = (marks.frames().count_ones() as usize).saturating_sub(passed.len());
         patch.tx.count_drops(DropReason::TooLong, lost);
         let (packet_type, mark) = (outputs.packet_type(), outputs.pkt_mark());

@@ -108,6 +108,12 @@ pub trait TxDriver: Send {
     /// else: the queue counts what was sent.
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent;
 
+    /// As [`transmit`](Self::transmit), where it is known what the frames have in common, if they are alike:
+    /// for drivers that then need not look at each of them for it.
+    fn transmit_known(&mut self, frames: Burst<'_, '_>, stats: &QueueStats) -> Sent {
+        self.transmit(&frames, stats)
+    }
+
     /// What frames this device can have that are not complete. It may change between two
     /// bursts.
     fn takes(&self) -> Capabilities {
@@ -394,7 +400,7 @@ impl CountedTx {
             };
             let sent = match needs {
                 None => {
-                    let sent = self.driver.transmit(&burst, &self.stats);
+                    let sent = self.driver.transmit_known(burst, &self.stats);
                     self.stats.count_sent(&sent, burst);
                     sent.consumed
                 }

@@ -244,19 +244,24 @@ impl Twin {
         {
             return false;
         }
+        let [first_bits, ..] = self.mask;
+        if alike.differences() & first_bits != 0 {
+            return false;
+        }
         // Of many, the last bytes that are seen do not count.
         match self.mask {
-            [.., 0] => self.agrees(frames, PLACES_BUT_LAST),
-            _ => self.agrees(frames, WIDE_PLACES),
+            [.., 0] => self.agrees(frames, MIDDLE_PLACES),
+            _ => self.agrees(frames, FAR_PLACES),
         }
     }
 
-    /// Whether of none of these frames what counts differs in the first places.
+    /// Whether of none of these frames what counts differs in these places, which are those behind the first.
     #[inline(never)]
     fn agrees<const N: usize>(&self, frames: Burst<'_, '_>, places: [usize; N]) -> bool {
-        let Some(words) = self.words.first_chunk() else { return false };
+        let ([_, words @ ..], [_, mask @ ..]) = (&self.words, &self.mask);
+        let Some(words) = words.first_chunk() else { return false };
         let Some(differences) = frames.differences(places, *words) else { return false };
-        let mut counted = differences.iter().zip(&self.mask);
+        let mut counted = differences.iter().zip(mask);
         counted.all(|(differences, bits)| differences & bits == 0)
     }
 }
@@ -447,8 +452,11 @@ fn looked_at(shape: u8) -> Option<Line> {
 /// Pairs of words of a line, as they lie in a frame.
 const WIDE_PLACES: [usize; LINE / 2] = [PLACES[0], PLACES[2], PLACES[4], PLACES[6]];
 
-/// The same without the last.
-const PLACES_BUT_LAST: [usize; LINE / 2 - 1] = [PLACES[0], PLACES[2], PLACES[4]];
+/// The same without the first, of which it is known of a burst whether it is the same in all frames.
+const FAR_PLACES: [usize; LINE / 2 - 1] = [PLACES[2], PLACES[4], PLACES[6]];
+
+/// The same without the last, either.
+const MIDDLE_PLACES: [usize; LINE / 2 - 2] = [PLACES[2], PLACES[4]];
 
 fn wide(line: &Line) -> [u128; LINE / 2] {
     let (pairs, _) = line.as_chunks();

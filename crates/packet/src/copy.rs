@@ -1,5 +1,7 @@
 //! Copies of few bytes by wide moves, without a call to `memcpy`.
 
+use std::ops::RangeInclusive;
+
 use crate::wide::{WIDE, Wide};
 
 /// Copies 64 bytes, one cache line where both are aligned.
@@ -17,6 +19,29 @@ pub unsafe fn copy_line(from: *const u8, to: *mut u8) {
         b.write(to.add(WIDE));
         c.write(to.add(2 * WIDE));
         d.write(to.add(3 * WIDE));
+    }
+}
+
+/// Lengths that [`copy_halves`] copies.
+pub const HALVES: RangeInclusive<usize> = 2 * WIDE..=4 * WIDE;
+
+/// Copies 32 to 64 bytes by moves of which each half has two, and which overlap.
+///
+/// # Safety
+///
+/// `len` must be one of [`HALVES`], and `from` must be valid for reads and `to` for writes of `len` bytes.
+#[inline(always)]
+pub unsafe fn copy_halves(from: *const u8, to: *mut u8, len: usize) {
+    debug_assert!(HALVES.contains(&len));
+    // SAFETY: the moves start at 0 or end at `len`, which is as long as two of them at least.
+    unsafe {
+        let (a, b) = (Wide::read(from), Wide::read(from.add(WIDE)));
+        let end = len.wrapping_sub(2 * WIDE);
+        let (c, d) = (Wide::read(from.add(end)), Wide::read(from.add(end).add(WIDE)));
+        a.write(to);
+        b.write(to.add(WIDE));
+        c.write(to.add(end));
+        d.write(to.add(end).add(WIDE));
     }
 }
 
@@ -42,15 +67,7 @@ pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) -> bool {
     // long as the moves, so all of them stay within the `len` bytes that the caller vouches for.
     unsafe {
         match len {
-            32..=64 => {
-                let (a, b) = (Wide::read(from), Wide::read(from.add(WIDE)));
-                let end = len - 2 * WIDE;
-                let (c, d) = (Wide::read(from.add(end)), Wide::read(from.add(end + WIDE)));
-                a.write(to);
-                b.write(to.add(WIDE));
-                c.write(to.add(end));
-                d.write(to.add(end + WIDE));
-            }
+            32..=64 => copy_halves(from, to, len),
             WIDE..32 => {
                 let (first, last) = (Wide::read(from), Wide::read(from.add(len - WIDE)));
                 first.write(to);

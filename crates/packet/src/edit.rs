@@ -6,27 +6,17 @@
 //! than a cache line for it.
 
 mod open;
+mod together;
 
 pub use open::Open;
+pub use together::Edited;
 
-use std::ops::RangeInclusive;
-use std::slice::IterMut;
-
-use arrayvec::ArrayVec;
-
-use crate::copy::{copy_short, is_short};
 use crate::frame::{BURST, Frame, HEAD_CAPACITY, HEAD_LEN, RawSegment, Segment};
 use crate::headers::EtherType;
 use crate::headers::ethernet::TAG_LEN;
 
 /// Length of the two addresses at the start of a frame, behind which tags are.
 const ADDRESSES: usize = 12;
-
-/// The same with one.
-const TAGGED: usize = ADDRESSES + TAG_LEN;
-
-/// Lengths of heads that are copied without a call; so is what they have behind a tag.
-const NEAR: RangeInclusive<usize> = 32..=HEAD_LEN;
 
 /// Room for the longest head that is edited as a whole, with the outer header of a tunnel, or the longest network
 /// service header, and a few more tags.
@@ -152,69 +142,6 @@ impl<'e> Editing<'e> {
         edited.map(|edited| edited.with_offload(offload))
     }
 
-    /// Edits frames in the same way, as [`edit`](Self::edit) does one, and adds them to `edited`; those
-    /// that cannot be edited are left out. Returns the length of the longest.
-    #[inline(always)]
-    pub fn edit_all(
-        &mut self,
-        frames: &[Frame<'e>],
-        edit: Edit,
-        edited: &mut ArrayVec<Frame<'e>, BURST>,
-    ) -> usize {
-        match (edit.pop, edit.push) {
-            (false, None) => self.edit_each::<false, false>(frames, edit, edited),
-            (false, Some(_)) => self.edit_each::<false, true>(frames, edit, edited),
-            (true, None) => self.edit_each::<true, false>(frames, edit, edited),
-            (true, Some(_)) => self.edit_each::<true, true>(frames, edit, edited),
-        }
-    }
-
-    /// As [`edit_all`](Self::edit_all), with a loop of its own for each kind of edit.
-    #[inline]
-    fn edit_each<const POP: bool, const PUSH: bool>(
-        &mut self,
-        frames: &[Frame<'e>],
-        edit: Edit,
-        edited: &mut ArrayVec<Frame<'e>, BURST>,
-    ) -> usize {
-        let tag = u32::from_ne_bytes(edit.push.map_or([0; TAG_LEN], Tag::to_bytes));
-        let mut longest = 0;
-        let mut free = std::mem::take(&mut self.heads).iter_mut();
-        for frame in frames {
-            if is_near::<POP>(frame)
-                && let Some(head) = free.next()
-            {
-                if let Some(next) = near::<POP, PUSH>(frame, head, tag) {
-                    longest = longest.max(next.len());
-                    let _ = edited.try_push(next);
-                }
-                continue;
-            }
-            let next;
-            (free, next) = self.edit_far(frame, edit, free);
-            if let Some(next) = next {
-                longest = longest.max(next.len());
-                let _ = edited.try_push(next);
-            }
-        }
-        self.heads = free.into_slice();
-        longest
-    }
-
-    /// As [`edit`](Self::edit), with the heads that are still `free`; returns those that are so then.
-    #[cold]
-    #[inline(never)]
-    fn edit_far(
-        &mut self,
-        frame: &Frame<'e>,
-        edit: Edit,
-        free: IterMut<'e, Head>,
-    ) -> (IterMut<'e, Head>, Option<Frame<'e>>) {
-        self.heads = free.into_slice();
-        let edited = self.edit(frame, edit);
-        (std::mem::take(&mut self.heads).iter_mut(), edited)
-    }
-
     /// The first `len` bytes of a frame that is longer, without its offload, since nobody can finish
     /// what is not all there; fewer, but all of its head, where the burst has come to more pieces
     /// than there is room for.
@@ -314,44 +241,6 @@ impl<'e> Editing<'e> {
     }
 }
 
-/// Whether [`near`] can edit a frame: one that nobody has to finish, whose head is copied without a
-/// call, and that has a tag where one is to be taken off.
-#[inline(always)]
-fn is_near<const POP: bool>(frame: &Frame<'_>) -> bool {
-    let head = frame.head();
-    let may_pop = || match head.first_chunk::<{ ADDRESSES + 2 }>() {
-        Some([.., a, b]) => EtherType(u16::from_be_bytes([*a, *b])).is_tag(),
-        None => false,
-    };
-    NEAR.contains(&head.len()) && frame.offload().is_none() && (!POP || may_pop())
-}
-
-/// A frame that [`is_near`] with a tag taken off, one put on, or both; with the head `to`.
-#[inline(always)]
-fn near<'e, const POP: bool, const PUSH: bool>(
-    frame: &Frame<'e>,
-    Head(to): &'e mut Head,
-    tag: u32,
-) -> Option<Frame<'e>> {
-    let from = frame.head();
-    let (skip, at) = (if POP { TAGGED } else { ADDRESSES }, if PUSH { TAGGED } else { ADDRESSES });
-    let rest = from.len().wrapping_sub(skip);
-    debug_assert!(NEAR.contains(&from.len()) && is_short(rest));
-    // SAFETY: the head has 32 bytes at least, so the addresses are there and TAGGED bytes, and so are
-    // `skip + rest`, its length. `at + rest` is at most TAG_LEN more than HEAD_LEN, and ROOM is larger.
-    // The two are different memory, since `to` is borrowed for this alone.
-    let head = unsafe {
-        let (from, to) = (from.as_ptr(), to.as_mut_ptr());
-        copy_short(from, to, TAGGED);
-        if PUSH {
-            to.add(ADDRESSES).cast::<u32>().write_unaligned(tag);
-        }
-        copy_short(from.add(skip), to.add(at), rest);
-        std::slice::from_raw_parts(to, at.wrapping_add(rest))
-    };
-    frame.with_head(head)
-}
-
 /// What follows the tag that `rest`, which begins behind the addresses, begins with.
 #[inline]
 fn without_tag(rest: &[u8]) -> Option<&[u8]> {
@@ -432,47 +321,6 @@ mod tests {
                 (0..3).map(|_| editing.edit(&frame, edit).map(|frame| frame.to_vec())).collect();
             prop_assert_eq!(edited, vec![expected; 3]);
             prop_assert_eq!(frame.to_vec(), whole);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn frames_edited_together_are_those_edited_one_by_one(
-            heads in prop::collection::vec((0..200_usize, 0..3_u8, any::<bool>()), 0..=BURST),
-            pop in any::<bool>(),
-            push in prop::option::of(any::<u16>()),
-        ) {
-            let edit = Edit { pop, push: push.map(|control| Tag { control, ..TAG }) };
-            let all: Vec<_> = heads
-                .iter()
-                .map(|(len, kind, _)| {
-                    let mut bytes = bytes(*len);
-                    if let Some(place) = bytes.get_mut(12..14) {
-                        place.copy_from_slice(&[[0x81, 0], [0x88, 0xA8], [8, 0]][usize::from(*kind)]);
-                    }
-                    bytes
-                })
-                .collect();
-            let body = [Segment::from_bytes(&[7; 30])];
-            let frames: Vec<_> = all
-                .iter()
-                .zip(&heads)
-                .map(|(bytes, (.., is_valid))| {
-                    let offload = if *is_valid { Offload::DATA_VALID } else { Offload::NONE };
-                    Frame::from_parts(bytes, &body).unwrap().with_offload(offload)
-                })
-                .collect();
-            let (mut one, mut other) = (EditRoom::default(), EditRoom::default());
-            let mut editing = one.begin();
-            let single: Vec<_> =
-                frames.iter().filter_map(|frame| editing.edit(frame, edit)).collect();
-            let mut together = ArrayVec::new();
-            let longest = other.begin().edit_all(&frames, edit, &mut together);
-            let shown = |frames: &[Frame<'_>]| {
-                frames.iter().map(|frame| (frame.to_vec(), frame.offload())).collect::<Vec<_>>()
-            };
-            prop_assert_eq!(shown(&together), shown(&single));
-            prop_assert_eq!(longest, single.iter().map(Frame::len).max().unwrap_or(0));
         }
     }
 

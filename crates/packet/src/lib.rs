@@ -52,7 +52,7 @@ pub mod slots;
 mod wide;
 
 pub use announce::announcement;
-pub use edit::{DEEPEST_HEAD, Edit, EditRoom, Editing, Open, Tag};
+pub use edit::{DEEPEST_HEAD, Edit, EditRoom, Edited, Editing, Open, Tag};
 pub use frame::{
     Alike, BURST, Burst, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment,
     Segment,

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use ethdev::drop_reason::DropReason;
 use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::QueueStats;
-use packet::{Capabilities, Frame, FrameReader, RawSegment};
+use packet::{Alike, Burst, Capabilities, Frame, FrameReader, RawSegment};
 use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffer, Buffers, ChainError, MAX_CHAIN, RingError};
 use virtio::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
@@ -50,14 +50,15 @@ impl NetTransmitter {
     fn send(
         &mut self,
         ring: &mut Ring,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         offloaded: bool,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         let mut sent = Sent::NONE;
         // One buffer per frame will do, as a rule; when a frame needs several, take all.
         let mut wanted = frames.len();
-        while let Some(rest) = frames.get(sent.consumed..).filter(|rest| !rest.is_empty()) {
+        while sent.consumed < frames.len() {
+            let rest = frames.part(sent.consumed, frames.len());
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
             if let Some(gate) = &mut ring.gate {
                 gate.admit::<true>(&mut ring.queue, &mut self.buffers);
@@ -110,7 +111,8 @@ impl NetTransmitter {
                 sent.add_dropped(stats, DropReason::Filtered);
                 continue;
             }
-            let one = self.send(ring, std::slice::from_ref(frame), offloaded, stats)?;
+            let one = Burst::new(std::slice::from_ref(frame));
+            let one = self.send(ring, one, offloaded, stats)?;
             match (one.consumed, one.dropped) {
                 (0, _) => break,
                 (_, 0) => sent.add_sent(),
@@ -130,15 +132,21 @@ impl NetTransmitter {
     unsafe fn fill<H: Header>(
         &mut self,
         ring: &mut Ring,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         sent: &mut Sent,
         stats: &QueueStats,
     ) -> usize {
-        let (mut used, mut rest) = (0, frames);
+        let alike = frames.alike().filter(|alike| H::IS_SAME && alike.have_near_heads());
+        let (mut used, mut rest) = (0, frames.as_slice());
         loop {
             let buffers = self.buffers.as_mut_slice().get_mut(used..).unwrap_or_default();
             // SAFETY: the ring, which is held, has the memory of its buffers.
-            let filled = unsafe { fill_singles::<H>(rest, buffers) };
+            let filled = unsafe {
+                match alike {
+                    Some(alike) => fill_alike::<H>(rest, alike, buffers),
+                    None => fill_singles::<H>(rest, buffers),
+                }
+            };
             sent.add_sent_many(filled);
             used += filled;
             rest = rest.get(filled..).unwrap_or_default();
@@ -164,7 +172,7 @@ impl NetTransmitter {
     unsafe fn fill_offloaded(
         &mut self,
         ring: &mut Ring,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         sent: &mut Sent,
         stats: &QueueStats,
     ) -> usize {
@@ -294,6 +302,40 @@ unsafe fn fill_singles<H: Header>(frames: &[Frame<'_>], buffers: &mut [Buffer]) 
     filled
 }
 
+/// As [`fill_singles`], for frames that are alike and have near heads: nothing of one is looked at that is so of
+/// all.
+///
+/// # Safety
+///
+/// As there; and `alike` must be what the frames have in common.
+#[inline]
+unsafe fn fill_alike<H: Header>(
+    frames: &[Frame<'_>],
+    alike: Alike,
+    buffers: &mut [Buffer],
+) -> usize {
+    let (needed, head_len) = (H::LEN + alike.len(), alike.head_len());
+    let mut filled = 0;
+    for (frame, buffer) in frames.iter().zip(&mut *buffers) {
+        let Some(room) = buffer.single().filter(|room| room.len() >= needed) else { break };
+        // SAFETY: the buffer has room for header and frame, and the caller vouches for its memory, and for
+        // the length of all heads.
+        unsafe {
+            H::write(room.as_ptr(), frame);
+            frame.copy_near_to_ptr(room.as_ptr().add(H::LEN), head_len);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "at most a segment's length, a u32")]
+        buffer.set_written(needed as u32);
+        filled += 1;
+    }
+    if alike.len() > head_len {
+        let written = frames.iter().zip(&*buffers).take(filled);
+        // SAFETY: the loop above came to `filled` with these, and the caller vouches for the memory.
+        unsafe { write_rests::<H>(written) };
+    }
+    filled
+}
+
 /// Writes what remains of `frames` behind their heads into one buffer each. Apart, so that it has
 /// the registers for itself: each call of a copy costs those of its caller.
 ///
@@ -314,6 +356,9 @@ unsafe fn write_rests<'a, H: Header>(frames: impl Iterator<Item = (&'a Frame<'a>
 trait Header {
     /// Their length in bytes.
     const LEN: usize;
+
+    /// Whether complete frames alone have them, and the same: those that mostly are alike.
+    const IS_SAME: bool = false;
 
     /// Writes the header of `frame` to `to`.
     ///
@@ -338,6 +383,7 @@ enum OffloadedLegacy {}
 
 impl Header for Plain {
     const LEN: usize = NET_HEADER_LEN;
+    const IS_SAME: bool = true;
 
     /// A header that is there already stays untouched: where it has a cache line to itself, as
     /// with DPDK's drivers, that line then never leaves either side's cache.
@@ -422,7 +468,7 @@ impl NetTransmitter {
     #[inline]
     fn transmit_burst(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: Burst<'_, '_>,
         offloaded: bool,
         stats: &QueueStats,
     ) -> Sent {
@@ -442,7 +488,7 @@ impl NetTransmitter {
             None => self.send(ring, frames, offloaded, stats),
             Some(filter) => {
                 let filter = Arc::clone(filter);
-                self.send_filtered(ring, &filter, frames, offloaded, stats)
+                self.send_filtered(ring, &filter, &frames, offloaded, stats)
             }
         };
         let sent = sent.unwrap_or_else(|error| {
@@ -460,13 +506,17 @@ impl NetTransmitter {
 
 /// The frames before the first that needs more than the guest takes. There is such a frame only
 /// if the guest has just switched offloads, and then the caller tries it again another way.
-fn until_refused<'s, 'f>(frames: &'s [Frame<'f>], takes: Capabilities) -> &'s [Frame<'f>] {
+fn until_refused<'s, 'f>(frames: Burst<'s, 'f>, takes: Capabilities) -> Burst<'s, 'f> {
     let refused = frames.iter().position(|frame| !takes.contains(frame.offload().needs()));
-    refused.and_then(|index| frames.get(..index)).unwrap_or(frames)
+    refused.map_or(frames, |index| frames.part(0, index))
 }
 
 impl TxDriver for NetTransmitter {
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst(Burst::new(frames), false, stats)
+    }
+
+    fn transmit_known(&mut self, frames: Burst<'_, '_>, stats: &QueueStats) -> Sent {
         self.transmit_burst(frames, false, stats)
     }
 
@@ -475,7 +525,7 @@ impl TxDriver for NetTransmitter {
     }
 
     fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
-        self.transmit_burst(frames, true, stats)
+        self.transmit_burst(Burst::new(frames), true, stats)
     }
 
     fn depth(&mut self) -> Option<u32> {

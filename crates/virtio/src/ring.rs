@@ -9,7 +9,7 @@
 //! | used ring: flags, index, `n` elements, `avail_event` | 4 | `6 + 8 n` |
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Largest number of entries (virtio 1.3 section 2.7).
 pub const MAX_SIZE: u16 = 32_768;
@@ -125,7 +125,7 @@ pub const fn need_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
-/// Reads a descriptor once. The guest may write it at the same moment; then the two halves may
+/// Reads a descriptor once. The guest may write it at the same moment; then its parts may
 /// not belong together, which the checks that follow have to stand anyway.
 ///
 /// # Safety
@@ -133,15 +133,15 @@ pub const fn need_event(event: u16, new: u16, old: u16) -> bool {
 /// `ptr` must be valid for reads of 16 bytes and aligned to 8.
 #[inline]
 pub(crate) unsafe fn read_desc(ptr: NonNull<u8>) -> Desc {
-    let halves: NonNull<u64> = ptr.cast();
-    // SAFETY: the caller vouches for both halves.
-    let (addr, rest) = unsafe {
-        let low = AtomicU64::from_ptr(halves.as_ptr()).load(Ordering::Relaxed);
-        let high = AtomicU64::from_ptr(halves.add(1).as_ptr()).load(Ordering::Relaxed);
-        (low, high)
+    // SAFETY: the caller vouches for all of it.
+    let (addr, len, rest) = unsafe {
+        let addr = AtomicU64::from_ptr(ptr.cast().as_ptr()).load(Ordering::Relaxed);
+        let len = AtomicU32::from_ptr(ptr.add(8).cast().as_ptr()).load(Ordering::Relaxed);
+        let rest = AtomicU32::from_ptr(ptr.add(12).cast().as_ptr()).load(Ordering::Relaxed);
+        (addr, len, rest)
     };
     #[allow(clippy::cast_possible_truncation, reason = "takes the fields of a word apart")]
-    Desc { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
+    Desc { addr, len, flags: rest as u16, next: (rest >> 16) as u16 }
 }
 
 #[cfg(test)]

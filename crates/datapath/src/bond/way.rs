@@ -18,7 +18,7 @@ use crate::bridge::BridgeId;
 use crate::datapath::Source;
 use crate::header::{self, Addresses};
 use crate::inlet::Inlet;
-use crate::marks::{Marks, bits};
+use crate::marks::{Marks, all_of, bits};
 use crate::output::pick;
 use crate::vlan::tags::{Tags, vid};
 
@@ -321,7 +321,7 @@ impl Bonds {
             Receives::Unicast => groups(&frames),
             Receives::Nothing => u32::MAX,
         };
-        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let all = all_of(frames.len());
         let dropped = all & refused & !slow;
         if dropped != 0 {
             source.stats.count_drops(DropReason::InactiveMember, dropped.count_ones() as usize);

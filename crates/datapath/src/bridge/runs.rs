@@ -5,6 +5,7 @@ use ethdev::{DropReason, QueueStats};
 use packet::{BURST, Burst, Frame};
 
 use crate::header::{self, Addresses};
+use crate::marks::all_of;
 use crate::stage::Stage;
 
 /// Neighbouring frames with the same addresses and tags.
@@ -42,8 +43,7 @@ fn only_run<S: Stage>(frames: Burst<'_, '_>) -> Option<Run<S::Key>> {
     {
         return None;
     }
-    let others = u32::try_from(BURST.checked_sub(frames.len())?).ok()?;
-    Some(Run { addresses, key, mask: u32::MAX.checked_shr(others)? })
+    Some(Run { addresses, key, mask: all_of(frames.len()) })
 }
 
 /// The same one by one.

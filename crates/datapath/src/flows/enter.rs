@@ -5,11 +5,11 @@ use ethdev::DropReason;
 use flow::{Key, Lost, Op, PathId, extract, slot, unpadded};
 use packet::{BURST, Burst, Edit, EditRoom, Editing, Frame};
 
-use super::run::{Run, Steps, all_of, bits};
+use super::run::{Run, Steps, bits};
 use super::{Flows, Inner, NO_PORT, Rooms, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::{self, Source};
-use crate::marks::neighbours;
+use crate::marks::{all_of, neighbours};
 use crate::output::pick;
 use crate::outputs::Outputs;
 use crate::segments::{self, is_large};

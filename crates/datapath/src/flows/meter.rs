@@ -11,8 +11,8 @@ use litemap::LiteMap;
 use ordered::{Gather as _, Order as _};
 use packet::{BURST, Frame};
 
-use super::run::all_of;
 use crate::limit::{Limiter, Size, Well};
+use crate::marks::all_of;
 
 /// The most tokens that one frame takes: a large segment with the headers of all frames that it
 /// becomes; and how many those are.

@@ -18,6 +18,7 @@ use super::track::Tracking;
 use super::{Flows, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::{Source, place};
+use crate::marks::all_of;
 use crate::mirror::Taps;
 use crate::outputs::Outputs;
 use crate::sample::Samplers;
@@ -572,12 +573,6 @@ pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
         mask &= !bit;
         (bit != 0).then_some(bit)
     })
-}
-
-/// Bits of so many things, of a burst at most.
-pub(super) fn all_of(count: usize) -> u32 {
-    let others = u32::try_from(BURST.saturating_sub(count)).unwrap_or(0);
-    u32::MAX.checked_shr(others).unwrap_or(0)
 }
 
 /// The bits that are set in `places`, as many as `mask` has, of which those stay that it says.

@@ -6,6 +6,7 @@ use packet::{BURST, Burst, Frame};
 
 use super::limiter::Limiter;
 use crate::datapath::Source;
+use crate::marks::all_of;
 use crate::output::pick;
 use crate::outputs::Outputs;
 
@@ -65,7 +66,7 @@ impl Limits {
     ) -> Burst<'b, 'f> {
         let limiter = self.rx.get_mut(usize::from(source.port)).and_then(Option::as_mut);
         let Some(limiter) = limiter else { return frames };
-        let all = all_of(&frames);
+        let all = all_of(frames.len());
         let passed = limiter.pass(&frames, all, source.now);
         if passed == all {
             return frames;
@@ -87,11 +88,4 @@ impl Limits {
             limiter.map_or(mask, |limiter| limiter.pass(frames, mask, now))
         });
     }
-}
-
-/// All frames of a burst, of 32 at most.
-#[inline]
-fn all_of(frames: &[Frame<'_>]) -> u32 {
-    let rest = (u32::BITS as usize).saturating_sub(frames.len());
-    u32::try_from(rest).ok().and_then(|rest| u32::MAX.checked_shr(rest)).unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
 use flow::TunnelWords;
-use packet::{BURST, EditRoom, Frame, Open};
+use packet::{BURST, Burst, EditRoom, Edited, Frame, Open};
 use tunnel::{Inner, Meta, Mode, Options};
 
 use super::{MAX_PASSES, Step, Walk, count_packets};
@@ -46,8 +46,9 @@ impl Walk<'_, '_> {
         };
         let Rooms { edited, tunnelled, parts } = rooms;
         let mut editing = edited.begin();
-        let mut passed = ArrayVec::new();
-        marks.apply(frames, &mut editing, &mut passed);
+        let mut passed = Edited::default();
+        marks.apply(Burst::new(frames), &mut editing, &mut passed);
+        let passed = passed.known();
         let wanted = marks.frames().count_ones() as usize;
         stats.count_drops(DropReason::TooLong, wanted.saturating_sub(passed.len()));
         if self.passes >= MAX_PASSES {

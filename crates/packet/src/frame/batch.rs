@@ -1,17 +1,21 @@
 //! The frames of one burst.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
 use super::{Alike, BURST, Burst, Frame, HEAD_CAPACITY, HEAD_LEN, MAX_FRAME_LEN, Segment};
-use crate::copy::{copy, copy_line};
+use crate::copy::{copy, copy_halves, copy_line};
 use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
 /// The length of the head of most frames.
 const LINE: u16 = 64;
 const _: () = assert!(LINE as usize == HEAD_LEN);
+
+/// Lengths of frames that are shorter than that, but of half a line at least, as nearly all of them are.
+const SHORT: Range<usize> = HEAD_LEN / 2..HEAD_LEN;
 
 /// Private memory for one frame's head.
 #[derive(Clone, Copy, Debug)]
@@ -205,51 +209,65 @@ impl FrameBatch {
         mut segments: impl Iterator<Item = Segment<'s>>,
     ) -> usize {
         let before = self.frames.len();
+        let mut are_short = false;
         loop {
             // SAFETY: the caller vouches for the segments.
-            let short = unsafe { self.extend_lines(&mut segments) };
+            let other = unsafe {
+                match are_short {
+                    false => self.extend_near::<false>(&mut segments),
+                    true => self.extend_near::<true>(&mut segments),
+                }
+            };
+            // Those that follow are mostly of its kind.
+            are_short = other.is_some_and(|other| SHORT.contains(&other.len()));
             // SAFETY: as above.
-            if !short.is_some_and(|short| unsafe { self.push_short(short) }) {
+            if !other.is_some_and(|other| unsafe { self.push_apart(other) }) {
                 return self.frames.len() - before;
             }
         }
     }
 
-    /// Adds frames of a line or more, until one is shorter, which is returned, or there is none or no
-    /// room. Such a loop has no call in it and stays in registers.
+    /// Adds frames of a line or more, or those that are [`SHORT`], until one is of another kind, which is
+    /// returned, or there is none or no room. Such a loop has no call in it and stays in registers.
     ///
     /// # Safety
     ///
     /// As for [`Self::push_shared`], for every segment.
     #[inline(always)]
-    unsafe fn extend_lines<'s>(
+    unsafe fn extend_near<'s, const ARE_SHORT: bool>(
         &mut self,
         segments: &mut impl Iterator<Item = Segment<'s>>,
     ) -> Option<Segment<'s>> {
         let frames = self.frames.as_mut_ptr();
         let (heads, bodies) = (self.heads.cast::<Head>(), self.bodies.cast::<Segment<'static>>());
-        let (mut index, mut short) = (self.frames.len(), None);
+        let (mut index, mut other) = (self.frames.len(), None);
         self.alike = None;
         // The next frame is taken only where there is room.
         while index < BURST {
             let Some(segment) = segments.next() else { break };
-            if segment.len() < HEAD_LEN {
-                short = Some(segment);
+            let len = segment.len();
+            if if ARE_SHORT { !SHORT.contains(&len) } else { len < HEAD_LEN } {
+                other = Some(segment);
                 break;
             }
             // SAFETY: there are BURST frames, heads and bodies, and `index` is less than that. The head
-            // has room for HEAD_LEN bytes, and the segment has as many. The caller vouches for the
-            // segment for as long as the batch has it.
+            // has room for HEAD_LEN bytes, of which as many are copied as the segment has at least. The
+            // caller vouches for the segment for as long as the batch has it.
             unsafe {
                 let (head, body) = (heads.add(index).cast::<u8>(), bodies.add(index));
-                copy_line(segment.as_ptr().as_ptr(), head.as_ptr());
-                body.write(segment.skip(HEAD_LEN).raw().get());
+                if ARE_SHORT {
+                    copy_halves(segment.as_ptr().as_ptr(), head.as_ptr(), len);
+                } else {
+                    copy_line(segment.as_ptr().as_ptr(), head.as_ptr());
+                    body.write(segment.skip(HEAD_LEN).raw().get());
+                }
+                #[allow(clippy::cast_possible_truncation, reason = "at most HEAD_LEN")]
                 frames.add(index).write(Frame {
                     head,
                     body,
                     len: segment.raw().len,
-                    head_len: LINE,
-                    body_count: u16::from(segment.len() > HEAD_LEN),
+                    head_len: if ARE_SHORT { len as u16 } else { LINE },
+                    body_count: u16::from(len > HEAD_LEN),
                     offload: Offload::NONE,
                     _ring: PhantomData,
                 });
@@ -258,7 +276,7 @@ impl FrameBatch {
         }
         // SAFETY: that is no more than BURST, and all of them have been written.
         unsafe { self.frames.set_len(index) };
-        short
+        other
     }
 
     /// As [`Self::push_shared`], apart.
@@ -267,7 +285,7 @@ impl FrameBatch {
     ///
     /// As there.
     #[inline(never)]
-    unsafe fn push_short(&mut self, segment: Segment<'_>) -> bool {
+    unsafe fn push_apart(&mut self, segment: Segment<'_>) -> bool {
         // SAFETY: as the caller says.
         unsafe { self.push_shared(segment) }
     }

@@ -5,25 +5,29 @@
 
 use std::ops::Deref;
 
-use super::Frame;
+use super::{Frame, MAX_FRAME_LEN};
+use crate::copy::HALVES;
 use crate::offload::Offload;
 use crate::wide::{WIDE, Wide};
 
 /// What frames have in common that are alike: as long as each other, with heads that are, too, and in as many
-/// pieces; and what one needs, and what is known of it, is so of all.
+/// pieces; and what one needs, and what is known of it, is so of all. Heads have [`WIDE`] bytes at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alike {
-    offload: Offload,
-    len: u32,
-    head_len: u16,
-    first_bytes: u8,
+    pub(super) offload: Offload,
+    pub(super) len: u32,
+    pub(super) head_len: u16,
+    first_byte: u8,
+    /// In which of the bits of their first [`WIDE`] bytes, the lowest first, any may differ from the first frame:
+    /// those of eight bytes, and of the next ones.
+    differences: [u64; 2],
 }
 
 impl Alike {
     /// What these have in common, if they are alike and there are any.
     #[inline]
     pub(super) fn of(frames: &[Frame<'_>]) -> Option<Self> {
-        let first = frames.first().filter(|first| first.head_len > 0)?;
+        let first = frames.first().filter(|first| usize::from(first.head_len) >= WIDE)?;
         // The bits that are set in any of them, and in all.
         let (mut any, mut all) = (first.shape(), first.shape());
         for shape in frames.iter().map(Frame::shape) {
@@ -32,11 +36,44 @@ impl Alike {
         if any.xor(all).number() != 0 {
             return None;
         }
-        // SAFETY: all heads are as long as the first one, which has a byte.
-        let first_bytes = |bytes, frame: &Frame<'_>| bytes | unsafe { frame.head.read() };
-        let first_bytes = frames.iter().fold(0, first_bytes);
+        // SAFETY: all heads are as long as the first one, which has as many bytes.
+        let [differ] = unsafe { differing(frames, [0], [Wide::read(first.head.as_ptr())]) };
+        #[allow(clippy::cast_possible_truncation, reason = "takes a number apart")]
+        let differences = [differ.number() as u64, (differ.number() >> 64) as u64];
+        let first_byte = *first.head().first()?;
         let Frame { len, head_len, offload, .. } = *first;
-        Some(Self { offload, len, head_len, first_bytes })
+        Some(Self { offload, len, head_len, first_byte, differences })
+    }
+
+    /// What frames have in common that were made of these, with so many bytes more, or fewer, in their heads
+    /// behind the first `at`, and need nothing; `None` where they were too long.
+    pub(crate) fn spliced(self, at: usize, longer: i16) -> Option<Self> {
+        let len = self.len().checked_add_signed(longer.into())?;
+        let head_len = self.head_len.checked_add_signed(longer)?;
+        let is_long = len <= MAX_FRAME_LEN && usize::from(head_len) >= WIDE;
+        // Nothing is known of what is there now.
+        let behind = u32::try_from(8 * at).ok().and_then(|bits| u128::MAX.checked_shl(bits));
+        let differ = self.differences() | behind.unwrap_or(0);
+        #[allow(clippy::cast_possible_truncation, reason = "takes a number apart")]
+        let differences = [differ as u64, (differ >> 64) as u64];
+        let len = u32::try_from(len).ok().filter(|_| is_long)?;
+        Some(Self { offload: Offload::NONE, len, head_len, differences, ..self })
+    }
+
+    /// Whether [`Frame::copy_near_to_ptr`] copies their heads.
+    #[must_use]
+    #[inline]
+    pub fn have_near_heads(self) -> bool {
+        HALVES.contains(&self.head_len())
+    }
+
+    /// In which bits of their first 16 bytes, the lowest first, some may differ from the first of them. None
+    /// does in any other.
+    #[must_use]
+    #[inline]
+    pub const fn differences(self) -> u128 {
+        let [low, high] = self.differences;
+        low as u128 | (high as u128) << 64
     }
 
     /// What each of them still needs, and what is known of it.
@@ -65,8 +102,35 @@ impl Alike {
     #[must_use]
     #[inline]
     pub const fn first_bytes(self) -> u8 {
-        self.first_bytes
+        let [differ, ..] = self.differences().to_le_bytes();
+        self.first_byte | differ
     }
+}
+
+/// In which bits any of these frames differs from these words, so many bytes from the start of its head.
+///
+/// # Safety
+///
+/// All heads must have those bytes.
+#[inline(always)]
+unsafe fn differing<const N: usize>(
+    frames: &[Frame<'_>],
+    places: [usize; N],
+    words: [Wide; N],
+) -> [Wide; N] {
+    let mut differ = [Wide::of(0); N];
+    let mut note = |frame: &Frame<'_>| {
+        let places = places.iter().zip(words);
+        for (differ, (place, word)) in differ.iter_mut().zip(places) {
+            // SAFETY: the caller says that its head has those bytes.
+            let own = unsafe { Wide::read(frame.head.as_ptr().add(*place)) };
+            *differ = differ.or(own.xor(word));
+        }
+    };
+    let (pairs, rest) = frames.as_chunks::<2>();
+    pairs.iter().for_each(|pair| pair.iter().for_each(&mut note));
+    rest.iter().for_each(note);
+    differ
 }
 
 /// What is known of frames.
@@ -102,7 +166,7 @@ impl<'b, 'f> Burst<'b, 'f> {
 
     /// These, of which is known what they have in common, if it is so.
     #[inline]
-    pub(super) fn with_alike(frames: &'b [Frame<'f>], alike: Option<Alike>) -> Self {
+    pub(crate) fn with_alike(frames: &'b [Frame<'f>], alike: Option<Alike>) -> Self {
         Self { frames, known: alike.map_or(Known::Nothing, Known::Alike) }
     }
 
@@ -180,19 +244,8 @@ impl<'b, 'f> Burst<'b, 'f> {
         if end > head_len {
             return None;
         }
-        let words = words.map(Wide::of);
-        let mut differ = [Wide::of(0); N];
-        let mut note = |frame: &Frame<'_>| {
-            let places = places.iter().zip(words);
-            for (differ, (place, word)) in differ.iter_mut().zip(places) {
-                // SAFETY: all heads have `head_len` bytes, of which the last one that is read is one.
-                let own = unsafe { Wide::read(frame.head.as_ptr().add(*place)) };
-                *differ = differ.or(own.xor(word));
-            }
-        };
-        let (pairs, rest) = self.frames.as_chunks::<2>();
-        pairs.iter().for_each(|pair| pair.iter().for_each(&mut note));
-        rest.iter().for_each(note);
+        // SAFETY: all heads have `head_len` bytes, which are those that are read at least.
+        let differ = unsafe { differing(self.frames, places, words.map(Wide::of)) };
         Some(differ.map(Wide::number))
     }
 }
@@ -226,7 +279,7 @@ mod tests {
     /// Frames of few kinds: of one or two lengths, whose bytes are mostly the same.
     fn bursts() -> impl Strategy<Value = Vec<Bytes>> {
         let len = prop_oneof![9 => Just(70_usize), 1 => 60..80_usize];
-        let head = prop_oneof![9 => Just(64_usize), 1 => 1..60_usize];
+        let head = prop_oneof![9 => Just(64_usize), 1 => 1..60_usize, 1 => Just(WIDE)];
         let byte = prop_oneof![6 => Just(None), 1 => (0..60_usize, any::<u8>()).prop_map(Some)];
         let frame = (len, head, byte).prop_map(|(len, head, byte)| {
             let mut bytes: Vec<u8> = (0..).take(len).collect();
@@ -260,7 +313,7 @@ mod tests {
             }
             let burst = Burst::new(&frames).compared();
             let shape = |frame: &Frame<'_>| (frame.len(), frame.head().len(), frame.offload());
-            let is_alike = |own: &Frame<'_>| shape(own) == shape(&frames[0]);
+            let is_alike = |own: &Frame<'_>| own.head().len() >= WIDE && shape(own) == shape(&frames[0]);
             prop_assert_eq!(burst.alike().is_some(), !frames.is_empty() && frames.iter().all(is_alike));
             let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
             prop_assert_eq!((burst.longest(), burst.measured().longest()), (longest, longest));
@@ -270,10 +323,17 @@ mod tests {
                 prop_assert_eq!((alike.len(), alike.head_len(), alike.offload()), shape(&frames[0]));
             }
             let word = u128::from_le_bytes(word);
-            let differ = |at: usize| {
-                let of = |frame: &Frame<'_>| Some(u128::from_le_bytes(*frame.head().get(at..)?.first_chunk()?));
-                frames.iter().try_fold(0, |all, frame| Some(all | of(frame)? ^ word))
+            let of = |frame: &Frame<'_>, at: usize| {
+                Some(u128::from_le_bytes(*frame.head().get(at..)?.first_chunk()?))
             };
+            let differ_from = |word, at| {
+                frames.iter().try_fold(0, |all, frame| Some(all | of(frame, at)? ^ word))
+            };
+            let differ = |at| differ_from(word, at);
+            if let Some(alike) = burst.alike() {
+                let first = of(&frames[0], 0).unwrap();
+                prop_assert_eq!(Some(alike.differences()), differ_from(first, 0));
+            }
             let expected = burst.alike().and_then(|_| Some([differ(places[0])?, differ(places[1])?]));
             prop_assert_eq!(burst.differences(places, [word; 2]), expected);
             // A part is known as well as the whole.

@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::checksum::Checksum;
-use crate::copy::{copy, copy_line, copy_short, is_short};
+use crate::copy::{copy, copy_halves, copy_line, copy_short, is_short};
 use crate::headers::ethernet::LINK_HEADERS;
 use crate::offload::Offload;
 use crate::wide::{WIDE, Wide};
@@ -123,6 +123,18 @@ impl<'a> Frame<'a> {
             offload: Offload::NONE,
             ..self
         })
+    }
+
+    /// The same body with another head, where it is known of what it is made of that lengths fit.
+    ///
+    /// # Safety
+    ///
+    /// All of `'a` there must be as many bytes at `head` as `alike` says, private to this process, and unwritten;
+    /// and its length must be that of these and the body's.
+    #[inline(always)]
+    pub(crate) const unsafe fn with_head_of(self, head: NonNull<u8>, alike: Alike) -> Self {
+        let (len, head_len, offload) = (alike.len, alike.head_len, alike.offload);
+        Self { head, len, head_len, offload, ..self }
     }
 
     /// Length of the whole frame in bytes, without the frame check sequence.
@@ -231,6 +243,17 @@ impl<'a> Frame<'a> {
             }
         };
         copied && self.body_count == 0
+    }
+
+    /// As [`copy_first_to_ptr`](Self::copy_first_to_ptr), where it is known how long the head is.
+    ///
+    /// # Safety
+    ///
+    /// As there; and `head_len` must be the length of the head, and from 32 to 64.
+    #[inline(always)]
+    pub unsafe fn copy_near_to_ptr(&self, to: NonNull<u8>, head_len: usize) {
+        // SAFETY: the head has `head_len` bytes, and the caller vouches for room for them.
+        unsafe { copy_halves(self.head.as_ptr(), to.as_ptr(), head_len) }
     }
 
     /// Copies to `to` what [`copy_first_to_ptr`](Self::copy_first_to_ptr) has left out: the start

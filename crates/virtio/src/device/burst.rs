@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use packet::RawSegment;
-use packet::prefetch::{prefetch_read, prefetch_write};
+use packet::prefetch::{prefetch_read, prefetch_write_at};
 
 use crate::memory::Cursor;
 use crate::net_header::NET_HEADER_LEN;
@@ -209,8 +209,8 @@ impl Buffers {
 pub(super) fn prefetch<const WRITE: bool>(segment: RawSegment) {
     let start = segment.as_ptr().as_ptr();
     if WRITE {
-        prefetch_write(start.wrapping_add(NET_HEADER_LEN));
-        prefetch_write(start.wrapping_add(NET_HEADER_LEN + 63));
+        prefetch_write_at::<NET_HEADER_LEN>(start);
+        prefetch_write_at::<{ NET_HEADER_LEN + 63 }>(start);
         prefetch_read(start);
     } else {
         prefetch_read(start);
