@@ -145,12 +145,16 @@ fn later(random: &mut Random, place: u64, count: u64) -> Option<u32> {
 
 fn bucket(random: &mut Random, place: u64, count: u64) -> Bucket {
     let kinds = Kinds { matching: Match::new(), table: 0 };
-    let mut actions = Vec::new();
+    let mut actions: Vec<String> = Vec::new();
     for _ in 0..1 + random.below(4) {
         let group = random.once_in(6).then(|| later(random, place, count)).flatten();
         let action = group.map_or_else(|| kinds.action(random, 1), |id| format!("group:{id}"));
-        if may_be(&action) {
-            actions.push(action);
+        // A meter is written in front of all else, wherever it is done.
+        let is_meter = action.starts_with("meter:");
+        match actions.first() {
+            _ if !may_be(&action) => {}
+            Some(first) if is_meter && first.starts_with("meter:") => {}
+            _ => actions.insert(if is_meter { 0 } else { actions.len() }, action),
         }
     }
     Bucket { weight: 1, watch_port: None, watch_group: None, actions }

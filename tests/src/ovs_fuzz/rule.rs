@@ -134,7 +134,8 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
         rules.iter_mut().for_each(Rule::end_with_header);
     }
     if switch {
-        banned.add_all(&["vlan", "eth_src", "ETH_SRC", "dl_src"], &mut rules);
+        // Behind a header of Ethernet that is put on, all packets are from the station that has no address.
+        banned.add_all(&["vlan", "eth_src", "ETH_SRC", "dl_src", "encap(ethernet)"], &mut rules);
         for rule in &mut rules {
             if random.once_in(3) {
                 rule.push("NORMAL".to_owned());
@@ -142,8 +143,9 @@ pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> (Vec<Ru
         }
     }
     if random.once_in(3) {
-        // How long a packet is when it is cut depends on when Open vSwitch has put tags on.
-        banned.add_all(&["vlan", "_mpls"], &mut rules);
+        // How long a packet is when it is cut depends on when Open vSwitch has put tags on; and what is to be cut, but
+        // no port takes it without Ethernet, it cuts where the packet goes out next.
+        banned.add_all(&["vlan", "_mpls", "decap", "encap("], &mut rules);
         for bucket in groups.iter_mut().flat_map(|group| &mut group.buckets) {
             banned.leave(&mut bucket.actions);
         }

@@ -3,6 +3,10 @@ use super::frame::tags;
 /// What the line of a trace begins with that says what a datapath does.
 const ACTIONS: &str = "Datapath actions: ";
 
+/// What Open vSwitch does where a label is taken off without saying what is behind it: it goes on with a packet of a type
+/// that there is not.
+const OF_NO_TYPE: &str = "pop_mpls(eth_type=0xfffe)";
+
 /// Brings what is done in a line of its own in order where a packet may flood: in which one it comes to
 /// ports, is open.
 pub fn sort_ports(line: &mut String) {
@@ -52,7 +56,9 @@ pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
         }
         let actions = line.strip_prefix(ACTIONS);
         actions.is_some_and(|actions| {
-            is_miswritten(bytes, actions) || tags_without_ethernet(is_bare, actions)
+            is_miswritten(bytes, actions)
+                || tags_without_ethernet(is_bare, actions)
+                || actions.contains(OF_NO_TYPE)
         })
     })
 }
@@ -113,6 +119,19 @@ mod tests {
         assert!(!found(&tagged, &["pop_vlan", copy, write].join(",")));
         assert!(!found(&tagged, &[write, copy, "set(eth(src=1))", "1"].join(",")));
         assert!(!found(&plain, &[push, copy, write].join(",")));
+    }
+
+    #[test]
+    fn packets_that_are_damaged_are_found_by_what_traces_say_of_them() {
+        let found = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            is_damaged(&[0; 14], &lines)
+        };
+        let (bare, push) = ("Flow: packet_type=(1,0x800),in_port=2", "push_vlan(vid=0,pcp=0),1");
+        let actions = format!("{ACTIONS}{push}");
+        assert!(found(&[bare, &actions]) && !found(&["Flow: ip,in_port=2", &actions]));
+        assert!(found(&[&format!("{ACTIONS}pop_eth,{OF_NO_TYPE},recirc(0x1)")]));
+        assert!(!found(&[bare, "Datapath actions: pop_mpls(eth_type=0x800),recirc(0x1)"]));
     }
 
     #[test]
