@@ -152,7 +152,7 @@ impl<'s, 'f> Run<'s, 'f> {
         }
         while let Some(op) = (self.steps.next)(self.at) {
             self.at += 1;
-            if !is_output(&op) {
+            if !leaves_frames(&op) {
                 self.send(open.as_deref(), cut, source, outputs, onward);
             }
             if open.is_some() && self.changes.depth < depth_of(&op) {
@@ -546,12 +546,10 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 }
 
-/// Whether an operation is done to frames together with others: it changes nothing.
-const fn is_output(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Output(_) | Op::Flood { .. } | Op::Normal(_) | Op::Controller(_) | Op::Sample(_)
-    )
+/// Whether what is marked may go on waiting while an operation is done: it changes nothing.
+const fn leaves_frames(op: &Op) -> bool {
+    use Op::{Controller, Flood, Normal, Output, Sample, Save};
+    matches!(op, Output(_) | Flood { .. } | Normal(_) | Controller(_) | Sample(_) | Save)
 }
 
 /// How much of frames an operation may look at.
