@@ -37,6 +37,19 @@ pub(crate) struct Opened {
 }
 
 impl Settings {
+    /// The same, and what is not said of what is spoken, and sent beside the certificate, as in `usual`.
+    #[must_use]
+    pub(crate) fn or(self, usual: &Self) -> Self {
+        let or = |own: String, usual: &str| if own.is_empty() { usual.to_owned() } else { own };
+        Self {
+            peer_ca_cert: self.peer_ca_cert.or_else(|| usual.peer_ca_cert.clone()),
+            protocols: or(self.protocols, &usual.protocols),
+            ciphers: or(self.ciphers, &usual.ciphers),
+            ciphersuites: or(self.ciphersuites, &usual.ciphersuites),
+            ..self
+        }
+    }
+
     /// Opens what is to be read: it is the worker that reads it.
     pub(crate) fn open(&self, side: Side) -> Result<Opened, String> {
         let key = needed(self.private_key.as_deref(), "private key")?;
@@ -109,6 +122,24 @@ mod tests {
         std::fs::write(settings.private_key.as_ref().unwrap(), "").unwrap();
         std::fs::create_dir(settings.certificate.as_ref().unwrap()).unwrap();
         assert!(error(&settings).ends_with("cert.pem': it is no file"));
+    }
+
+    #[test]
+    fn keys_are_taken_together_and_the_rest_one_by_one() {
+        let usual = Settings {
+            ca_cert: Some("usual-ca".into()),
+            peer_ca_cert: Some("more".into()),
+            bootstrap: true,
+            protocols: "TLSv1.3".to_owned(),
+            ciphers: "HIGH".to_owned(),
+            ..Settings::default()
+        };
+        let (ca_cert, ciphers) = (Some("ca".into()), "LOW".to_owned());
+        let own = Settings { ca_cert, ciphers, ..Settings::default() };
+        let both = own.clone().or(&usual);
+        assert_eq!((&both.ca_cert, both.bootstrap), (&own.ca_cert, false));
+        assert_eq!((both.peer_ca_cert, both.protocols), (usual.peer_ca_cert, usual.protocols));
+        assert_eq!((both.ciphers, both.ciphersuites), (own.ciphers, String::new()));
     }
 
     #[test]

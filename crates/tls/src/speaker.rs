@@ -42,9 +42,9 @@ impl Speaker {
         Ok(Self { socket, starter: Mutex::new(Some(starter)) })
     }
 
-    /// One whose work is done by whoever has the other end.
-    #[cfg(test)]
-    pub(crate) const fn of(socket: OwnedFd) -> Self {
+    /// One whose work is done by whoever has the other end: a test.
+    #[must_use]
+    pub const fn of(socket: OwnedFd) -> Self {
         Self { socket, starter: Mutex::new(None) }
     }
 
@@ -101,10 +101,11 @@ impl Identity {
         Self { speaker, settings }
     }
 
-    /// The same with other keys.
+    /// The same with other keys. Versions, ciphers and certificates for peers that `settings` do not say are as
+    /// they were.
     #[must_use]
     pub fn with(&self, settings: Settings) -> Self {
-        Self { settings, ..self.clone() }
+        Self { settings: settings.or(&self.settings), speaker: Arc::clone(&self.speaker) }
     }
 
     /// Has a connection be secured: what is to be read and written in its place. Nothing of it waits; what

@@ -265,7 +265,8 @@ fn milliseconds(value: Option<i64>) -> Option<Duration> {
     value.and_then(|value| u64::try_from(value).ok()).map(Duration::from_millis)
 }
 
-/// By which keys controllers know us: those of the database, or else those of the command line.
+/// By which keys controllers know us: those of the database, or else those of the command line, which also says
+/// what the database does not.
 fn identity(content: &Content, settings: &AgentSettings) -> Option<Identity> {
     let usual = settings.tls.as_ref()?;
     Some(content.ssl.as_ref().map_or_else(|| usual.clone(), |ssl| usual.with(ssl.clone())))

@@ -35,7 +35,8 @@ pub fn managers(cache: &Cache, root: &Row) -> Vec<String> {
     in_band.filter_map(|row| Some(row.get("target").string()?.to_owned())).collect()
 }
 
-/// The keys that are used for `ssl:`. Columns that a database does not have say nothing.
+/// The keys that are used for `ssl:`. Columns that a database does not have say nothing, and what none says is
+/// as on the command line.
 pub fn ssl(cache: &Cache, root: &Row) -> Option<tls::Settings> {
     let row = cache.row("SSL", root.get("ssl").uuids().next()?)?;
     let text = |column: &str| row.get(column).string().unwrap_or_default().to_owned();
