@@ -15,26 +15,26 @@ use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
 use packet::MacAddr;
 use switch::{FlowEvent, FlowPacket, PortReport};
-use tls::Side;
+use tls::{Identity, Side};
 
 use super::alone::Alone;
 use super::datapath::Forwarding;
 use super::dial::Dial;
 use super::in_band::Links;
 use super::peer::{Peer, ROOM, SLICE};
+use super::refusal::Refusal;
 use super::snooper::Snooper;
 use super::sockets::Door;
 use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Sockets};
 use crate::device::TUNNELS;
 
-/// Connections of a bridge at a time; further ones are closed.
+/// Connections of a bridge at a time of those who come to where controllers are listened at, and as many of
+/// those who come to its own socket; further ones are closed. Those that are dialled are as many as rows, and
+/// nobody who comes takes their place.
 const CONNECTIONS: usize = 128;
 
 /// Those that listen to controllers of a bridge at most.
 const SNOOPERS: usize = 8;
-
-/// How often the log is told at most of somebody who comes and is refused.
-const TOLD: Duration = Duration::from_secs(10);
 
 /// Packets of workers that are taken in one turn.
 const PACKETS: usize = 256;
@@ -60,8 +60,31 @@ enum Way {
 struct Controller {
     spec: ControllerSpec,
     way: Way,
-    /// Why one who came to it could not be secured, and when the log was told so.
-    refused: Option<(String, Instant)>,
+    /// Why the last who came to it was refused.
+    refusal: Refusal,
+}
+
+impl Controller {
+    fn new(spec: &ControllerSpec) -> Self {
+        Self { spec: spec.clone(), way: way(spec), refusal: Refusal::default() }
+    }
+
+    /// Whether it is the one that is to be, be it with other keys.
+    fn is(&self, spec: &ControllerSpec) -> bool {
+        let keys = spec.tls.clone();
+        *spec == ControllerSpec { tls: keys, ..self.spec.clone() }
+    }
+
+    /// Has connections from now on be secured by these keys; one that waits to be dialled again is so now.
+    fn set_keys(&mut self, keys: Option<&Identity>) {
+        if self.spec.tls.as_ref() == keys {
+            return;
+        }
+        self.spec.tls = keys.cloned();
+        if let Way::Dial(dial) = &mut self.way {
+            dial.hurry();
+        }
+    }
 }
 
 /// A bridge and what it is served by.
@@ -143,7 +166,7 @@ impl Served {
             self.close(gone, "its bridge is set otherwise");
         }
         let stays = |row: &Uuid, controller: &Controller| {
-            spec.controllers.get(row) == Some(&controller.spec)
+            spec.controllers.get(row).is_some_and(|spec| controller.is(spec))
         };
         let gone: Vec<Uuid> = self
             .controllers
@@ -152,18 +175,15 @@ impl Served {
             .map(|(row, _)| *row)
             .collect();
         for row in gone {
-            self.controllers.remove(&row);
             self.snoopers.retain(|snooper| snooper.of != row);
             let of = self.peers.iter().filter(|(_, of)| *of == Some(row));
             let of: Vec<ConnectionId> = of.map(|(peer, _)| peer.id).collect();
             of.into_iter().for_each(|id| self.close(id, "its controller is set otherwise"));
+            self.controllers.remove(&row);
         }
         for (row, controller) in &spec.controllers {
-            if !self.controllers.contains_key(row) {
-                let (spec, way) = (controller.clone(), way(controller));
-                let controller = Controller { spec, way, refused: None };
-                self.controllers.insert(*row, controller);
-            }
+            let there = self.controllers.entry(*row).or_insert_with(|| Controller::new(controller));
+            there.set_keys(controller.tls.as_ref());
         }
         let is_other = has_primary(&spec) != has_primary(&self.spec)
             || (spec.is_secure != self.spec.is_secure && !has_primary(&spec));
@@ -327,8 +347,19 @@ impl Served {
         }
     }
 
+    /// Whether there is room for one more of those who come the same way.
+    fn has_room(&self, row: Option<Uuid>) -> bool {
+        let is_dialled = |row: &Option<Uuid>| {
+            let controller = row.as_ref().and_then(|row| self.controllers.get(row));
+            controller.is_some_and(|controller| matches!(controller.way, Way::Dial(_)))
+        };
+        let is_alike = |of: &Option<Uuid>| of.is_some() == row.is_some() && !is_dialled(of);
+        let alike = self.peers.iter().filter(|(_, of)| is_alike(of));
+        is_dialled(&row) || alike.count() < CONNECTIONS
+    }
+
     fn add_peer(&mut self, socket: OwnedFd, name: String, row: Option<Uuid>) {
-        if self.peers.len() >= CONNECTIONS {
+        if !self.has_room(row) {
             tracing::warn!("{name}: closed, as there are {CONNECTIONS} OpenFlow connections");
             return;
         }
@@ -382,11 +413,18 @@ impl Served {
     /// Goes on with all connections.
     pub fn serve(&mut self, now: Instant) {
         self.take_packets();
-        let Self { bridge, peers, forwarding, .. } = self;
+        let Self { bridge, peers, forwarding, controllers, .. } = self;
         let mut gone = Vec::new();
-        for (peer, _) in peers {
+        for (peer, row) in peers {
+            let was_stranger = bridge.version(peer.id).is_none();
             if let Err(why) = peer.step(bridge, forwarding, now) {
                 gone.push((peer.id, why.to_string()));
+            }
+            if was_stranger
+                && bridge.version(peer.id).is_some()
+                && let Some(controller) = row.and_then(|row| controllers.get_mut(&row))
+            {
+                controller.refusal.forget();
             }
         }
         for (id, why) in gone {
@@ -446,22 +484,18 @@ impl Served {
         let Some(controller) = row.and_then(|row| self.controllers.get_mut(&row)) else {
             return tracing::debug!("{name}: {why}");
         };
-        let Controller { spec, way, refused } = controller;
-        let is_refused = is_stranger && spec.target.secured() == Some(Side::Server);
-        let now = Instant::now();
+        let Controller { spec, way, refusal } = controller;
         // Anybody may come, as often as they like.
-        let told = refused.as_ref().map(|(_, told)| *told);
-        let told = told.filter(|told| now.saturating_duration_since(*told) < TOLD);
-        let is_told = if is_refused { told.is_none() } else { !spec.is_service };
+        let is_refused = is_stranger && spec.target.secured() == Some(Side::Server);
+        let is_told =
+            if is_refused { refusal.refuse(why, Instant::now()) } else { !spec.is_service };
         if is_told {
             tracing::info!("{name}: {why}");
         } else {
             tracing::debug!("{name}: {why}");
         }
-        match way {
-            Way::Dial(dial) => dial.lost(why, !is_stranger),
-            _ if is_refused => *refused = Some((why.to_owned(), told.unwrap_or(now))),
-            _ => {}
+        if let Way::Dial(dial) = way {
+            dial.lost(why, !is_stranger);
         }
     }
 
@@ -491,8 +525,9 @@ impl Served {
             let role = of.find_map(|(peer, _)| self.bridge.role(peer.id));
             let (state, last_error) = match &controller.way {
                 Way::Dial(dial) => (dial.state(), dial.last_error().map(str::to_owned)),
-                Way::Door(_) if role.is_some() => ("ACTIVE", refusal(controller)),
-                Way::Door(_) => ("IDLE", refusal(controller)),
+                // Who is refused beside it is nobody of it.
+                Way::Door(_) if role.is_some() => ("ACTIVE", None),
+                Way::Door(_) => ("IDLE", controller.refusal.why().map(str::to_owned)),
                 Way::Shut => ("VOID", None),
             };
             (*row, ControllerStatus { role, state, last_error })
@@ -505,11 +540,6 @@ fn tell_done(bridge: &str, peer: &str, done: Option<String>) {
     if let Some(done) = done {
         tracing::info!(target: "connmgr", "{bridge}<->{peer}: {done}");
     }
-}
-
-/// Why one who came to a controller's door last could not be secured.
-fn refusal(controller: &Controller) -> Option<String> {
-    controller.refused.as_ref().map(|(why, _)| why.clone())
 }
 
 /// Whether there are controllers that decide.
@@ -608,3 +638,6 @@ fn figures(report: &PortReport) -> [u64; FIGURES] {
     figures.iter_mut().zip(known).for_each(|(figure, known)| *figure = known);
     figures
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,14 @@ impl Dial {
         self.wait();
     }
 
+    /// What it failed by may be otherwise now: one that waits is tried at once.
+    pub fn hurry(&mut self) {
+        self.backoff = FIRST;
+        if let Stage::Waits(until) = &mut self.stage {
+            *until = Instant::now();
+        }
+    }
+
     /// What is done, in the words of Open vSwitch. It is the same between one attempt and the next.
     pub const fn state(&self) -> &'static str {
         match (&self.stage, &self.last_error) {
@@ -144,6 +152,8 @@ mod tests {
         }
         waits(&mut dial, &|dial: &mut Dial| dial.lost("it went", true), 1);
         assert_eq!((dial.state(), dial.last_error()), ("BACKOFF", Some("it went")));
+        waits(&mut dial, &Dial::hurry, 0);
+        waits(&mut dial, &fails, 1);
     }
 
     #[test]

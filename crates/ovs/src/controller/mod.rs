@@ -14,6 +14,7 @@
 //! - [`in_band`]: who is reached through bridges
 //! - [`link`]: what the database and the switch have to do with it
 //! - [`peer`]: a connection
+//! - [`refusal`]: why who came last was refused
 //! - [`row`]: what the database says of controllers
 //! - [`server`]: the thread
 //! - [`snooper`]: who listens to controllers
@@ -29,6 +30,7 @@ pub mod flow_table;
 pub mod in_band;
 pub mod link;
 pub mod peer;
+pub mod refusal;
 pub mod row;
 pub mod server;
 pub mod snooper;

@@ -117,9 +117,9 @@ impl Peer {
         }
     }
 
-    /// Whether it can go on without anything coming.
+    /// Whether it can go on without anything coming, and without anything of it being read.
     pub const fn is_busy(&self) -> bool {
-        self.has_more && !self.waits
+        self.has_more && !self.waits && self.sent >= self.output.len()
     }
 
     /// When it has to be looked at although nothing comes.
@@ -348,5 +348,36 @@ mod tests {
         assert!((1..=5).contains(&first) && all >= ASKED / 5, "{first} in the first of {all}");
         // However long a message takes, one gets its turn.
         assert_eq!(turns(SLICE), (1, ASKED));
+    }
+
+    #[test]
+    fn whoever_does_not_read_keeps_nobody_busy() {
+        let (mut far, near) = UnixStream::pair().unwrap();
+        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Slow(0, Cell::new(0)));
+        let id = bridge.connect(Origin::Service, ROOM);
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut peer = Peer::new((near.into(), None), id, "test".into(), None);
+        let hello = Message::new(Version::V13, Kind::Hello, 7).finish();
+        far.write_all(&hello).unwrap();
+        let now = Instant::now();
+        let mut step = |peer: &mut Peer| peer.step(&mut bridge, &mut slow, now).unwrap();
+        let (mut asked, len) = (0, 4_096);
+        let mut echo = vec![4, 2, 0x10, 0, 0, 0, 0, 7];
+        echo.resize(len, 7);
+        // Asked until the answers fill the socket, and so the questions theirs.
+        while let Ok(sent) = far.write(&echo) {
+            assert_eq!(sent, len);
+            asked += 1;
+            step(&mut peer);
+        }
+        assert!(peer.has_more && peer.sent < peer.output.len());
+        assert!(!peer.is_busy());
+        // Once it reads, all is answered.
+        let mut read = 0;
+        while read < asked * len {
+            read += far.read(&mut [0; 1 << 16]).unwrap();
+            step(&mut peer);
+        }
     }
 }
