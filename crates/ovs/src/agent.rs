@@ -468,17 +468,12 @@ impl Agent {
         self.assign_numbers(&content);
         desired.number_links(|bridge, port| self.number(bridge, port));
         self.controllers.hold();
-        let has_changed = loop {
-            match daemon.apply(desired.state.clone(), Missing::Retry) {
-                Ok(applied) => break !applied.changes.is_empty(),
-                Err(error) if desired.leave_out(&error, daemon.state()) => {}
-                Err(error) if self.gives_up(&error, &mut desired, daemon.state()) => {}
-                Err(error) => {
-                    tracing::error!("what the database says cannot be done: {error}");
-                    break false;
-                }
-            }
-        };
+        // Which MTU a device can have is known once it was asked for.
+        desired.fit_mtus(&content, |name, port| mtu_of(daemon, name, port));
+        let mut has_changed = self.apply(&mut desired, daemon);
+        if desired.fit_mtus(&content, |name, port| mtu_of(daemon, name, port)) {
+            has_changed |= self.apply(&mut desired, daemon);
+        }
         if self.settings.dummies != Dummies::None {
             // Open vSwitch opens their files at each change, which tests have that take them away.
             daemon.switch().dummies().renew_files();
@@ -506,6 +501,21 @@ impl Agent {
         self.problems = desired.problems;
         self.absent = desired.absent;
         self.content = Some(content);
+    }
+
+    /// Has the switch be so, but for what it cannot be; gives whether it was otherwise.
+    fn apply(&mut self, desired: &mut Desired, daemon: &mut Daemon) -> bool {
+        loop {
+            match daemon.apply(desired.state.clone(), Missing::Retry) {
+                Ok(applied) => return !applied.changes.is_empty(),
+                Err(error) if desired.leave_out(&error, daemon.state()) => {}
+                Err(error) if self.gives_up(&error, desired, daemon.state()) => {}
+                Err(error) => {
+                    tracing::error!("what the database says cannot be done: {error}");
+                    return false;
+                }
+            }
+        }
     }
 
     /// Has workers stay as they are if they cannot become others, so that all the rest can.
@@ -586,6 +596,14 @@ impl Kernel for System {
     fn index(&self, name: &str) -> Option<u32> {
         news::interface_index(name)
     }
+}
+
+/// Which MTU a port has that was asked to have the one that it is to have.
+fn mtu_of(daemon: &Daemon, name: &str, port: &daemon::Port) -> Option<u16> {
+    let before = daemon.state().ports.get(name)?;
+    let was_asked = port.mtu.is_some() && before.mtu == port.mtu;
+    let report = daemon.switch().port(name).ok().filter(|_| was_asked)?;
+    Some(report.mtu)
 }
 
 #[cfg(test)]

@@ -84,11 +84,12 @@ impl Desired {
         let (problems, rows, absent, mirrors) = Default::default();
         let mut desired = Self { state, problems, rows, absent, mirrors };
         for (bridge, row) in &content.bridges {
-            desired.add_bridge(bridge, row, places);
+            desired.add_ports(bridge, row, places);
         }
         for (bridge, row) in &content.bridges {
             desired.add_mirrors(bridge, row);
         }
+        desired.fit_mtus(content, |_, _| None);
         desired
     }
 
@@ -109,20 +110,36 @@ impl Desired {
         }
     }
 
-    fn add_bridge(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
-        self.add_ports(name, bridge, places);
-        // A bridge's own ports have the smallest MTU that its other ports have asked for.
-        let rows = || bridge.ports.values().flat_map(|port| &port.interfaces);
-        let has_mtu =
-            |kind: &str| !matches!(kind, "internal" | "patch") && !TUNNELS.contains(&kind);
-        let others = rows().filter(|(_, row)| has_mtu(&row.kind));
-        let asked = others.map(|(_, row)| row.mtu_request.unwrap_or(USUAL_MTU)).min();
-        let asked = asked.filter(|mtu| *mtu != USUAL_MTU).and_then(|mtu| u16::try_from(mtu).ok());
-        for (name, _) in rows().filter(|(_, row)| row.kind == "internal") {
-            if let Some(port) = self.state.ports.get_mut(name).filter(|port| port.mtu.is_none()) {
-                port.mtu = asked;
+    /// Has bridges' own ports that ask for no MTU have the smallest that the other ports of their bridge have
+    /// asked for; or which they have, as `has` says, where that is less. Returns whether it was another.
+    pub fn fit_mtus(
+        &mut self,
+        content: &Content,
+        has: impl Fn(&str, &Port) -> Option<u16>,
+    ) -> bool {
+        let mut is_other = false;
+        for bridge in content.bridges.values() {
+            let rows = || bridge.ports.values().flat_map(|port| &port.interfaces);
+            let has_mtu =
+                |kind: &str| !matches!(kind, "internal" | "patch") && !TUNNELS.contains(&kind);
+            let others = rows().filter(|(_, row)| has_mtu(&row.kind)).map(|(name, row)| {
+                let Some(asked) = row.mtu_request else { return USUAL_MTU };
+                let port = self.state.ports.get(name);
+                let has = port.and_then(|port| has(name, port));
+                has.map_or(asked, |has| asked.min(i64::from(has)))
+            });
+            let fit = others.min().filter(|mtu| *mtu != USUAL_MTU);
+            let fit = fit.and_then(|mtu| u16::try_from(mtu).ok());
+            let asks_for_none = |row: &Interface| row.mtu_request.is_none();
+            for (name, _) in rows().filter(|(_, row)| row.kind == "internal" && asks_for_none(row))
+            {
+                if let Some(port) = self.state.ports.get_mut(name) {
+                    is_other |= port.mtu != fit;
+                    port.mtu = fit;
+                }
             }
         }
+        is_other
     }
 
     fn add_ports(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
@@ -423,10 +440,14 @@ mod tests {
         OvsPort { interfaces: interfaces.collect(), ..OvsPort::bare(Uuid(99)) }
     }
 
-    fn desired(ports: Vec<OvsPort>) -> Desired {
+    fn content(ports: Vec<OvsPort>) -> Content {
         let ports = ports.into_iter().enumerate().map(|(at, port)| (format!("port{at}"), port));
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports.collect());
-        let content = Content::bare(Texts::new(), ("br0", bridge));
+        Content::bare(Texts::new(), ("br0", bridge))
+    }
+
+    fn desired(ports: Vec<OvsPort>) -> Desired {
+        let content = content(ports);
         let (dummies, run) = (Dummies::None, Path::new("/run"));
         let places =
             Places { dummies, run, exists: &|name| name == "eth0", shapes: &|name| name == "eth0" };
@@ -464,6 +485,27 @@ mod tests {
         assert_eq!(rows, [2, 3, 4, 5, 7, 9, 10]);
         assert_eq!(desired.problems[&Uuid(10)], RESERVED);
         assert_eq!(desired.absent, ["eth1"]);
+    }
+
+    #[test]
+    fn a_bridges_own_port_has_no_larger_mtu_than_the_others() {
+        let asks = |mtu, kind| Interface { mtu_request: Some(mtu), ..interface(2, kind) };
+        let ports = [
+            port(vec![("br0", interface(1, "internal"))]),
+            port(vec![("eth0", asks(9_000, ""))]),
+            port(vec![("v", asks(2_000, "internal"))]),
+        ];
+        let content = content(ports.to_vec());
+        let mut desired = desired(ports.to_vec());
+        let mtus = |desired: &Desired| ["br0", "v"].map(|name| desired.state.ports[name].mtu);
+        assert_eq!(mtus(&desired), [Some(9_000), Some(2_000)]);
+        // What eth0 has: as much as it has asked for or more, or less.
+        assert!(!desired.fit_mtus(&content, |_, _| Some(9_600)));
+        assert!(desired.fit_mtus(&content, |name, _| (name == "eth0").then_some(4_000)));
+        assert_eq!(mtus(&desired), [Some(4_000), Some(2_000)]);
+        assert!(desired.fit_mtus(&content, |_, port| port.mtu.and(Some(1_500))));
+        assert_eq!(mtus(&desired), [None, Some(2_000)]);
+        assert!(!desired.fit_mtus(&content, |_, _| Some(1_500)));
     }
 
     #[test]

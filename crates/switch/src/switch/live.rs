@@ -142,7 +142,8 @@ impl Control {
         set
     }
 
-    /// What has come of setting an MTU, which may be no more than a wish.
+    /// What has come of setting an MTU, which may be no more than a wish: whatever it has failed by, the port is
+    /// there all the same, as with Open vSwitch.
     pub(super) fn allow_mtu(&self, set: Result<(), Error>) -> Result<(), Error> {
         match set {
             Err(error) if self.mtu_is_wish => {
