@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,13 +43,11 @@ impl<T> Sender<T> {
     /// Sends `value`.
     ///
     /// # Errors
-    /// Nobody receives any more; then `value` is dropped.
-    pub fn send(&self, value: T) -> Result<(), RecvError> {
+    /// Nobody receives any more; then `value` comes back.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let mut state = self.0.lock();
         if !state.is_received {
-            // Without the lock: dropping the value may do anything.
-            drop(state);
-            return Err(RecvError);
+            return Err(SendError(value));
         }
         state.queue.push_back(value);
         drop(state);
@@ -68,7 +66,8 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         self.0.lock().senders -= 1;
-        self.0.news.notify_one();
+        // Several may wait for what comes next, and nothing does any more.
+        self.0.news.notify_all();
     }
 }
 
@@ -180,7 +179,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&value), 2);
         drop(receiver);
         assert_eq!(Arc::strong_count(&value), 1);
-        assert_eq!(sender.send(Arc::clone(&value)), Err(RecvError));
+        assert_eq!(sender.send(Arc::clone(&value)), Err(SendError(Arc::clone(&value))));
         assert_eq!(Arc::strong_count(&value), 1);
     }
 
@@ -198,6 +197,18 @@ mod tests {
         drop(other);
         let never = (Err(RecvTimeoutError::Disconnected), Err(RecvError));
         assert_eq!(waits.join().unwrap(), never);
+    }
+
+    #[test]
+    fn all_who_wait_hear_that_nobody_sends() {
+        let (sender, receiver) = channel::<u8>();
+        let receiver = Arc::new(receiver);
+        let waits = [0; 2].map(|_| {
+            let receiver = Arc::clone(&receiver);
+            std::thread::spawn(move || receiver.recv())
+        });
+        drop(sender);
+        assert_eq!(waits.map(|waits| waits.join().unwrap()), [Err(RecvError); 2]);
     }
 
     #[test]
