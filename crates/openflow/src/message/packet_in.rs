@@ -98,7 +98,8 @@ impl PacketIn {
     pub fn decode(raw: &Raw<'_>) -> Result<Self, ErrorCode> {
         let mut reader = Reader::new(raw.body);
         if raw.form == Form::Nx && matches!(raw.number, NXT_PACKET_IN2 | NXT_RESUME) {
-            return Self::decode_nx2(&mut reader);
+            // A controller gives back what is to go on, which nothing does that is empty.
+            return Self::decode_nx2(&mut reader, raw.number != NXT_RESUME);
         }
         let mut packet = Self::new(Vec::new(), PortNo::ANY, Reason::ACTION);
         packet.buffer = Some(reader.u32()?).filter(|buffer| *buffer != NO_BUFFER);
@@ -145,14 +146,19 @@ impl PacketIn {
         Ok(())
     }
 
-    fn decode_nx2(reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+    /// Reads the second form, in which there has to be a packet, which may be empty if that is said.
+    fn decode_nx2(reader: &mut Reader<'_>, may_be_empty: bool) -> Result<Self, ErrorCode> {
         let bad_len = |_| ErrorCode::BpcBadLen;
+        let mut is_there = false;
         let mut packet = Self::new(Vec::new(), PortNo::ANY, Reason::NO_MATCH);
         packet.metadata = Match::new();
         while !reader.is_empty() {
             let (kind, mut value) = property(reader)?;
             match kind {
-                PACKET => packet.packet = value.rest().to_vec(),
+                PACKET => {
+                    packet.packet = value.rest().to_vec();
+                    is_there = may_be_empty || !packet.packet.is_empty();
+                }
                 FULL_LEN => packet.full_len = value.u32().map_err(bad_len)?,
                 BUFFER_ID => packet.buffer = Some(value.u32().map_err(bad_len)?),
                 TABLE_ID => packet.table = value.u8().map_err(bad_len)?,
@@ -175,7 +181,7 @@ impl PacketIn {
         if packet.full_len == 0 {
             packet.full_len = len;
         }
-        let is_right = len != 0 && packet.full_len >= len;
+        let is_right = is_there && packet.full_len >= len;
         if is_right { Ok(packet) } else { Err(ErrorCode::BrcBadLen) }
     }
 
@@ -323,6 +329,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_empty_packet_is_read_in_all_forms() {
+        // Of what was cut to nothing, the size is known all the same.
+        for full_len in [0, 60] {
+            let packet = PacketIn::new(Vec::new(), PortNo(3), Reason::ACTION);
+            let sent = PacketIn { full_len, ..packet };
+            for version in Version::ALL {
+                for form in [PacketInFormat::Standard, PacketInFormat::Nxt, PacketInFormat::Nxt2] {
+                    let message = sent.encode(version, form);
+                    let read = PacketIn::decode(&Raw::read(&message).unwrap()).unwrap();
+                    assert_eq!(read.packet, [], "{version} {form:?}");
+                    assert_eq!((read.full_len, read.in_port()), (full_len, PortNo(3)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_form_has_a_packet_and_what_goes_on_is_not_empty() {
+        let read = |number, body: &[u8]| {
+            let mut message = Message::numbered(Version::V15, Form::Nx, number, 0);
+            message.body().bytes(body);
+            let message = message.finish();
+            PacketIn::decode(&Raw::read(&message).unwrap()).map(|read| read.packet)
+        };
+        let (empty, one) = (&[0, 0, 0, 4, 0, 0, 0, 0], &[0, 0, 0, 5, 9, 0, 0, 0]);
+        assert_eq!(read(NXT_PACKET_IN2, empty), Ok(Vec::new()));
+        assert_eq!(read(NXT_PACKET_IN2, &[]), Err(ErrorCode::BrcBadLen));
+        assert_eq!(read(NXT_RESUME, empty), Err(ErrorCode::BrcBadLen));
+        assert_eq!(read(NXT_RESUME, one), Ok(vec![9]));
     }
 
     #[test]
