@@ -2,8 +2,8 @@
 //!
 //! Who wants a connection to be secured hands its socket over ([`Identity::wrap`]) and gets another one, by
 //! which what is said goes in plain. Between the two is a process of its own, the *worker*, which has
-//! OpenSSL loaded, and the keys; the process that reads what guests write has neither. The worker has no
-//! files, no privileges and no network but the sockets that it was given.
+//! OpenSSL loaded, and the keys; the process that reads what guests write has neither. The worker opens no
+//! files, has no privileges, and reaches no network by TCP but by the sockets that it was given.
 //!
 //! It is started with the first connection, by the *starter*, which does nothing else and starts another
 //! one should it die. Both are the program itself once more, so `main` must call [`serve_if_asked`] before

@@ -2,6 +2,7 @@
 //! and another one should that die: what the switch has given up by then it cannot do itself.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -37,11 +38,7 @@ pub fn serve_if_asked() {
         return;
     }
     let done = if role == STARTER { start_workers(&socket) } else { work(&socket) };
-    if let Err(error) = done {
-        eprintln!("ringway: {ARGUMENT}: {error}");
-        std::process::exit(1);
-    }
-    std::process::exit(0);
+    std::process::exit(done.is_err().into());
 }
 
 /// Starts the starter: the process, and the socket for what it is to do.
@@ -51,24 +48,24 @@ pub fn start() -> std::io::Result<(OwnedFd, Child)> {
     Ok((ours, launch(STARTER, theirs)?))
 }
 
-/// Starts this program once more, with `socket` for its standard input and nothing else of this process.
+/// Starts this program once more, with `socket` for its standard input. It keeps nothing open that others wait for the
+/// end of, as a script does for what a process in the background says; and what a terminal sends to the
+/// switch and its like is not for it.
 fn launch(role: &str, socket: OwnedFd) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(ARGUMENT).env_clear().env(ROLE, role).current_dir("/");
-    command.stdin(socket).stdout(Stdio::null()).spawn()
+    command.arg(ARGUMENT).env_clear().env(ROLE, role).current_dir("/").process_group(0);
+    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 /// Has a worker serve what comes, whenever something comes, until nothing will come any more.
 fn start_workers(socket: &OwnedFd) -> std::io::Result<()> {
     loop {
         rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
-        let ended = launch(WORKER, socket.try_clone()?)?.wait()?;
-        if ended.success() {
+        // There may be too many processes for a while.
+        let worker = socket.try_clone().and_then(|socket| launch(WORKER, socket));
+        if worker.and_then(|mut worker| worker.wait()).is_ok_and(|ended| ended.success()) {
             return Ok(());
         }
-        eprintln!(
-            "ringway: {ARGUMENT}: all its connections are lost ({ended}); another is started"
-        );
         std::thread::sleep(PAUSE);
     }
 }
