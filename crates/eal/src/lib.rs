@@ -22,6 +22,7 @@
 //! - [`channel`](mod@channel): channels between control threads
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`closer`]: closing files and mappings that a peer has had a hand in
+//! - [`companion`]: this program, started once more beside itself
 //! - [`confine`](mod@confine): giving up system calls, for a process that touches pages and no more
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
@@ -52,6 +53,7 @@ mod aio;
 pub mod channel;
 pub mod clock;
 pub mod closer;
+pub mod companion;
 pub mod confine;
 pub mod cores;
 pub mod counter;

@@ -1,15 +1,16 @@
 //! What the processes are started as. The starter waits until there is something to do, starts a worker,
 //! and another one should that die: what the switch has given up by then it cannot do itself.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use eal::companion;
 use eal::sandbox::{self, Needs};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::Signal;
 
 use crate::worker::Worker;
 
@@ -32,11 +33,7 @@ pub fn serve_if_asked() {
     if std::env::args_os().nth(1).is_none_or(|argument| argument != ARGUMENT) {
         return;
     }
-    let Some(role) = std::env::var_os(ROLE) else { return };
-    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
-    if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {
-        return;
-    }
+    let Some((role, socket)) = companion::asked(ROLE) else { return };
     let done = if role == STARTER { start_workers(&socket) } else { work(&socket) };
     std::process::exit(done.is_err().into());
 }
@@ -53,8 +50,8 @@ pub fn start() -> std::io::Result<(OwnedFd, Child)> {
 /// switch and its like is not for it.
 fn launch(role: &str, socket: OwnedFd) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(ARGUMENT).env_clear().env(ROLE, role).current_dir("/").process_group(0);
-    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    command.arg(ARGUMENT).process_group(0).stderr(Stdio::null());
+    companion::launch(command, ROLE, role, socket)
 }
 
 /// Has a worker serve what comes, whenever something comes, until nothing will come any more.
@@ -75,13 +72,7 @@ fn work(socket: &OwnedFd) -> std::io::Result<()> {
     // If the process that watches over it goes, so does this one.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Nobody else of this user is to see the keys.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let zero = Rlimit { current: Some(0), maximum: Some(0) };
-    for resource in [Resource::Core, Resource::Fsize] {
-        rustix::process::setrlimit(resource, zero)?;
-    }
-    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-    rustix::process::setrlimit(Resource::Data, memory)?;
+    companion::keep_to_itself(MEMORY)?;
     let worker = Worker::new();
     sandbox::enter(Needs::new()).map_err(std::io::Error::other)?;
     worker.serve(socket)

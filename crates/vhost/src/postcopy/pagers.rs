@@ -6,11 +6,12 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use eal::companion;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::pager::Pager;
-use super::process::{ARGUMENT, STARTER, is_prepared, launch};
+use super::process::{ARGUMENT, ROLE, STARTER, is_prepared};
 use super::wire::{self, READY, START};
 
 /// How long a pager may take to start. It takes some milliseconds.
@@ -92,7 +93,8 @@ impl Pagers {
     /// Starts `command`, a program that calls [`serve_if_asked`](super::serve_if_asked).
     pub(crate) fn start(command: Command) -> Result<Self, PagersError> {
         let (ours, theirs) = pair()?;
-        let process = launch(command, STARTER, theirs).map_err(PagersError::Start)?;
+        let process =
+            companion::launch(command, ROLE, STARTER, theirs).map_err(PagersError::Start)?;
         Ok(Self { socket: ours, process: Mutex::new(process) })
     }
 

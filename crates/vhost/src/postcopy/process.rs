@@ -1,15 +1,15 @@
 //! What the processes do: the one that starts pagers, and the pagers.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
+use eal::companion;
 use eal::userfault::{FaultMap, Userfault};
 use rustix::io::Errno;
-use rustix::net::SocketType;
-use rustix::process::{DumpableBehavior, PidfdFlags, Resource, Rlimit, Signal};
+use rustix::process::{PidfdFlags, Signal};
 use rustix::thread::CapabilitySet;
 
 use super::wire::{self, MAP, MAPPED, READY, START, TOUCH, TOUCHED};
@@ -52,11 +52,7 @@ pub(super) fn is_prepared() -> bool {
 
 /// Does the work of the process, and ends it; comes back where it was started by hand.
 pub(crate) fn serve() {
-    let Some(role) = std::env::var_os(ROLE) else { return };
-    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
-    if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {
-        return;
-    }
+    let Some((role, socket)) = companion::asked(ROLE) else { return };
     end(if role == STARTER { start_pagers(&socket) } else { page(&socket) });
 }
 
@@ -88,13 +84,7 @@ fn start_pagers(socket: &OwnedFd) -> std::io::Result<()> {
 fn start(role: &str, socket: OwnedFd) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.args(std::env::args_os().skip(1));
-    launch(command, role, socket)
-}
-
-/// Starts a process with `socket` for its standard input and nothing else of this one.
-pub(super) fn launch(mut command: Command, role: &str, socket: OwnedFd) -> std::io::Result<Child> {
-    command.env_clear().env(ROLE, role).current_dir("/").stdin(socket).stdout(Stdio::null());
-    command.spawn()
+    companion::launch(command, ROLE, role, socket)
 }
 
 /// Touches what it is told to, until whoever tells it is gone.
@@ -136,14 +126,7 @@ fn give_up_privileges() -> std::io::Result<()> {
         rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::set_capabilities(None, sets)?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let zero = Rlimit { current: Some(0), maximum: Some(0) };
-    for resource in [Resource::Core, Resource::Fsize] {
-        rustix::process::setrlimit(resource, zero)?;
-    }
-    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-    rustix::process::setrlimit(Resource::Data, memory)?;
-    Ok(())
+    companion::keep_to_itself(MEMORY)
 }
 
 fn serve_requests(
