@@ -194,6 +194,12 @@ impl Op {
         matches!(self, Output(_) | Flood { .. } | Normal(_) | Meter(_) | Sample(_))
     }
 
+    /// Whether it changes the packet, or how it goes from then on.
+    pub(crate) const fn is_change(&self) -> bool {
+        use Op::{Begins, Cut, Edit, Mark, PushNsh, Tunnel};
+        matches!(self, Edit(_) | PushNsh(_) | Cut(_) | Tunnel(_) | Begins(_) | Mark(_))
+    }
+
     /// Whether somebody is told all that is known of the packet's connection, which is then a part of the operation.
     fn tells_connection(&self) -> bool {
         match self {

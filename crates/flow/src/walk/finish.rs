@@ -25,19 +25,7 @@ impl<'w> Walk<'w> {
         if self.error.is_some() && !self.keeps_what_is_sent() {
             self.ops.clear();
         }
-        let is_change = |op: &Op| {
-            matches!(
-                op,
-                Op::Edit(_)
-                    | Op::PushNsh(_)
-                    | Op::Cut(_)
-                    | Op::Tunnel(_)
-                    | Op::Begins(_)
-                    | Op::Mark(_)
-                    | Op::Save
-                    | Op::Restore
-            )
-        };
+        let is_change = |op: &Op| op.is_change() || matches!(op, Op::Save | Op::Restore);
         let does = |op: &Op| match op {
             Op::Track(track, _) => track.next.is_some(),
             op => !is_change(op) && !matches!(op, Op::Meter(_) | Op::Sample(_)),

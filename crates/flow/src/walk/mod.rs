@@ -673,18 +673,7 @@ impl<'w> Walk<'w> {
 
     /// A copy that was begun at this operation is done with.
     fn end_copy(&mut self, at: usize) {
-        let changes = |op: &Op| {
-            matches!(
-                op,
-                Op::Edit(_)
-                    | Op::PushNsh(_)
-                    | Op::Cut(_)
-                    | Op::Meter(_)
-                    | Op::Tunnel(_)
-                    | Op::Begins(_)
-                    | Op::Mark(_)
-            )
-        };
+        let changes = |op: &Op| op.is_change() || matches!(op, Op::Meter(_));
         if self.ops.iter().skip(at + 1).any(changes) {
             self.ops.push(Op::Restore);
         } else if at < self.ops.len() {
