@@ -17,7 +17,7 @@ fn ports(ports: &[u16]) -> PortSet {
     ports.iter().copied().collect()
 }
 
-fn tap(src: &[u16], dst: &[u16], to: To) -> Tap {
+pub(super) fn tap(src: &[u16], dst: &[u16], to: To) -> Tap {
     let (src, dst) = (ports(src), ports(dst));
     Tap {
         src,
@@ -37,7 +37,7 @@ impl Bench {
     }
 
     /// Gives the bridge these mirrors; returns their counters.
-    fn mirror(&mut self, taps: Vec<Tap>) -> Vec<Arc<Counters>> {
+    pub(super) fn mirror(&mut self, taps: Vec<Tap>) -> Vec<Arc<Counters>> {
         let outputs = taps.iter().filter_map(|tap| match tap.to {
             To::Port(port) => Some(port),
             To::Vlan(_) | To::File(_) => None,

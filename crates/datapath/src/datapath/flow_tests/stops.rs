@@ -3,9 +3,9 @@
 use openflow::action::Controller;
 
 use super::*;
+use crate::datapath::mirror_tests::tap;
 use crate::flows::{FlowBegin, FlowPacketOut};
-use crate::mirror::taps::{Tap, Taps, To};
-use crate::port_set::PortSet;
+use crate::mirror::taps::To;
 
 #[test]
 fn a_frame_that_stops_goes_on_and_is_mirrored_once() {
@@ -15,19 +15,7 @@ fn a_frame_that_stops_goes_on_and_is_mirrored_once() {
     let flows = BridgeFlows::new(Arc::new(pipeline)).with_packets(inlet);
     let mut bench = Bench::new(4);
     bench.change(0, BridgeChange::Flows(Some(Box::new(flows.clone())), 0));
-    let ports = |ports: &[u16]| ports.iter().copied().collect::<PortSet>();
-    let tap = Tap {
-        src: PortSet::default(),
-        dst: ports(&[1, 2]),
-        vlans: None,
-        to: To::Port(3),
-        snaplen: usize::MAX,
-        counters: Arc::default(),
-        recorder: None,
-        reflects: false,
-    };
-    let taps = Taps::new(vec![tap], ports(&[3]));
-    bench.change(0, BridgeChange::Mirror(Some(Box::new(taps))));
+    bench.mirror(vec![tap(&[], &[1, 2], To::Port(3))]);
     let sent = frame(station(1), station(2));
     assert_eq!(counts(&bench.send(0, &[sent.clone(), sent.clone()])), [0, 2, 0, 2]);
     let stopped: Vec<FlowEvent> = events.try_iter().collect();

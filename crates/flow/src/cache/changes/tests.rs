@@ -646,17 +646,20 @@ fn a_rule_of_one_flow_costs_that_flow_a_walk_and_others_nothing() {
     assert_eq!(now[0], now[1]);
 }
 
+/// How many packets of [`own`] take a walk, and how many rules of theirs are exchanged, when `flows` have changed so.
+fn passes(flows: &mut Pipeline, worker: &mut Worker, change: &dyn Fn(&mut Pipeline)) -> (u64, u64) {
+    change(flows);
+    let before = worker.cache.stats();
+    worker.update(flows);
+    OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
+    let after = worker.cache.stats();
+    (after.misses - before.misses, after.renewed - before.renewed)
+}
+
 #[test]
 fn what_nobody_asks_for_takes_no_walk() {
     let (mut flows, mut worker) = own();
-    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
-        change(&mut flows);
-        let before = worker.cache.stats();
-        worker.update(&flows);
-        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
-        let after = worker.cache.stats();
-        (after.misses - before.misses, after.renewed - before.renewed)
-    };
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| passes(&mut flows, &mut worker, change);
     let own_to = |actions: Vec<Action>, to: u8| {
         move |flows: &mut Pipeline| change_own(flows, 1, Some((&actions, to)))
     };
@@ -709,14 +712,7 @@ fn what_is_written_to_packets_and_nobody_asks_for_takes_no_walk() {
     // From now on it counts what protocol it is.
     rule(&mut flows, (9, 7), Match::new(), vec![set(Field::UdpDst, 1)]);
     worker.update(&flows);
-    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
-        change(&mut flows);
-        let before = worker.cache.stats();
-        worker.update(&flows);
-        OWN.iter().for_each(|(to, from)| worker.check(&key(*to, *from, 1, 0)).unwrap());
-        let after = worker.cache.stats();
-        (after.misses - before.misses, after.renewed - before.renewed)
-    };
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| passes(&mut flows, &mut worker, change);
     let own = |actions: Vec<Action>| {
         move |flows: &mut Pipeline| change_own(flows, 1, Some((&actions, 1)))
     };
