@@ -429,6 +429,23 @@ fn it_runs_in_the_background() {
     assert!(!dir.path().join("ovs-vswitchd.pid").exists());
 }
 
+/// Scripts read all that it says on standard error, which ends when it is in the background: no process of it has
+/// that open then.
+#[test]
+fn in_the_background_it_has_nothing_more_to_say() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    let binary = e2e::ringway::binary().unwrap().display().to_string();
+    let mut command = host.command(&binary);
+    command.args(["ovs-vswitchd", "--no-chdir", "--pidfile", "--detach"]);
+    let started = environment(command, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(started.status.success() && said.contains("ovs-vswitchd (Ringway)"), "{said}");
+    database.appctl(&["exit"]).unwrap();
+}
+
 /// OpenStack's compute service plugs a guest into a bridge that it makes, and out again.
 #[test]
 fn os_vif_plugs_a_guest_in_and_out() {
