@@ -3,10 +3,6 @@ use super::frame::tags;
 /// What the line of a trace begins with that says what a datapath does.
 const ACTIONS: &str = "Datapath actions: ";
 
-/// What Open vSwitch does where a label is taken off without saying what is behind it: it goes on with a packet of a type
-/// that there is not.
-const OF_NO_TYPE: &str = "pop_mpls(eth_type=0xfffe)";
-
 /// Brings what is done in a line of its own in order where a packet may flood: in which one it comes to
 /// ports, is open.
 pub fn sort_ports(line: &mut String) {
@@ -56,9 +52,7 @@ pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
         }
         let actions = line.strip_prefix(ACTIONS);
         actions.is_some_and(|actions| {
-            is_miswritten(bytes, actions)
-                || tags_without_ethernet(is_bare, actions)
-                || actions.contains(OF_NO_TYPE)
+            is_miswritten(bytes, actions) || tags_without_ethernet(is_bare, actions)
         })
     })
 }
@@ -130,7 +124,6 @@ mod tests {
         let (bare, push) = ("Flow: packet_type=(1,0x800),in_port=2", "push_vlan(vid=0,pcp=0),1");
         let actions = format!("{ACTIONS}{push}");
         assert!(found(&[bare, &actions]) && !found(&["Flow: ip,in_port=2", &actions]));
-        assert!(found(&[&format!("{ACTIONS}pop_eth,{OF_NO_TYPE},recirc(0x1)")]));
         assert!(!found(&[bare, "Datapath actions: pop_mpls(eth_type=0x800),recirc(0x1)"]));
     }
 

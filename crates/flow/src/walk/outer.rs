@@ -53,7 +53,7 @@ impl Walk<'_> {
     }
 
     fn encap_ethernet(&mut self) {
-        if self.state.key.is_ethernet() {
+        if ether_type(self.state.key.get_u32(slot::PACKET_TYPE)).is_none() {
             return self.lose(format_args!(
                 "Dropping packet as encap(ethernet) is not supported for packet type ethernet."
             ));
@@ -142,13 +142,22 @@ impl Walk<'_> {
             self.too_many("an MPLS decap", "has");
             return true;
         }
-        let ether_type = ether_type(wanted);
-        if known.is_empty() || ether_type.is_none() && wanted != ETHERNET {
-            self.lose(format_args!(
-                "Dropping packet as the decap() does not say what is behind its labels"
-            ));
+        if known.is_empty() {
+            self.lose(format_args!("Dropping packet as the decap() finds no label"));
             return true;
         }
+        let is_said = wanted == ETHERNET || ether_type(wanted).is_some();
+        let kind = wanted & 0xFFFF;
+        let wanted = match (is_said, known.len()) {
+            (true, _) => wanted,
+            // It has that EtherType when it is looked at anew.
+            (false, 1) => u32::from(BY_ETHER_TYPE) << 16 | kind,
+            (false, count) => {
+                self.decap_to_unknown(count, wanted);
+                return true;
+            }
+        };
+        let ether_type = ether_type(wanted);
         self.state.key.set_packet_type(wanted);
         if let Some(ether_type) = ether_type.filter(|of| is_mpls(*of) && known.len() > 1) {
             self.state.labels.take(&mut self.state.key, 1, ether_type);
@@ -161,6 +170,21 @@ impl Walk<'_> {
         }
         self.go_again();
         false
+    }
+
+    /// Takes several labels off, of which it is not said what is behind them. As in Open vSwitch, the packet goes on
+    /// with a type that nothing has, and is not looked at anew.
+    fn decap_to_unknown(&mut self, count: usize, wanted: u32) {
+        let kind = u16::try_from(wanted & 0xFFFF).unwrap_or_default();
+        let inner = std::iter::repeat_n(0x8847, count.saturating_sub(1));
+        let kinds = inner.chain([kind]);
+        self.ops.extend(kinds.map(|ether_type| Op::Edit(Edit::PopMpls { tags: 0, ether_type })));
+        self.begin_anew();
+        let State { key, labels, grown, .. } = &mut self.state;
+        *grown = grown.saturating_sub(i32::try_from(count * 4).unwrap_or_default());
+        key.set_packet_type(wanted);
+        key.set(slot::ETH_TYPE, kind.into());
+        *labels = Labels::new(key);
     }
 
     /// Does not send a packet that has no header of Ethernet.

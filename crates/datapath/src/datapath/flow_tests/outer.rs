@@ -138,6 +138,7 @@ fn tags_of_what_has_no_ethernet_are_forgotten() {
 fn what_packets_cannot_have_or_have_not_drops_them() {
     let (plain, tagged) = (datagram(&[], 0), datagram(&[], 1));
     let deep = covered(&[1, 2, 3, 4], &plain);
+    let several = covered(&[1, 2], &plain);
     let cut = covered(&[7], &plain[..20]);
     let behind = covered(&[7], &tagged[14..]);
     // LLC, and no SNAP.
@@ -151,8 +152,10 @@ fn what_packets_cannot_have_or_have_not_drops_them() {
         (&plain, vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
         (&deep, vec![decap(NEXT), decap(MPLS)], DropReason::FlowLabels),
         (&plain, cover(&[1, 2, 3, 4]), DropReason::FlowLabels),
-        // It does not say what is behind its label.
-        (&covered(&[7], &plain), vec![decap(NEXT), decap(NEXT)], DropReason::FlowPacketType),
+        // It does not say what is behind its label: no port of frames takes it then, nor does a header fit.
+        (&covered(&[7], &plain), vec![decap(NEXT), decap(NEXT)], DropReason::FlowDrop),
+        (&several, vec![decap(NEXT), decap(NEXT)], DropReason::FlowDrop),
+        (&several, vec![decap(NEXT), decap(NEXT), encap(ETHERNET)], DropReason::FlowPacketType),
         // What is behind it is no frame.
         (&covered(&[7], &[1, 2, 3]), uncover(1), DropReason::TooShort),
     ] {
@@ -164,6 +167,33 @@ fn what_packets_cannot_have_or_have_not_drops_them() {
     // A packet that is cut short goes as it is.
     let rules = [(0, Match::new(), [uncover(1), vec![output(2)]].concat())];
     assert_eq!(sent(&rules, &[Frame::from_bytes(&cut)]).0, [plain[..20].to_vec()]);
+}
+
+/// As in Open vSwitch: it goes on as something of that EtherType behind one label, and as nothing that there is
+/// behind several; what was sent before stays sent.
+#[test]
+fn what_is_not_said_to_be_behind_labels_goes_on_all_the_same() {
+    let plain = datagram(&[5; 9], 0);
+    let of = |packet_type: u128| Match::new().with(Field::PacketType, packet_type);
+    let again = [output(3), decap(NEXT), decap(NEXT), Action::resubmit_table(1)];
+    let rules = [
+        (0, Match::new(), again.to_vec()),
+        (1, of(0x1_FFFE), vec![encap(ETHERNET), write(Field::EthDst, 9), output(2)]),
+        (1, of(0xFFFE), vec![output(2)]),
+    ];
+    for (labels, count, is_seen) in [(&[3][..], 1, [1, 0]), (&[3, 4], 0, [0, 1])] {
+        let frame = covered(labels, &plain[14..]);
+        let (mut bench, stats) = bench(&rules);
+        let got = bench.send_frames(0, &[Frame::from_bytes(&frame)]);
+        assert_eq!(got[2], [frame], "{labels:?}");
+        assert_eq!(got[1].len(), count, "{labels:?}");
+        for sent in &got[1] {
+            let header = [0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0xFF, 0xFE];
+            assert_eq!((&sent[..14], &sent[14..]), (&header[..], &plain[14..]));
+        }
+        bench.change(0, BridgeChange::FlushFlows(1_000));
+        assert_eq!([stats[1].packets(), stats[2].packets()], is_seen, "{labels:?}");
+    }
 }
 
 /// A frame of IEEE 802.3 that says by LLC and SNAP what this one says by its EtherType.
