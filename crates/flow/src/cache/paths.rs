@@ -10,19 +10,19 @@
 //! Numbers of paths are given once, so that an entry with one that is gone finds nothing. Memory is
 //! bounded: the paths that nobody takes make room.
 
+mod by_hash;
 mod exchange;
 mod mend;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use super::changes::{Changes, Since, Verdict};
 use crate::key::{Key, slot};
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
 use crate::walk::room::Room;
+use by_hash::ByHash;
 use mend::Lacks;
 pub(super) use mend::{Broken, Renewed};
 
@@ -83,7 +83,7 @@ pub(super) struct Paths {
     standing: Vec<u64>,
     waiting: VecDeque<u32>,
     /// Those that may be taken, by hash.
-    by_hash: HashTable<u32>,
+    by_hash: ByHash,
     /// Those that were taken since their rules were told; and of these, those that rules are made by.
     taken: Vec<u32>,
     learning: Vec<u32>,
@@ -115,7 +115,7 @@ impl Paths {
             places: Vec::new(),
             standing: Vec::new(),
             waiting: VecDeque::new(),
-            by_hash: HashTable::new(),
+            by_hash: ByHash::default(),
             taken: Vec::new(),
             learning: Vec::new(),
             changes: Changes::new(seed),
@@ -348,23 +348,20 @@ impl Paths {
 
     /// One of those that are found by this hash.
     fn same(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.by_hash.find(hash, |id| is_it(*id)).copied()
+        self.by_hash.find(hash, is_it)
     }
 
     /// Has other packets take it that find it by this hash.
     fn list(&mut self, id: u32, hash: u64) {
-        let Self { places, by_hash, .. } = self;
-        let Some(known) = places.get_mut(place(id)) else { return };
+        let Some(known) = self.places.get_mut(place(id)) else { return };
         known.hash = hash;
-        let hash_of = |id: &u32| places.get(place(*id)).map_or(0, |known| known.hash);
-        by_hash.insert_unique(hash, id, hash_of);
+        self.by_hash.add(hash, id);
     }
 
     /// No other packets are to take it.
     fn unlist(&mut self, id: u32) {
-        let Some(hash) = self.known(id).map(|known| known.hash) else { return };
-        if let Ok(own) = self.by_hash.find_entry(hash, |other| *other == id) {
-            own.remove();
+        if let Some(hash) = self.known(id).map(|known| known.hash) {
+            self.by_hash.remove(hash, id);
         }
     }
 
