@@ -1,6 +1,9 @@
 //! A path: the whole way of a packet through the tables, as few operations.
+//!
+//! - `hash`: what paths that are the same are found by
 
-use std::hash::{Hash, Hasher};
+mod hash;
+
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -11,11 +14,11 @@ use packet::prefetch::prefetch_read;
 
 use crate::frozen::Frozen;
 use crate::key::{Key, TunnelWords};
-use crate::pattern::{finish, mix};
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
 use crate::walk::room::Room;
 use crate::walk::trace::{Trace, Tracer};
+use hash::hash_written;
 
 /// A change of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -452,34 +455,6 @@ impl Way<'_> {
         }
         Some(others)
     }
-
-    /// A hash of it.
-    pub(crate) fn hash(&self, seed: u64) -> u64 {
-        let mut hasher = Mixer(seed);
-        let mut written = 0_u64;
-        for (at, op) in self.ops.iter().enumerate() {
-            match op {
-                Op::Edit(Edit::Set { word, mask, value }) => {
-                    hasher.write_u64(mask ^ u64::from(*word));
-                    written = written.wrapping_add(hash_written(seed, at, *value));
-                }
-                op => op.hash(&mut hasher),
-            }
-        }
-        for change in &self.learns {
-            change.hash(&mut hasher);
-        }
-        hasher.write_u64(self.trail);
-        self.groups.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
-        (self.basis, self.lost).hash(&mut hasher);
-        hasher.finish().wrapping_add(written)
-    }
-}
-
-/// What is added to the hash of a path for a value that an operation writes: where that is another one, so is the
-/// hash, without a look at all of the path.
-fn hash_written(seed: u64, at: usize, value: u64) -> u64 {
-    finish(mix(mix(seed, at as u64), value))
 }
 
 /// Rules of a path that may be others in the places where they were.
@@ -541,31 +516,6 @@ impl Renewal {
                 (Extent::All, Some(hash))
             }
         }
-    }
-}
-
-/// A hash that is quick for words.
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        finish(self.0)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = mix(self.0, word);
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
     }
 }
 
