@@ -11,7 +11,8 @@
 //! - `rewrite`: changes of frames
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
-//! - `onward`: what rules write beside packets, and those that only do that and go on
+//! - `onward`: rules that only write to packets or beside them and go on
+//! - `touched`: which words actions may write to
 //! - `kinds`: what the ways of packets of a kind depend on
 //! - `tables`: all tables of a bridge, and changes of them
 //! - `groups`: groups of buckets that rules send packets to
@@ -79,6 +80,7 @@ mod rule;
 mod shape;
 mod shards;
 mod tables;
+mod touched;
 mod uses;
 pub mod walk;
 

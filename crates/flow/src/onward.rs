@@ -1,5 +1,5 @@
-//! What rules write to packets, and to the registers and metadata that go along beside them; and rules that do that,
-//! go on to another table, and nothing else.
+//! Rules that write to packets, or to the registers and metadata that go along beside them, go on to another table,
+//! and do nothing else.
 
 use arrayvec::ArrayVec;
 use openflow::field::Prerequisite;
@@ -9,20 +9,15 @@ use packet::prefetch::prefetch_read;
 
 use crate::key::{Key, Slot, slot};
 use crate::place::place;
+use crate::touched::{HEADERS, beside, words};
 use crate::walk::holds;
 use crate::walk::trace::bit;
-
-/// How many words there are beside packets that rules can write what they like to: metadata and registers.
-const BESIDE: usize = 9;
 
 /// Words that one rule writes to, at most.
 const MAX_WRITES: usize = 12;
 
 /// What they are written to has to be, at most.
 const MAX_NEEDS: usize = 4;
-
-/// The words of headers, a bit for each.
-const HEADERS: u64 = (1 << (slot::PACKET_TYPE.word() + 1)) - (1 << slot::ETH_DST.word());
 
 /// Bits of a word that are written, and what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,50 +218,6 @@ fn put(
     Some(())
 }
 
-/// The words of packets' headers and beside them that instructions may write to, a bit for each.
-pub(crate) fn touched(instructions: &Instructions) -> u64 {
-    let Instructions { apply, write, metadata, .. } = instructions;
-    let by_actions = touched_by(apply) | touched_by(write.as_deref().unwrap_or_default());
-    by_actions | metadata.map_or(0, |_| words(Field::Metadata))
-}
-
-fn touched_by(actions: &[Action]) -> u64 {
-    use Action::{
-        Bundle, CheckPktLarger, Clone, Conjunction, Controller, DeleteField, Enqueue, Exit, Group,
-        Learn, Load, Meter, Move, Multipath, Output, OutputField, OutputTruncated, Pop, PopQueue,
-        Push, Resubmit, Sample, SetField, SetQueue,
-    };
-    actions.iter().fold(0, |all, action| {
-        all | match action {
-            SetField { field, .. } | DeleteField(field) => words(*field),
-            Load { target, .. }
-            | Move { target, .. }
-            | Pop(target)
-            | CheckPktLarger { target, .. } => words(target.field),
-            Learn(learn) => learn.result.map_or(0, |target| words(target.field)),
-            Multipath(multipath) => words(multipath.target.field),
-            Bundle(bundle) => bundle.target.map_or(0, |target| words(target.field)),
-            Clone(actions) => touched_by(actions),
-            Output { .. } | OutputField { .. } | OutputTruncated { .. } | Enqueue { .. } => 0,
-            Controller(_) | Group(_) | Meter(_) | Sample(_) | Resubmit { .. } | Exit => 0,
-            Push(_) | SetQueue(_) | PopQueue | Conjunction { .. } => 0,
-            _ => HEADERS,
-        }
-    })
-}
-
-/// The words of metadata and registers, a bit for each.
-const fn beside() -> u64 {
-    (1 << (slot::METADATA.word() + BESIDE)) - (1 << slot::METADATA.word())
-}
-
-/// Those that a field is in, of headers and beside packets.
-fn words(field: Field) -> u64 {
-    let Some(slot) = place(field) else { return 0 };
-    let words = slot.spread(0).filter_map(|(word, _)| u8::try_from(word).ok());
-    words.fold(0, |all, word| all | bit(word)) & (HEADERS | beside())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -278,6 +229,7 @@ mod tests {
     use crate::key::WORDS;
     use crate::pipeline::Pipeline;
     use crate::tables::Change;
+    use crate::touched::{BESIDE, touched};
     use crate::walk::{Start, walk};
 
     const FIELDS: [Field; 8] = [
@@ -397,9 +349,5 @@ mod tests {
         let clear = Instructions { clear: true, ..Instructions::apply(vec![on()]) };
         let metadata = Instructions { metadata: Some((1, 1)), ..Instructions::apply(vec![on()]) };
         assert_eq!((Onward::of(&clear), Onward::of(&metadata)), (None, None));
-        let inner = Action::Clone(vec![set(Field::Metadata), set(Field::Reg3)]);
-        let own = |slot: Slot| bit(u8::try_from(slot.word()).unwrap());
-        let words = own(slot::METADATA) | own(slot::reg(3));
-        assert_eq!(touched(&Instructions::apply(vec![inner])), words);
     }
 }

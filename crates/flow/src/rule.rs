@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::onward::{self, Onward};
 use crate::pattern::Pattern;
 use crate::reads::reads;
+use crate::touched::touched;
 use crate::uses::{self, Used};
 
 /// What a rule, a group or a bucket has done. It outlives a rule that is changed.
@@ -148,7 +149,7 @@ pub struct Rule {
     pub(crate) is_table_miss: bool,
     /// The table that packets go on to, if that is all that becomes of them.
     pub(crate) goes_to: Option<u8>,
-    /// If all else is that values are written beside them.
+    /// If that is all but values that are written to packets and beside them: these, too.
     pub(crate) onward: Option<Onward>,
     /// The words of headers and beside packets that its actions may write to, a bit for each; and those that they read.
     pub(crate) touched: u64,
@@ -168,7 +169,7 @@ impl Rule {
         let uses = uses::of(&instructions);
         let is_table_miss = priority == 0 && pattern.is_any();
         let goes_to = goes_to(&instructions);
-        let (onward, touched) = (Onward::of(&instructions), onward::touched(&instructions));
+        let (onward, touched) = (Onward::of(&instructions), touched(&instructions));
         let read = reads.used();
         Self {
             table,

@@ -312,4 +312,4 @@ impl Changes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -516,3 +516,6 @@ const fn standing(id: u32, version: u32) -> u64 {
 const fn place(id: u32) -> usize {
     (id & ((1 << PLACE_BITS) - 1)) as usize
 }
+
+#[cfg(test)]
+mod tests;

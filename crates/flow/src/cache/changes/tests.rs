@@ -27,11 +27,11 @@ use super::*;
 const TABLES: u8 = 4;
 const HEADS: usize = 10;
 
-fn output(port: u32) -> Action {
+pub(in crate::cache) fn output(port: u32) -> Action {
     Action::output(PortNo(port))
 }
 
-fn set(field: Field, value: u128) -> Action {
+pub(in crate::cache) fn set(field: Field, value: u128) -> Action {
     Action::SetField { field, value, mask: field.full_mask() }
 }
 
@@ -307,7 +307,7 @@ fn change(flows: &mut Pipeline, heads: &[(Match, u16)], step: &Step) {
     flows.tables.change(&change, 0).unwrap();
 }
 
-fn key(to: u64, from: u64, port: u32, source: u32) -> Key {
+pub(in crate::cache) fn key(to: u64, from: u64, port: u32, source: u32) -> Key {
     let mut key = Key::default();
     for (slot, value) in [
         (slot::IN_PORT, port.into()),
@@ -343,27 +343,27 @@ fn without_rounds(path: &Path) -> (Path, Vec<(u32, Arc<Frozen>)>) {
 }
 
 /// A worker that may be some versions behind.
-struct Worker {
-    cache: PathCache,
+pub(in crate::cache) struct Worker {
+    pub(in crate::cache) cache: PathCache,
     flows: Arc<Pipeline>,
     /// What rules are to count.
     counts: BTreeMap<u64, (Arc<Stats>, u64)>,
 }
 
 impl Worker {
-    fn new(flows: &Pipeline) -> Self {
+    pub(in crate::cache) fn new(flows: &Pipeline) -> Self {
         let flows = Arc::new(flows.clone());
         Self { cache: PathCache::new(Arc::clone(&flows)), flows, counts: BTreeMap::new() }
     }
 
-    fn update(&mut self, flows: &Pipeline) {
+    pub(in crate::cache) fn update(&mut self, flows: &Pipeline) {
         self.flows = Arc::new(flows.clone());
         self.cache.update(Arc::clone(&self.flows), 0);
     }
 
     /// A packet takes the way that it would take without a cache, also when it has been tracked, or is
     /// looked at anew.
-    fn check(&mut self, key: &Key) -> Result<(), TestCaseError> {
+    pub(in crate::cache) fn check(&mut self, key: &Key) -> Result<(), TestCaseError> {
         self.cache.begin(0);
         let id = self.cache.find(key);
         let wanted = walk(&self.flows, &mut key.clone(), &Start::Table, None);
@@ -408,7 +408,7 @@ impl Worker {
         Ok(rounds)
     }
 
-    fn check_counts(&mut self) -> Result<(), TestCaseError> {
+    pub(in crate::cache) fn check_counts(&mut self) -> Result<(), TestCaseError> {
         self.cache.flush(1);
         for (stats, count) in self.counts.values() {
             prop_assert_eq!(stats.packets(), *count);
@@ -473,7 +473,7 @@ proptest! {
 }
 
 /// Flows that each go by a rule of their own, in the first table.
-const OWN: [(u64, u64); 4] = [(0, 0), (0, 1), (1, 0), (2, 2)];
+pub(in crate::cache) const OWN: [(u64, u64); 4] = [(0, 0), (0, 1), (1, 0), (2, 2)];
 
 /// Changes where most are about single flows.
 #[derive(Clone, Debug)]
@@ -514,7 +514,11 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
-fn change_own(flows: &mut Pipeline, flow: usize, what: Option<(&[Action], u8)>) {
+pub(in crate::cache) fn change_own(
+    flows: &mut Pipeline,
+    flow: usize,
+    what: Option<(&[Action], u8)>,
+) {
     let (to, from) = OWN[flow];
     let matching = Match::new().with(Field::EthDst, to.into()).with(Field::EthSrc, from.into());
     match what {
@@ -538,7 +542,7 @@ fn count_anew(flows: &mut Pipeline, flow: usize, actions: &[Action], to: u8) {
 }
 
 /// Tables in which each flow has a rule of its own, and a worker that has met them all and notes what they are.
-fn own() -> (Pipeline, Worker) {
+pub(in crate::cache) fn own() -> (Pipeline, Worker) {
     let mut flows = pipeline();
     (0..OWN.len()).for_each(|flow| change_own(&mut flows, flow, Some((&[], 1))));
     rule(
@@ -647,7 +651,11 @@ fn a_rule_of_one_flow_costs_that_flow_a_walk_and_others_nothing() {
 }
 
 /// How many packets of [`own`] take a walk, and how many rules of theirs are exchanged, when `flows` have changed so.
-fn passes(flows: &mut Pipeline, worker: &mut Worker, change: &dyn Fn(&mut Pipeline)) -> (u64, u64) {
+pub(in crate::cache) fn passes(
+    flows: &mut Pipeline,
+    worker: &mut Worker,
+    change: &dyn Fn(&mut Pipeline),
+) -> (u64, u64) {
     change(flows);
     let before = worker.cache.stats();
     worker.update(flows);
@@ -757,7 +765,12 @@ fn by_address() -> Pipeline {
     flows
 }
 
-fn rule(flows: &mut Pipeline, (table, priority): (u8, u16), matching: Match, actions: Vec<Action>) {
+pub(in crate::cache) fn rule(
+    flows: &mut Pipeline,
+    (table, priority): (u8, u16),
+    matching: Match,
+    actions: Vec<Action>,
+) {
     let add = Change::add(table, matching, Instructions::apply(actions)).with_priority(priority);
     flows.tables.change(&add, 0).unwrap();
 }
