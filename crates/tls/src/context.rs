@@ -103,7 +103,8 @@ impl Context {
             context.believe(&next("CA certificate")?)?;
         }
         if order.has_more {
-            let more = context.certificates(&next("certificate for peers")?)?;
+            let what = "certificate for peers";
+            let more = context.certificates(what, &next(what)?)?;
             more.into_iter().try_for_each(|one| context.send_too(one))?;
         }
         Ok(context)
@@ -145,7 +146,7 @@ impl Context {
 
     /// Has this be our certificate: the first of the file; the others are sent with it.
     fn present(&self, pem: &[u8]) -> Result<(), String> {
-        let mut all = self.certificates(pem)?.into_iter();
+        let mut all = self.certificates("certificate", pem)?.into_iter();
         let own = all.next().ok_or_else(|| self.wrong("certificate"))?;
         // SAFETY: both are there; the context takes a reference of its own.
         if unsafe { (self.library.SSL_CTX_use_certificate)(self.at.as_ptr(), own.at.as_ptr()) } != 1
@@ -192,11 +193,7 @@ impl Context {
     /// Has peers be believed whose certificates are by one of these.
     fn believe(&self, pem: &[u8]) -> Result<(), String> {
         let (library, at) = (self.library, self.at.as_ptr());
-        let all = self.certificates(pem)?;
-        if all.is_empty() {
-            return Err(self.wrong("CA certificate"));
-        }
-        for one in all {
+        for one in self.certificates("CA certificate", pem)? {
             // SAFETY: all of them are there; the store and the context take references of their own.
             unsafe {
                 (library.X509_STORE_add_cert)(
@@ -211,23 +208,35 @@ impl Context {
         Ok(())
     }
 
-    /// The certificates of a file.
-    fn certificates(&self, pem: &[u8]) -> Result<Vec<Certificate>, String> {
+    /// The certificates of a file, of which there is one at least. Where one of them is damaged, none is
+    /// taken: with those before it some peers would be believed, and others not.
+    fn certificates(&self, what: &str, pem: &[u8]) -> Result<Vec<Certificate>, String> {
+        let file = Bio::of(self.library, pem)?;
+        let mut all = Vec::new();
+        while let Some(one) = self.next_certificate(&file) {
+            if all.len() >= CERTIFICATES {
+                return Err(format!("{what}: its file has more than {CERTIFICATES} certificates"));
+            }
+            all.push(one);
+        }
+        if all.is_empty() {
+            return Err(self.wrong(what));
+        }
+        if !self.library.is_without_start_line() {
+            return Err(self.wrong(&format!("{what}, number {} of its file", all.len() + 1)));
+        }
+        // That the file has come to its end is not to be told as the reason for what goes wrong later.
+        self.library.forget_errors();
+        Ok(all)
+    }
+
+    fn next_certificate(&self, file: &Bio<'_>) -> Option<Certificate> {
         let library = self.library;
-        let file = Bio::of(library, pem)?;
-        let next = || {
-            // SAFETY: the buffer is there; nobody is asked for a password.
-            let at = unsafe {
-                (library.PEM_read_bio_X509)(
-                    file.at.as_ptr(),
-                    null_mut(),
-                    Some(no_password),
-                    null_mut(),
-                )
-            };
-            Some(Certificate { library, at: NonNull::new(at)? })
+        // SAFETY: the buffer is there; nobody is asked for a password.
+        let at = unsafe {
+            (library.PEM_read_bio_X509)(file.at.as_ptr(), null_mut(), Some(no_password), null_mut())
         };
-        Ok(std::iter::from_fn(next).take(CERTIFICATES).collect())
+        Some(Certificate { library, at: NonNull::new(at)? })
     }
 
     /// What is wrong with something that was set.

@@ -84,6 +84,7 @@ functions! {
     PEM_write_bio_X509: fn(Ptr, Ptr) -> c_int;
     PEM_read_bio_PrivateKey: fn(Ptr, Ptr, Option<Password>, Ptr) -> Ptr;
     ERR_get_error: fn() -> c_ulong;
+    ERR_peek_last_error: fn() -> c_ulong;
     ERR_clear_error: fn();
     ERR_reason_error_string: fn(c_ulong) -> *const c_char;
 }
@@ -115,6 +116,14 @@ impl Functions {
         // SAFETY: as above; the text is the library's own and is never freed.
         let text = unsafe { (self.ERR_reason_error_string)((self.ERR_get_error)()) };
         text_at(text)
+    }
+
+    /// Whether what went wrong last is that a file has no further part: its end, for who reads all of them.
+    pub fn is_without_start_line(&self) -> bool {
+        // `ERR_LIB_PEM` and `PEM_R_NO_START_LINE`, as an error's number has them.
+        const NO_START_LINE: c_ulong = 9 << 23 | 108;
+        // SAFETY: it takes nothing; the queue is this thread's.
+        unsafe { (self.ERR_peek_last_error)() == NO_START_LINE }
     }
 
     /// Why a certificate is refused.

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// The longest message.
-const BYTES: usize = 4_096;
+pub const BYTES: usize = 4_096;
 
 /// Files of a message: three sockets, and up to four to read.
 const FILES: usize = 7;

@@ -25,6 +25,9 @@ const TEXT: usize = 400;
 /// How a certificate begins, as text.
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
+/// How it ends: one that did not fit in what is said of a connection does not.
+const END: &[u8] = b"-----END CERTIFICATE-----";
+
 /// The process that has connections secured. Dropping it ends that, and all of them.
 #[derive(Debug)]
 pub struct Speaker {
@@ -52,6 +55,10 @@ impl Speaker {
         let opened = settings.open(side)?;
         let failed = |error: Errno| match error {
             Errno::AGAIN => "too many connections wait for TLS".to_owned(),
+            Errno::MSGSIZE => format!(
+                "protocols, ciphers and ciphersuites have more than {} bytes: shorten their lists",
+                order::BYTES
+            ),
             error => format!("the process that speaks TLS cannot be told ({error})"),
         };
         let pair = |kind| {
@@ -155,15 +162,43 @@ impl Verdict {
     }
 }
 
-/// Makes the file of authorities; gives what to say of it.
+/// Makes the file of authorities; gives what to say of it. A file that is made is whole: it is never made
+/// again.
 fn save(path: &PathBuf, certificate: &[u8]) -> String {
     let shown = path.display();
-    if !certificate.starts_with(CERTIFICATE) {
+    if !certificate.starts_with(CERTIFICATE) || !certificate.trim_ascii_end().ends_with(END) {
         return "what the peer has for a CA certificate is none".to_owned();
     }
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    match file.and_then(|mut file| file.write_all(certificate)) {
+    let written =
+        OpenOptions::new().write(true).create_new(true).open(path).and_then(|mut file| {
+            let written = file.write_all(certificate);
+            if written.is_err() {
+                let _ = std::fs::remove_file(path);
+            }
+            written
+        });
+    match written {
         Ok(()) => format!("the peer's CA certificate is in '{shown}' and believed from now on"),
         Err(error) => format!("CA certificate '{shown}' cannot be made: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_did_not_fit_makes_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, whole) = (dir.path().join("found"), include_bytes!("tests/ca.pem"));
+        let cut = whole.get(..whole.len() - END.len()).unwrap();
+        for wrong in [&b""[..], b"nonsense", cut] {
+            assert_eq!(save(&path, wrong), "what the peer has for a CA certificate is none");
+            assert!(!path.exists());
+        }
+        assert!(save(&path, whole).contains("believed from now on"));
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        // One that is there is never written over.
+        assert!(save(&path, whole).contains("cannot be made"));
     }
 }

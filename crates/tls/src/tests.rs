@@ -25,6 +25,8 @@ const PEER: &str = include_str!("tests/peer.pem");
 const EXPIRED: &str = include_str!("tests/expired.pem");
 const FOREIGN: &str = include_str!("tests/foreign.pem");
 const KEY: &str = include_str!("tests/peer-key.pem");
+/// One by RSA with 512 bits, which OpenSSL takes at none of its levels but the lowest.
+const SMALL: &str = include_str!("tests/small.pem");
 
 /// Whether there is the library, without which these tests do; but not with `CI=true`.
 fn has_library() -> bool {
@@ -270,6 +272,63 @@ fn what_cannot_be_spoken_is_named() {
     assert!(words.starts_with("ciphersuites 'nonsense': "), "{words}");
     let words = refusal(&|settings| settings.private_key.clone_from(&settings.certificate));
     assert!(words.starts_with("private key: "), "{words}");
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told() {
+    let Some(stage) = Stage::new() else { return };
+    for (text, expected) in [
+        ("", "certificate: no start line".to_owned()),
+        (SMALL, "certificate: ee key too small".to_owned()),
+        (&damaged(PEER), "certificate: bad base64 decode".to_owned()),
+    ] {
+        stage.put("own", text);
+        assert_eq!(stage.end_of("own", "peer")[0], Some(expected));
+    }
+}
+
+#[test]
+fn a_file_of_certificates_is_taken_as_a_whole_or_not_at_all() {
+    let Some(stage) = Stage::new() else { return };
+    let words = |name: &str, text: String| {
+        stage.put(name, &text);
+        stage.end_of("peer", "peer")[0].take()
+    };
+    let cut = CA.get(..CA.len() / 2).unwrap();
+    for second in [&damaged(CA), cut] {
+        let chain = words("peer", format!("{PEER}{second}")).unwrap();
+        assert!(chain.starts_with("certificate, number 2 of its file: "), "{chain}");
+        stage.put("peer", PEER);
+        let authorities = words("ca", format!("{CA}{second}")).unwrap();
+        assert!(authorities.starts_with("CA certificate, number 2 of its file: "), "{authorities}");
+        stage.put("ca", CA);
+    }
+    let many = words("ca", CA.repeat(1_001)).unwrap();
+    assert_eq!(many, "CA certificate: its file has more than 1000 certificates");
+    // What is there beside certificates, as in files with the key or with words, is passed over.
+    stage.put("ca", &format!("first\n{CA}{KEY}second\n{FOREIGN}end\n"));
+    let [mut client, mut server] = stage.pair(stage.settings("peer"), stage.settings("peer"));
+    client.plain.write_all(b"whole").unwrap();
+    server.hears("whole");
+}
+
+/// A certificate in which one letter is none of base 64.
+fn damaged(certificate: &str) -> String {
+    let (begin, rest) = certificate.split_at(certificate.find("MII").unwrap());
+    format!("{begin}!{}", rest.get(1..).unwrap())
+}
+
+#[test]
+fn ciphers_that_are_too_long_to_be_told_are_named() {
+    let Some(stage) = Stage::new() else { return };
+    let mut settings = stage.settings("peer");
+    settings.ciphers = "HIGH:".repeat(1_000);
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let words = stage.identity(settings).wrap(&theirs.into(), Side::Client).unwrap_err();
+    assert!(
+        words.starts_with("protocols, ciphers and ciphersuites have more than 4096"),
+        "{words}"
+    );
 }
 
 /// A session of which the peer and the switch have the other ends.
