@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
 
 use crate::context::{Bio, Context};
 use crate::library::{Functions, count, error, length};
@@ -19,7 +19,7 @@ pub enum Outcome {
     /// So many bytes.
     Done(usize),
     /// It goes on once the socket is ready for this.
-    Wants(PollFlags),
+    Wants(EventFlags),
     /// The peer has nothing more to say.
     Closed,
     /// It is over, and why.
@@ -29,7 +29,7 @@ pub enum Outcome {
 /// `SSL`, at its socket.
 pub struct Connection {
     library: &'static Functions,
-    at: NonNull<c_void>,
+    pub at: NonNull<c_void>,
     socket: OwnedFd,
 }
 
@@ -113,8 +113,8 @@ impl Connection {
         let system = std::io::Error::last_os_error();
         // SAFETY: the connection is there, and the result is that of its last call.
         match unsafe { (self.library.SSL_get_error)(self.at.as_ptr(), result) } {
-            error::WANT_READ => Outcome::Wants(PollFlags::IN),
-            error::WANT_WRITE => Outcome::Wants(PollFlags::OUT),
+            error::WANT_READ => Outcome::Wants(EventFlags::IN),
+            error::WANT_WRITE => Outcome::Wants(EventFlags::OUT),
             error::ZERO_RETURN => Outcome::Closed,
             error::SYSCALL if system.raw_os_error() == Some(0) => Outcome::Closed,
             error::SYSCALL => Outcome::Failed(system.to_string()),

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::ptr::{NonNull, null_mut};
 
-use crate::library::{Functions, MODES, Ptr, TLS1_2, VERIFY, ctrl, length, no_password, option};
+use crate::library::{
+    AUTO_RETRY, Functions, MODES, Ptr, TLS1_2, VERIFY, ctrl, length, no_password, option,
+};
 use crate::order::{Manner, Order, Trust};
 
 /// The most bytes that are read of a file.
@@ -123,6 +125,7 @@ impl Context {
         unsafe {
             (library.SSL_CTX_set_options)(at, always | without);
             (library.SSL_CTX_ctrl)(at, ctrl::MODE, MODES, null_mut());
+            (library.SSL_CTX_ctrl)(at, ctrl::CLEAR_MODE, AUTO_RETRY, null_mut());
             (library.SSL_CTX_ctrl)(at, ctrl::SESSION_CACHE_MODE, 0, null_mut());
             (library.SSL_CTX_ctrl)(at, ctrl::MIN_PROTO_VERSION, least, null_mut());
         }

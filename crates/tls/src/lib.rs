@@ -16,7 +16,7 @@
 //!
 //! In the other processes:
 //! - `process`: what they are started as, and the starter
-//! - `worker`: all connections, in one poll loop
+//! - `worker`: all connections, in one loop
 //! - `session`: one connection: its handshake, and what passes both ways
 //! - `connection`: what OpenSSL does for it
 //! - `context`: keys and certificates as OpenSSL has them
@@ -36,5 +36,6 @@ mod worker;
 
 pub use order::Side;
 pub use process::serve_if_asked;
+pub use session::PATIENCE;
 pub use settings::Settings;
 pub use speaker::{Identity, Speaker, Tunnel, Verdict};

@@ -181,11 +181,16 @@ pub mod ctrl {
     pub const EXTRA_CHAIN_CERT: c_int = 14;
     pub const MODE: c_int = 33;
     pub const SESSION_CACHE_MODE: c_int = 44;
+    pub const CLEAR_MODE: c_int = 78;
     pub const MIN_PROTO_VERSION: c_int = 123;
 }
 
 /// `SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS`.
 pub const MODES: c_long = 1 | 2 | 0x10;
+
+/// `SSL_MODE_AUTO_RETRY`, which is on by itself: one call takes whatever comes until it is something that was said.
+/// A peer that renews its keys without end would never let it return.
+pub const AUTO_RETRY: c_long = 4;
 
 /// Bits of `SSL_CTX_set_options`.
 pub mod option {

@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 
 /// The longest message.
 pub const BYTES: usize = 4_096;
 
-/// Files of a message: three sockets, and up to four to read.
+/// Files of a message: three sockets, of which the first is to tell how it ended, and up to four to read.
 const FILES: usize = 7;
 const CONTROL_SPACE: usize = rustix::cmsg_space!(ScmRights(FILES));
 
@@ -102,8 +102,8 @@ pub fn send(socket: impl AsFd, order: &Order, files: &[BorrowedFd<'_>]) -> Resul
 
 /// What was received.
 pub enum Received {
-    /// An order; or none, if it cannot be understood.
-    Order(Option<Order>, Vec<OwnedFd>),
+    /// An order, or what is wrong with it.
+    Order(Result<Order, &'static str>, Vec<OwnedFd>),
     /// Nothing yet.
     Nothing,
     /// Nothing will come any more.
@@ -131,14 +131,21 @@ pub fn receive(socket: impl AsFd) -> Result<Received, Errno> {
             files.extend(rights);
         }
     }
-    match bytes.get(..received.bytes) {
-        None | Some([]) => Ok(Received::End),
-        Some(bytes) => Ok(Received::Order(Order::decode(bytes), files)),
-    }
+    let order = match bytes.get(..received.bytes) {
+        None | Some([]) => return Ok(Received::End),
+        // The others are closed already: too many are open, or more came than there are.
+        Some(_) if received.flags.contains(ReturnFlags::CTRUNC) => {
+            Err("not all of its files came along")
+        }
+        Some(bytes) => Order::decode(bytes).ok_or("an order that is not understood"),
+    };
+    Ok(Received::Order(order, files))
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
 
     #[test]
@@ -155,5 +162,35 @@ mod tests {
         for wrong in [&b""[..], b"c", b"cf-\0a\0b", b"cf--\0a\0b\0c", b"cf-\0\xff\0\0"] {
             assert_eq!(Order::decode(wrong), None);
         }
+    }
+    #[test]
+    fn an_order_of_which_files_are_missing_is_none() {
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+        let order = Order {
+            side: Side::Client,
+            trust: Trust::Anybody,
+            has_more: false,
+            manner: Manner::default(),
+        };
+        let sends = |count| send(&ours, &order, &vec![ours.as_fd(); count]);
+        let receives = || match receive(&theirs) {
+            Ok(Received::Order(order, files)) => (order, files.len()),
+            _ => panic!("no order"),
+        };
+        sends(FILES).unwrap();
+        assert_eq!(receives(), (Ok(order.clone()), FILES));
+        // As many as there is room for come along, as where too many are open.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2 * FILES))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let more = [ours.as_fd(); 2 * FILES];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&more)));
+        let bytes = order.encode();
+        let parts = [IoSlice::new(&bytes)];
+        rustix::net::sendmsg(&ours, &parts, &mut control, SendFlags::empty()).unwrap();
+        let (order, files) = receives();
+        assert_eq!(order, Err("not all of its files came along"));
+        assert!(files >= FILES, "there is somebody to be told");
+        assert_eq!(sends(2 * FILES), Err(Errno::MFILE));
     }
 }

@@ -73,7 +73,7 @@ fn work(socket: &OwnedFd) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Nobody else of this user is to see the keys.
     companion::keep_to_itself(MEMORY)?;
-    let worker = Worker::new();
+    let worker = Worker::new()?;
     sandbox::enter(Needs::new()).map_err(std::io::Error::other)?;
     worker.serve(socket)
 }

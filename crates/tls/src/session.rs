@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
@@ -16,8 +16,8 @@ pub const PIECE: usize = 16 << 10;
 /// Pieces that pass in one turn, each way: others have theirs.
 const TURN: usize = 16;
 
-/// How long a handshake may take: as long as a peer has to say HELLO.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a handshake may take, and a peer whose first words are waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a peer may take for what is left when the switch has closed its side.
 const LINGER: Duration = Duration::from_secs(10);
@@ -66,8 +66,8 @@ pub struct Session {
     inward: Piece,
     outward: Piece,
     /// What reading and writing at the peer's side wait for.
-    read_wants: PollFlags,
-    write_wants: PollFlags,
+    read_wants: EventFlags,
+    write_wants: EventFlags,
     peer_closed: bool,
     plain_closed: bool,
     /// Whether there may be more to do without anything coming.
@@ -93,8 +93,8 @@ impl Session {
             asks,
             inward: Piece::default(),
             outward: Piece::default(),
-            read_wants: PollFlags::IN | PollFlags::OUT,
-            write_wants: PollFlags::OUT,
+            read_wants: EventFlags::IN | EventFlags::OUT,
+            write_wants: EventFlags::OUT,
             peer_closed: false,
             plain_closed: false,
             is_busy: true,
@@ -102,10 +102,15 @@ impl Session {
         }
     }
 
-    /// What is to be polled, the peer's side and the switch's, and for what; a side for which nothing can
-    /// be done now is left out.
-    pub fn spots(&self) -> [Option<(BorrowedFd<'_>, PollFlags)>; 2] {
-        let none = PollFlags::empty();
+    /// The socket of the switch's side, or that of the peer's.
+    pub fn fd(&self, is_plain: bool) -> BorrowedFd<'_> {
+        if is_plain { self.plain.as_fd() } else { self.connection.fd() }
+    }
+
+    /// For what the sockets of the peer's side and of the switch's are to be watched; `None`: not at all, as nothing
+    /// can be done now.
+    pub fn interests(&self) -> [Option<EventFlags>; 2] {
+        let none = EventFlags::empty();
         let (peer, plain) = if self.shakes_hands {
             (self.read_wants, none)
         } else {
@@ -113,15 +118,13 @@ impl Session {
                 (!self.inward.rest().is_empty(), !self.outward.rest().is_empty());
             let reads = if has_inward || self.peer_closed { none } else { self.read_wants };
             let writes = if has_outward { self.write_wants } else { none };
-            let takes = if has_outward || self.plain_closed { none } else { PollFlags::IN };
-            let gives = if has_inward { PollFlags::OUT } else { none };
+            let takes = if has_outward || self.plain_closed { none } else { EventFlags::IN };
+            let gives = if has_inward { EventFlags::OUT } else { none };
             (reads | writes, takes | gives)
         };
-        let peer = Some((self.connection.fd(), peer)).filter(|_| !peer.is_empty());
         // That the switch has closed its side is to be seen at any time, once.
-        let plain = Some((self.plain.as_fd(), plain))
-            .filter(|(_, plain)| !plain.is_empty() || !self.plain_closed);
-        [peer, plain]
+        let is_watched = !plain.is_empty() || !self.plain_closed;
+        [Some(peer).filter(|peer| !peer.is_empty()), Some(plain).filter(|_| is_watched)]
     }
 
     pub const fn is_busy(&self) -> bool {
@@ -147,10 +150,15 @@ impl Session {
                 false
             }
             Err(reason) => {
-                tell(&self.verdict, REFUSED, reason.as_bytes());
+                self.refuse(&reason);
                 false
             }
         }
+    }
+
+    /// Tells the switch why it is over.
+    pub fn refuse(&self, reason: &str) {
+        tell(&self.verdict, REFUSED, reason.as_bytes());
     }
 
     fn go_on(&mut self, piece: &mut [u8], now: Instant) -> Result<bool, String> {
@@ -182,7 +190,7 @@ impl Session {
         match self.connection.shake_hands() {
             Outcome::Done(_) => {
                 self.shakes_hands = false;
-                self.read_wants = PollFlags::IN;
+                self.read_wants = EventFlags::IN;
                 Ok(true)
             }
             Outcome::Wants(what) => {

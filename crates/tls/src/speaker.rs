@@ -67,7 +67,7 @@ impl Speaker {
         };
         let (plain, theirs) = pair(SocketType::STREAM)?;
         let (verdict, told) = pair(SocketType::SEQPACKET)?;
-        let sockets = [socket.as_fd(), theirs.as_fd(), told.as_fd()];
+        let sockets = [told.as_fd(), socket.as_fd(), theirs.as_fd()];
         let files = opened.files.iter().map(|file| file.as_fd());
         let files: Vec<BorrowedFd<'_>> = sockets.into_iter().chain(files).collect();
         order::send(&self.socket, &opened.order, &files).map_err(failed)?;

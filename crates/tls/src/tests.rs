@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use testkit::PATIENCE;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Outcome};
 use crate::context::Context;
 use crate::library::Functions;
 use crate::order::{Manner, Order, Trust};
@@ -44,10 +45,19 @@ struct Stage {
 
 impl Stage {
     fn new() -> Option<Self> {
+        Self::with(|_| ())
+    }
+
+    /// One with a worker in which something is changed.
+    fn with(change: impl FnOnce(&mut Worker) + Send + 'static) -> Option<Self> {
         has_library().then(|| {
             let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
             let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
-            std::thread::spawn(move || Worker::new().serve(&theirs).unwrap());
+            std::thread::spawn(move || {
+                let mut worker = Worker::new().unwrap();
+                change(&mut worker);
+                worker.serve(&theirs).unwrap();
+            });
             let dir = tempfile::tempdir().unwrap();
             let stage = Self { dir, speaker: Arc::new(Speaker::of(ours)) };
             for (name, text) in [("ca", CA), ("peer", PEER), ("key", KEY)] {
@@ -255,6 +265,89 @@ fn who_says_nonsense_or_nothing_holds_nobody_up() {
 }
 
 #[test]
+fn whoever_comes_leaves_room_for_those_who_are_dialled() {
+    let Some(stage) = Stage::with(|worker| worker.most = 16) else { return };
+    let Some(other) = Stage::new() else { return };
+    let identity = stage.identity(stage.settings("peer"));
+    let come = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (ours, End::new(identity.wrap(&theirs.into(), Side::Server).unwrap()))
+    };
+    let strangers: Vec<_> = (0..14).map(|_| come()).collect();
+    let (_ours, mut end) = come();
+    assert_eq!(end.plain.read(&mut [0; 9]).unwrap(), 0);
+    let words = end.words().unwrap();
+    assert_eq!(words, "there are 14 connections with TLS of those who came already");
+    // One by this worker, and whoever is dialled by another.
+    let dial = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let far = other.identity(stage.settings("peer")).wrap(&theirs.into(), Side::Server);
+        [identity.wrap(&ours.into(), Side::Client), far].map(|end| End::new(end.unwrap()))
+    };
+    let dialled = [(); 2].map(|()| {
+        let [mut ours, mut far] = dial();
+        far.plain.write_all(b"hello").unwrap();
+        ours.hears("hello");
+        [ours, far]
+    });
+    let [mut ours, _far] = dial();
+    assert_eq!(ours.plain.read(&mut [0; 9]).unwrap(), 0);
+    assert_eq!(ours.words().unwrap(), "there are 16 connections with TLS already");
+    // Places of those who go are taken again, and nothing of them is left.
+    for (ours, mut end) in strangers {
+        drop(ours);
+        assert_eq!(end.plain.read(&mut [0; 9]).unwrap(), 0);
+    }
+    let again: Vec<_> = (0..14).map(|_| come()).collect();
+    for [mut ours, mut far] in dialled {
+        ours.plain.write_all(b"still").unwrap();
+        far.hears("still");
+    }
+    drop(again);
+}
+
+#[test]
+fn keys_that_are_renewed_without_end_hold_nobody_up() {
+    let Some(stage) = Stage::new() else { return };
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut peer = connection(stage.dir.path(), theirs, Side::Client);
+    let mut own = connection(stage.dir.path(), ours, Side::Server);
+    let mut is_done = [false; 2];
+    while is_done != [true; 2] {
+        for (done, one) in is_done.iter_mut().zip([&mut peer, &mut own]) {
+            match one.shake_hands() {
+                Outcome::Done(_) => *done = true,
+                Outcome::Wants(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    for _ in 0..3 {
+        renew_keys(&mut peer);
+    }
+    assert_eq!(peer.write(b"hello"), Outcome::Done(5));
+    // Each is a turn of its own, after which others have theirs.
+    let mut heard = [0; 9];
+    for _ in 0..3 {
+        assert_eq!(own.read(&mut heard), Outcome::Wants(EventFlags::IN));
+    }
+    assert_eq!(own.read(&mut heard), Outcome::Done(5));
+}
+
+/// Has a connection say at once that it has other keys from now on.
+fn renew_keys(connection: &mut Connection) {
+    // SAFETY: the library is there already, the name ends with a zero byte, the type is that of `openssl/ssl.h`.
+    let renewed = unsafe {
+        let library = libc::dlopen(c"libssl.so.3".as_ptr(), libc::RTLD_NOW);
+        let symbol = libc::dlsym(library, c"SSL_key_update".as_ptr());
+        let key_update: unsafe extern "C" fn(*mut libc::c_void, libc::c_int) -> libc::c_int =
+            std::mem::transmute(std::ptr::NonNull::new(symbol).unwrap());
+        key_update(connection.at.as_ptr(), 0)
+    };
+    assert_eq!((renewed, connection.shake_hands()), (1, Outcome::Done(1)));
+}
+
+#[test]
 fn what_cannot_be_spoken_is_named() {
     let Some(stage) = Stage::new() else { return };
     let refusal = |change: &dyn Fn(&mut Settings)| {
@@ -331,18 +424,23 @@ fn ciphers_that_are_too_long_to_be_told_are_named() {
     );
 }
 
-/// A session of which the peer and the switch have the other ends.
-fn session(dir: &Path, now: Instant) -> (Session, UnixStream, UnixStream, OwnedFd) {
+/// A connection by `socket`.
+fn connection(dir: &Path, socket: UnixStream, side: Side) -> Connection {
     let library: &'static Functions = Box::leak(Box::new(Functions::load().unwrap()));
     let manner = Manner::default();
-    let order = Order { side: Side::Server, trust: Trust::File, has_more: false, manner };
+    let order = Order { side, trust: Trust::File, has_more: false, manner };
     let files = ["key", "peer", "ca"].map(|name| std::fs::File::open(dir.join(name)).unwrap());
     let mut contexts = Vec::new();
     let context = Context::get(&mut contexts, library, &order, &files).unwrap();
+    Connection::new(context, socket.into(), side).unwrap()
+}
+
+/// A session of which the peer and the switch have the other ends.
+fn session(dir: &Path, now: Instant) -> (Session, UnixStream, UnixStream, OwnedFd) {
     let [(peer, theirs), (switch, plain)] = [(); 2].map(|()| UnixStream::pair().unwrap());
     let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let (said, verdict) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
-    let connection = Connection::new(context, theirs.into(), Side::Server).unwrap();
+    let connection = connection(dir, theirs, Side::Server);
     (Session::new(connection, plain.into(), verdict, false, now), peer, switch, said)
 }
 

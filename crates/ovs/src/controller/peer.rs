@@ -12,7 +12,7 @@ use openflow::message::{Kind, Message};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use tls::Verdict;
+use tls::{PATIENCE, Verdict};
 
 use super::vconn;
 
@@ -23,9 +23,6 @@ const CHUNK: usize = 64 << 10;
 /// to hear that we are there. What a message asks for may have to wait for a worker each time.
 const TURN: usize = 64;
 pub(super) const SLICE: u64 = 5;
-
-/// How long a peer has to say HELLO, and one that does not read until it is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes that wait for a peer, of what it is told unasked.
 pub const ROOM: usize = 1 << 20;
