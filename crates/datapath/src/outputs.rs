@@ -3,7 +3,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::TunnelWords;
+use flow::{Cause, TunnelWords};
 use packet::{BURST, Burst, Edit, EditRoom, Edited, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
@@ -55,6 +55,8 @@ pub(crate) struct Outputs {
     packet_type: u32,
     /// The mark that they have for other bridges.
     pkt_mark: u32,
+    /// By what they go to other bridges.
+    cause: Cause,
 }
 
 impl Outputs {
@@ -90,6 +92,16 @@ impl Outputs {
     /// Has it be known from now on which mark packets have for other bridges; returns what was so before.
     pub(crate) const fn set_pkt_mark(&mut self, mark: u32) -> u32 {
         std::mem::replace(&mut self.pkt_mark, mark)
+    }
+
+    /// Has it be known from now on by what packets go to other bridges; returns what was so before.
+    pub(crate) const fn set_cause(&mut self, cause: Cause) -> Cause {
+        std::mem::replace(&mut self.cause, cause)
+    }
+
+    /// By what packets go to other bridges.
+    pub(crate) const fn cause(&self) -> Cause {
+        self.cause
     }
 
     /// The mark that packets have for other bridges.

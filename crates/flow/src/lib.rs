@@ -97,7 +97,9 @@ pub use lengths::unpadded;
 pub use meters::{
     CONTROLLER_METER, MAX_BANDS, MAX_METERS, Meter, MeterRefusal, MeterStats, Meters,
 };
-pub use path::{Basis, Edit, Lost, NshPush, Op, PacketIn, Path, Sample, TableSet, Track, Visit};
+pub use path::{
+    Basis, Cause, Edit, Lost, NshPush, Op, PacketIn, Path, Sample, TableSet, Track, Visit,
+};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{OptionField, Pipeline, Port, Tunnelling, VlanLimit};
 pub use rewrite::{adjust, push_nsh, rewrite, translate};

@@ -92,6 +92,18 @@ pub struct NshPush {
     pub before_ethernet: bool,
 }
 
+/// By what a packet goes to another bridge: controllers that it is sent to there are told that, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// What a rule says.
+    #[default]
+    Rule,
+    /// The action set.
+    ActionSet,
+    /// A controller.
+    PacketOut,
+}
+
 /// What controllers get of a packet, and are told about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PacketIn {
@@ -102,6 +114,8 @@ pub struct PacketIn {
     pub id: u16,
     /// Why.
     pub reason: Reason,
+    /// Whether that is for the place of the action to say, and so for what the packet has come from another bridge by.
+    pub is_by_place: bool,
     /// The table whose rule sends it.
     pub table: u8,
     /// The cookie of that rule; all ones where there is none.
@@ -113,6 +127,22 @@ pub struct PacketIn {
     pub userdata: Vec<u8>,
     /// If it stops there: what it goes on with when a controller says so.
     pub frozen: Option<Arc<Frozen>>,
+}
+
+impl PacketIn {
+    /// The same of a packet that has come from another bridge by `cause`.
+    #[must_use]
+    pub fn by(self: &Arc<Self>, cause: Cause) -> Arc<Self> {
+        let reason = match cause {
+            Cause::PacketOut => Reason::PACKET_OUT,
+            Cause::ActionSet if self.reason != Reason::GROUP => Reason::ACTION_SET,
+            _ => self.reason,
+        };
+        if !self.is_by_place || reason == self.reason {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { reason, ..(**self).clone() })
+    }
 }
 
 /// What collectors are told of some of the packets.
@@ -163,6 +193,8 @@ pub enum Op {
     Begins(u32),
     /// Where it goes to another bridge: with this mark (`pkt_mark`), from now on.
     Mark(u32),
+    /// The same: by this, from now on.
+    Cause(Cause),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
     /// Send it to all ports, or to those that flood, but that where it came in.
@@ -199,8 +231,9 @@ impl Op {
 
     /// Whether it changes the packet, or how it goes from then on.
     pub(crate) const fn is_change(&self) -> bool {
-        use Op::{Begins, Cut, Edit, Mark, PushNsh, Tunnel};
-        matches!(self, Edit(_) | PushNsh(_) | Cut(_) | Tunnel(_) | Begins(_) | Mark(_))
+        use Op::{Begins, Cause, Cut, Edit, Mark, PushNsh, Tunnel};
+        let tells = matches!(self, Tunnel(_) | Begins(_) | Mark(_) | Cause(_));
+        tells || matches!(self, Edit(_) | PushNsh(_) | Cut(_))
     }
 
     /// Whether somebody is told all that is known of the packet's connection, which is then a part of the operation.

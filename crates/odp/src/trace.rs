@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flow::walk::{Start, walk};
-use flow::{Change, Frozen, Key, PacketIn, Pipeline, slot};
+use flow::{Cause, Change, Frozen, Key, PacketIn, Pipeline, slot};
 use openflow::{Action as Of, PortNo};
 
 use crate::abilities::Abilities;
@@ -310,6 +310,7 @@ enum CopyKind {
 struct Fork {
     base: Key,
     tunnel: Option<String>,
+    cause: Cause,
     /// How deep lines were.
     depth: usize,
     /// How what is done is told.
@@ -323,6 +324,7 @@ struct ByLen {
     len: u16,
     base: Key,
     tunnel: Option<String>,
+    cause: Cause,
     /// What is done with a longer packet, once it is told.
     longer: Option<Vec<Action>>,
 }
@@ -341,6 +343,8 @@ struct Tracer<'w> {
     base: Key,
     /// What the datapath was told of the tunnel that it is to go into.
     tunnel: Option<String>,
+    /// By what the packet has come to the bridge, and by what it goes to other bridges.
+    causes: (Cause, Cause),
     seen: Seen,
     /// Actions, and those of clones that are not at their end, the innermost last.
     actions: Vec<Vec<Action>>,
@@ -392,6 +396,7 @@ impl<'w> Tracer<'w> {
             first: *key,
             base: *key,
             tunnel: None,
+            causes: Default::default(),
             seen: Seen::new(key),
             actions: vec![Vec::new()],
             is_last: true,

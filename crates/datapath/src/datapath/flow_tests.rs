@@ -14,6 +14,7 @@ use super::*;
 use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
 mod bonds;
+mod causes;
 mod connections;
 mod marks;
 mod meters;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use conntrack::{Fragment, Tracked, Translation};
 use ethdev::DropReason;
-use flow::{Edit, Lost, NshPush, Op, Track, TunnelWords};
+use flow::{Cause, Edit, Lost, NshPush, Op, Track, TunnelWords};
 use packet::{BURST, Burst, DEEPEST_HEAD, EditRoom, Editing, Frame, Open};
 
 use super::changes::{Changes, Depth, Mark};
@@ -60,6 +60,8 @@ pub(super) struct Run<'s, 'f> {
     pub(super) saved: ArrayVec<Saved, MAX_SAVED>,
     /// Where they are marked.
     marked: ArrayVec<u16, MAX_MARKED>,
+    /// By what they have come to the bridge.
+    came: Cause,
     /// Until they are tracked: where they are fragments of one packet, what that is, and how they are
     /// translated.
     whole: Option<(Tracked, Option<Translation>)>,
@@ -68,17 +70,18 @@ pub(super) struct Run<'s, 'f> {
 /// Which frames go on, how they were changed, how many bytes of them go on, and what is known of where they go out.
 type Saved = (u32, Mark, Option<usize>, Told);
 
-/// Into which tunnel frames go, what they begin with, and which mark they have.
-type Told = (TunnelWords, u32, u32);
+/// Into which tunnel frames go, what they begin with, which mark they have, and by what they go to other bridges.
+type Told = (TunnelWords, u32, u32, Cause);
 
 const fn told(outputs: &Outputs) -> Told {
-    (outputs.tunnel(), outputs.packet_type(), outputs.pkt_mark())
+    (outputs.tunnel(), outputs.packet_type(), outputs.pkt_mark(), outputs.cause())
 }
 
-const fn tell(outputs: &mut Outputs, (tunnel, packet_type, mark): Told) {
+const fn tell(outputs: &mut Outputs, (tunnel, packet_type, mark, cause): Told) {
     outputs.set_tunnel(tunnel);
     outputs.set_packet_type(packet_type);
     outputs.set_pkt_mark(mark);
+    outputs.set_cause(cause);
 }
 
 /// How a stretch of the way ends.
@@ -101,6 +104,7 @@ impl<'s, 'f> Run<'s, 'f> {
             cut: None,
             saved: ArrayVec::new(),
             marked: ArrayVec::new(),
+            came: Cause::Rule,
             whole: None,
         }
     }
@@ -126,6 +130,7 @@ impl<'s, 'f> Run<'s, 'f> {
     {
         let RunRoom { edit, cut, translations, .. } = room;
         let before = told(outputs);
+        self.came = outputs.cause();
         self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
         if let Some(lost) = self.steps.lost {
@@ -179,6 +184,9 @@ impl<'s, 'f> Run<'s, 'f> {
                 }
                 Op::Mark(mark) => {
                     outputs.set_pkt_mark(mark);
+                }
+                Op::Cause(cause) => {
+                    outputs.set_cause(cause.max(self.came));
                 }
                 Op::Save => {
                     let now = (self.alive, self.changes.mark(), self.cut, told(outputs));
@@ -491,9 +499,9 @@ impl<'s, 'f> Run<'s, 'f> {
                     // Mirrors are told by then which of it they have.
                     self.send(open, room, source, outputs, onward);
                 }
-                let mirrors = outputs.mirrored();
+                let (about, mirrors) = (about.by(self.came), outputs.mirrored());
                 let punt = |frames: Burst<'_, '_>| {
-                    self.steps.flows.punt((about, mirrors), &frames, source);
+                    self.steps.flows.punt((&about, mirrors), &frames, source);
                 };
                 self.with(open, room, punt);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use conntrack::{Adjustment, Conntrack, Seen, State, Tracked, Translation, dissect};
 use ethdev::DropReason;
-use flow::{Depth, Key, Track, extract, slot};
+use flow::{Cause, Depth, Key, Track, extract, slot};
 use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Burst, Frame};
 
@@ -85,9 +85,11 @@ impl Entry<'_> {
             return;
         }
         let mut rooms = self.flows.take_rooms();
-        let before = outputs.set_packet_type(packet_type);
+        // What it goes on by is rules.
+        let before = (outputs.set_packet_type(packet_type), outputs.set_cause(Cause::Rule));
         self.go((frames, groups), source, &mut rooms.onward, outputs, onward);
-        outputs.set_packet_type(before);
+        outputs.set_packet_type(before.0);
+        outputs.set_cause(before.1);
         self.flows.give_rooms(rooms);
     }
 

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
-use flow::TunnelWords;
+use flow::{Cause, TunnelWords};
 use packet::{BURST, Burst, EditRoom, Edited, Frame, Open};
 use tunnel::{Inner, Meta, Mode, Options};
 
@@ -204,7 +204,9 @@ impl Walk<'_, '_> {
         let beside = Beside { tunnel: words, packet_type, is_bare, mark: 0 };
         let source = Source::new((port.bridge, port.port), &port.rx, self.now);
         let source = Source { beside: Some(&beside), ..source };
+        let cause = outputs.set_cause(Cause::Rule);
         self.come_in(Some(bridge), &frames, &source, rest, outputs);
+        outputs.set_cause(cause);
     }
 }
 

@@ -132,7 +132,9 @@ impl Walk<'_> {
         self.state.key.tell_connection(&mut key);
         let frozen = Some(Arc::new(frozen));
         let max_len = u16::MAX;
-        let packet_in = PacketIn { max_len, id, reason, table: at, cookie, key, userdata, frozen };
+        let (table, is_by_place) = (at, false);
+        let packet_in =
+            PacketIn { max_len, id, reason, is_by_place, table, cookie, key, userdata, frozen };
         self.emit(Op::Controller(Arc::new(packet_in)));
     }
 

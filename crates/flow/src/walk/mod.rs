@@ -57,7 +57,7 @@ use openflow::{Action, Instructions, PortNo, Subfield};
 use crate::frozen::{Frozen, Zone};
 use crate::key::{Key, TAG_PRESENT, TunnelWords, slot};
 use crate::meters::CONTROLLER_METER;
-use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
+use crate::path::{Basis, Cause, Edit, Lost, Op, PacketIn, Passed, Path, Sample, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -166,8 +166,9 @@ struct State {
     tunnel: Option<TunnelWords>,
     /// What it is known by now to begin with, where it goes out.
     begins: u32,
-    /// The mark that it is known by now to have, where it goes to another bridge.
+    /// The mark that it is known by now to have, where it goes to another bridge, and by what it goes there.
     mark: u32,
+    cause: Cause,
     /// Where it was tracked when it went on; `None` once it may be of another connection.
     zone: Option<Zone>,
 }
@@ -178,8 +179,8 @@ impl State {
         let (tags, labels) = (Tags::new(key), Labels::new(key));
         let (grown, begins) = (outer::longer(key), key.get_u32(slot::PACKET_TYPE));
         let (dirty, mark) = (Dirty::NONE, key.get_u32(slot::PKT_MARK));
-        let (nsh, tunnel, zone) = (None, None, None);
-        Self { key: *key, dirty, tags, labels, nsh, grown, tunnel, begins, mark, zone }
+        let (nsh, tunnel, zone, cause) = (None, None, None, Cause::Rule);
+        Self { key: *key, dirty, tags, labels, nsh, grown, tunnel, begins, mark, cause, zone }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.
@@ -541,7 +542,9 @@ impl<'w> Walk<'w> {
                     (_, _, true) => Reason::ACTION_SET,
                     _ => Reason::ACTION,
                 };
-                self.controller((max_len, 0), reason, &[], NO_METER);
+                let packet_in =
+                    PacketIn { is_by_place: true, ..self.packet_in((max_len, 0), reason) };
+                self.tell_controllers(packet_in, NO_METER);
             }
             PortNo::ANY => {}
             port if port == self.in_port() => {
@@ -586,6 +589,12 @@ impl<'w> Walk<'w> {
         userdata: &[u8],
         meter: u32,
     ) {
+        let about = self.packet_in((max_len, id), reason);
+        self.tell_controllers(PacketIn { userdata: userdata.to_vec(), ..about }, meter);
+    }
+
+    /// What controllers are told of it as it is.
+    fn packet_in(&self, (max_len, id): (u16, u16), reason: Reason) -> PacketIn {
         // The rule for what no other rule is for is a miss that somebody has asked for.
         let is_miss = reason == Reason::ACTION && self.is_miss;
         let reason = if is_miss { Reason::EXPLICIT_MISS } else { reason };
@@ -594,16 +603,12 @@ impl<'w> Walk<'w> {
         // What the action set holds is not told.
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         key.set(slot::PACKET_TYPE, self.state.key.get(slot::PACKET_TYPE));
-        let packet_in = PacketIn {
-            max_len,
-            id,
-            reason,
-            table: self.table,
-            cookie: self.cookie,
-            key,
-            userdata: userdata.to_vec(),
-            frozen: None,
-        };
+        let (table, cookie, userdata) = (self.table, self.cookie, Vec::new());
+        let (is_by_place, frozen) = (false, None);
+        PacketIn { max_len, id, reason, is_by_place, table, cookie, key, userdata, frozen }
+    }
+
+    fn tell_controllers(&mut self, packet_in: PacketIn, meter: u32) {
         let op = Op::Controller(Arc::new(packet_in));
         self.basis.meters = true;
         let meters = self.pipeline.tables.meters();
@@ -713,6 +718,7 @@ impl<'w> Walk<'w> {
         if op.is_by_type() {
             self.tell_type();
             self.tell_mark();
+            self.tell_cause(&op);
         } else if matches!(op, Op::Track(..) | Op::Again(..)) {
             // Whoever goes on finds it told.
             self.tell_mark();
@@ -742,6 +748,32 @@ impl<'w> Walk<'w> {
         let own = self.state.key.get_u32(slot::PKT_MARK);
         if std::mem::replace(&mut self.state.mark, own) != own {
             self.ops.push(Op::Mark(own));
+        }
+    }
+
+    /// Has it be known by what it goes to another bridge, where it may go to one.
+    fn tell_cause(&mut self, op: &Op) {
+        let own = match (self.is_packet_out, self.is_in_set) {
+            (true, _) => Cause::PacketOut,
+            (_, true) => Cause::ActionSet,
+            _ => Cause::Rule,
+        };
+        if own == self.state.cause || !self.may_cross(op) {
+            return;
+        }
+        self.state.cause = own;
+        let op = Op::Cause(own);
+        self.tell(|watch, key| watch.send(key, &op));
+        self.ops.push(op);
+    }
+
+    /// Whether another bridge may be behind where it goes.
+    fn may_cross(&self, op: &Op) -> bool {
+        let mut ports = self.pipeline.ports.values();
+        match op {
+            Op::Output(number) => ports.any(|port| port.is_patch && port.number == *number),
+            Op::Flood { .. } | Op::Normal(_) => ports.any(|port| port.is_patch),
+            _ => false,
         }
     }
 

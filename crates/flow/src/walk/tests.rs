@@ -829,6 +829,33 @@ fn a_mark_is_told_behind_a_metered_copy_for_controllers_once_more() {
 }
 
 #[test]
+fn it_is_told_by_what_a_packet_goes_to_another_bridge() {
+    let set = Instructions {
+        write: Some(vec![output(PortNo::FLOOD.0)]),
+        goto_table: Some(1),
+        ..Instructions::default()
+    };
+    let behind = vec![output(2), Action::Clone(vec![output(3)]), output(3)];
+    let mut pipeline = pipeline(&[(1, 0, Match::new(), behind)]);
+    pipeline.tables.change(&crate::tables::Change::add(0, Match::new(), set), 0).unwrap();
+    let flood = Op::Flood { all: false, but: 1 };
+    let copy = [Op::Output(13), flood.clone()];
+    let before = [&[Op::Output(12)], &copy[..], &[Op::Output(13)]].concat();
+    let last = [flood.clone()];
+    // Nobody asks where no other bridge is.
+    assert_eq!(*path(&pipeline).ops, [&before[..], &last].concat());
+    pipeline.ports.get_mut(&PortNo(2)).unwrap().is_patch = true;
+    let by_set = Op::Cause(Cause::ActionSet);
+    let copy = [Op::Save, Op::Output(13), by_set.clone(), flood.clone(), Op::Restore];
+    let wanted = [&[Op::Output(12)], &copy[..], &[Op::Output(13), by_set, flood]].concat();
+    assert_eq!(*path(&pipeline).ops, wanted);
+    let actions = [output(2), output(3), output(2)];
+    let way = walk(&pipeline, &mut key(), &Start::Actions(&actions), None);
+    let by_controller = Op::Cause(Cause::PacketOut);
+    assert_eq!(*way.ops, [by_controller, Op::Output(12), Op::Output(13), Op::Output(12)]);
+}
+
+#[test]
 fn what_a_packet_begins_with_is_told_where_it_goes_out() {
     let decap = Action::Decap { packet_type: 0xFFFE };
     let encap = openflow::action::Encap { packet_type: 0, header_size: 0, properties: vec![] };

@@ -163,8 +163,8 @@ impl Watch for Tracer<'_> {
 
     fn by_len(&mut self, key: &Key, len: u16) {
         self.commit(key);
-        let tunnel = self.tunnel.clone();
-        self.by_len.push(ByLen { len, base: self.base, tunnel, longer: None });
+        let (tunnel, cause) = (self.tunnel.clone(), self.causes.1);
+        self.by_len.push(ByLen { len, base: self.base, tunnel, cause, longer: None });
         self.lasts.push((self.is_last, usize::MAX));
         self.is_last = true;
         self.actions.push(Vec::new());
@@ -173,6 +173,7 @@ impl Watch for Tracer<'_> {
     fn end_by_len(&mut self) {
         let (Some(own), Some(done)) = (self.by_len.last_mut(), self.actions.pop()) else { return };
         (self.base, self.tunnel) = (own.base, own.tunnel.clone());
+        self.causes.1 = own.cause;
         match own.longer.take() {
             None => {
                 own.longer = Some(done);
@@ -365,6 +366,7 @@ impl Tracer<'_> {
         self.forks.push(Fork {
             base: self.base,
             tunnel: self.tunnel.clone(),
+            cause: self.causes.1,
             depth: self.tree.depth(),
             kind,
             was_last: self.is_last,
@@ -396,6 +398,7 @@ impl Tracer<'_> {
     pub(super) fn join_last(&mut self) {
         let Some(fork) = self.forks.pop() else { return };
         self.is_last = fork.was_last;
+        self.causes.1 = fork.cause;
         if fork.kind == CopyKind::Plain {
             return;
         }

@@ -42,6 +42,7 @@ impl Tracer<'_> {
             Op::Track(track, _) => self.track(key, track),
             Op::Again(frozen, _) => self.again(key, frozen),
             Op::Cut(len) => self.cut(*len),
+            Op::Cause(cause) => self.causes.1 = (*cause).max(self.causes.0),
             Op::Edit(_)
             | Op::PushNsh(_)
             | Op::Tunnel(_)
@@ -142,6 +143,8 @@ impl Tracer<'_> {
         (0..slot::REGS).for_each(|index| key.set(slot::reg(index), 0));
         let error = self.error.take();
         let (is_last, forks) = (self.is_last, self.forks.len());
+        let causes = self.causes;
+        self.causes.0 = causes.1;
         let lasts = std::mem::take(&mut self.lasts);
         self.lasts.push((is_last, usize::MAX));
         self.is_new_bridge = true;
@@ -152,7 +155,7 @@ impl Tracer<'_> {
             self.join_last();
         }
         // What goes wrong there takes nothing back, neither here nor there.
-        (self.error, self.is_last, self.lasts) = (error, is_last, lasts);
+        (self.error, self.is_last, self.lasts, self.causes) = (error, is_last, lasts, causes);
     }
 
     fn normal(&mut self, key: &Key, port: Option<u16>) {
@@ -208,9 +211,9 @@ impl Tracer<'_> {
 
     fn controller(&mut self, key: &Key, about: &Arc<PacketIn>) {
         self.commit(key);
-        let bridge = self.bridge.clone();
-        let context = self.world.context(&bridge, about);
-        let PacketIn { max_len, id, reason, cookie, frozen, .. } = &**about;
+        let (bridge, about) = (self.bridge.clone(), about.by(self.causes.0));
+        let context = self.world.context(&bridge, &about);
+        let PacketIn { max_len, id, reason, cookie, frozen, .. } = &*about;
         let cookie = match cookie {
             &u64::MAX => hex(0),
             cookie => hex((*cookie).into()),
@@ -226,7 +229,7 @@ impl Tracer<'_> {
             )));
         }
         if self.is_real {
-            self.world.controller(&bridge, key, about);
+            self.world.controller(&bridge, key, &about);
         }
     }
 }

@@ -122,6 +122,26 @@ fn a_way_is_told_as_open_vswitch_tells_it() {
     );
 }
 
+/// As Open vSwitch 3.1 told it for these rules.
+#[test]
+fn controllers_of_another_bridge_are_told_that_the_action_set_sends_there() {
+    let reasons = |rule: &str, second: &str| {
+        let mut first = pipeline(&[]);
+        let changed = Arc::make_mut(&mut first);
+        changed.ports.get_mut(&PortNo(4)).unwrap().is_patch = true;
+        add(changed, &[rule]);
+        let mut bridges = Bridges(first, pipeline(&[second]));
+        let told = trace(&mut bridges, &question(key(TCP))).actions;
+        let text = Actions { actions: &told, names: None }.to_string();
+        let reasons = text.split("(reason=").skip(1);
+        reasons.filter_map(|rest| rest.split(',').next()?.parse().ok()).collect::<Vec<u8>>()
+    };
+    let both = "actions=controller:14,controller(reason=no_match)";
+    assert_eq!(reasons("actions=output:4", both), [1, 0]);
+    assert_eq!(reasons("actions=write_actions(output:4)", both), [3, 0]);
+    assert_eq!(reasons("actions=output:4,write_actions(all)", both), [1, 0, 3, 0]);
+}
+
 #[test]
 fn where_spanning_tree_sends_nothing_that_is_told() {
     let Told { text, actions, is_flooded, .. } = told(&["actions=4,2"], &["actions=3,flood"], TCP);

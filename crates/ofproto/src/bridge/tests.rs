@@ -523,6 +523,7 @@ fn packets_go_both_ways() {
         max_len: 128,
         id: 0,
         reason: openflow::packet_in::Reason::ACTION,
+        is_by_place: true,
         table: 1,
         cookie: 5,
         key: Box::new(key),

@@ -32,6 +32,7 @@ fn stopped(frozen: Frozen) -> Received {
         max_len: u16::MAX,
         id: 0,
         reason: Reason::ACTION,
+        is_by_place: false,
         table: 3,
         cookie: 5,
         key: frozen.key.clone(),
