@@ -23,7 +23,7 @@
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`closer`]: closing files and mappings that a peer has had a hand in
 //! - [`companion`]: this program, started once more beside itself
-//! - [`confine`](mod@confine): giving up system calls, for a process that touches pages and no more
+//! - [`confine`](mod@confine): giving up system calls, for processes that do one thing
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
 //! - [`dma`]: memory that devices reach, and where they find it

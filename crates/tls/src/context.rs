@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_long};
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::ptr::{NonNull, null_mut};
 
 use crate::library::{
@@ -40,17 +40,17 @@ struct MadeOf {
 impl MadeOf {
     fn of(order: &Order, files: &[File]) -> Result<Self, String> {
         let stamp = |file: &File| {
-            let about = file.metadata()?;
-            let time = |seconds: i64, rest: i64| i128::from(seconds) << 64 | i128::from(rest);
+            let about = rustix::fs::fstat(file)?;
+            let time = |seconds, rest: u64| i128::from(seconds) << 64 | i128::from(rest);
             Ok([
-                about.dev().into(),
-                about.ino().into(),
-                about.size().into(),
-                time(about.mtime(), about.mtime_nsec()),
-                time(about.ctime(), about.ctime_nsec()),
+                about.st_dev.into(),
+                about.st_ino.into(),
+                about.st_size.into(),
+                time(about.st_mtime, about.st_mtime_nsec),
+                time(about.st_ctime, about.st_ctime_nsec),
             ])
         };
-        let files = files.iter().map(stamp).collect::<std::io::Result<_>>();
+        let files = files.iter().map(stamp).collect::<rustix::io::Result<_>>();
         let files = files.map_err(|error| format!("cannot look at a file: {error}"))?;
         let Order { trust, has_more, manner, .. } = order.clone();
         Ok(Self { trust, has_more, manner, files })

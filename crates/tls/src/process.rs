@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use eal::companion;
-use eal::sandbox::{self, Needs};
+use eal::sandbox;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
@@ -71,9 +71,14 @@ fn start_workers(socket: &OwnedFd) -> std::io::Result<()> {
 fn work(socket: &OwnedFd) -> std::io::Result<()> {
     // If the process that watches over it goes, so does this one.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    confined()?.serve(socket)
+}
+
+/// A worker in a process, this one, that can do nothing else any more.
+pub fn confined() -> std::io::Result<Worker> {
     // Nobody else of this user is to see the keys.
     companion::keep_to_itself(MEMORY)?;
     let worker = Worker::new()?;
-    sandbox::enter(Needs::new()).map_err(std::io::Error::other)?;
-    worker.serve(socket)
+    sandbox::enter_to_sockets().map_err(std::io::Error::other)?;
+    Ok(worker)
 }

@@ -2,13 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use testkit::PATIENCE;
 
@@ -16,6 +18,7 @@ use crate::connection::{Connection, Outcome};
 use crate::context::Context;
 use crate::library::Functions;
 use crate::order::{Manner, Order, Trust};
+use crate::process;
 use crate::session::{PIECE, Session};
 use crate::worker::Worker;
 use crate::{Identity, Settings, Side, Speaker, Tunnel};
@@ -37,6 +40,12 @@ fn has_library() -> bool {
     library.is_ok()
 }
 
+/// Two sockets that keep messages apart.
+fn messages() -> (OwnedFd, OwnedFd) {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    socketpair(AddressFamily::UNIX, kind, flags, None).unwrap()
+}
+
 /// A worker, and files for those who have it.
 struct Stage {
     dir: tempfile::TempDir,
@@ -51,23 +60,27 @@ impl Stage {
     /// One with a worker in which something is changed.
     fn with(change: impl FnOnce(&mut Worker) + Send + 'static) -> Option<Self> {
         has_library().then(|| {
-            let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-            let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+            let (ours, theirs) = messages();
             std::thread::spawn(move || {
                 let mut worker = Worker::new().unwrap();
                 change(&mut worker);
                 worker.serve(&theirs).unwrap();
             });
-            let dir = tempfile::tempdir().unwrap();
-            let stage = Self { dir, speaker: Arc::new(Speaker::of(ours)) };
-            for (name, text) in [("ca", CA), ("peer", PEER), ("key", KEY)] {
-                stage.put(name, text);
-            }
-            for (name, text) in [("expired", EXPIRED), ("foreign", FOREIGN)] {
-                stage.put(name, text);
-            }
-            stage
+            Self::of(ours)
         })
+    }
+
+    /// One with whoever has the other end for a worker.
+    fn of(socket: OwnedFd) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Self { dir, speaker: Arc::new(Speaker::of(socket)) };
+        for (name, text) in [("ca", CA), ("peer", PEER), ("key", KEY)] {
+            stage.put(name, text);
+        }
+        for (name, text) in [("expired", EXPIRED), ("foreign", FOREIGN)] {
+            stage.put(name, text);
+        }
+        stage
     }
 
     fn put(&self, name: &str, text: &str) {
@@ -438,8 +451,7 @@ fn connection(dir: &Path, socket: UnixStream, side: Side) -> Connection {
 /// A session of which the peer and the switch have the other ends.
 fn session(dir: &Path, now: Instant) -> (Session, UnixStream, UnixStream, OwnedFd) {
     let [(peer, theirs), (switch, plain)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-    let (said, verdict) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+    let (said, verdict) = messages();
     let connection = connection(dir, theirs, Side::Server);
     (Session::new(connection, plain.into(), verdict, false, now), peer, switch, said)
 }
@@ -466,4 +478,64 @@ fn a_handshake_ends_with_the_one_who_wants_it() {
     assert!(session.step(false, &mut piece, now));
     drop(switch);
     assert!(!session.step(true, &mut piece, now));
+}
+
+#[test]
+fn a_worker_can_do_nothing_but_what_it_is_for() {
+    if !has_library() {
+        return;
+    }
+    let (ours, theirs) = messages();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["tests::serves_confined", "--exact", "--ignored", "--nocapture"]);
+    let folder = tempfile::tempdir().unwrap();
+    command.current_dir(&folder).stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(command);
+    let stage = Stage::of(ours);
+    for round in 0..2 {
+        let [mut client, mut server] = stage.pair(stage.settings("peer"), stage.settings("peer"));
+        let text = "hello".repeat(10_000 * round + 1);
+        let (writes, text) = (client.plain.try_clone().unwrap(), text.as_str());
+        std::thread::scope(|scope| {
+            scope.spawn(move || (&writes).write_all(text.as_bytes()).unwrap());
+            server.hears(text);
+        });
+        server.plain.write_all(b"and you").unwrap();
+        client.hears("and you");
+    }
+    assert!(stage.end_of("peer", "expired")[0].as_ref().unwrap().contains("has expired"));
+    stage.put("peer", FOREIGN);
+    assert!(stage.end_of("peer", "peer")[0].as_ref().unwrap().contains("refused"));
+    drop(stage);
+    let output = child.wait_with_output().unwrap();
+    let [said, more] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{more}");
+}
+
+#[test]
+#[ignore = "run by a_worker_can_do_nothing_but_what_it_is_for"]
+fn serves_confined() {
+    use rustix::process::{Signal, getppid, kill_process, test_kill_process};
+    let orders = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let (address, parent) = ("socket", getppid().unwrap());
+    let listener = std::os::unix::net::UnixListener::bind(address).unwrap();
+    let address = rustix::net::SocketAddrUnix::new(address).unwrap();
+    let worker = process::confined().unwrap();
+    let refused = |done: Result<(), Errno>| assert_eq!(done, Err(Errno::PERM));
+    refused(rustix::net::connect(&socket, &address));
+    refused(rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).map(drop));
+    let none = rustix::net::SendFlags::empty();
+    refused(rustix::net::sendto(&socket, b"", none, &address).map(drop));
+    refused(rustix::net::accept(&listener).map(drop));
+    refused(test_kill_process(parent));
+    refused(kill_process(parent, Signal::CONT));
+    refused(rustix::io::fcntl_getfd(&socket).map(drop));
+    let [null, ourselves] = ["/dev/null", "/proc/self/exe"];
+    let read = rustix::fs::OFlags::RDONLY;
+    refused(rustix::fs::open(null, read, rustix::fs::Mode::empty()).map(drop));
+    refused(rustix::fs::stat(null).map(drop));
+    assert!(Command::new(ourselves).spawn().is_err());
+    worker.serve(&orders).unwrap();
 }

@@ -25,6 +25,7 @@ pub use calls::Calls;
 pub use paths::Reach;
 pub use rustix::thread::CapabilitySet;
 
+use crate::confine;
 use crate::mem::file;
 
 /// What a process, or a part of it, needs.
@@ -211,12 +212,28 @@ pub fn any_process() -> Needs {
 /// When capabilities or `no_new_privs` cannot be set, or one of the mechanisms fails that is there.
 pub fn enter(needs: Needs) -> Result<Entered, SandboxError> {
     refused::install().map_err(|error| SandboxError::new("catch SIGSYS", error))?;
+    let (had, kept, files) = give_up_rights(&needs)?;
+    let calls = calls::restrict(needs.calls)?;
+    Ok(Entered { needs: Needs { capabilities: kept, ..needs }, had, files, calls })
+}
+
+/// Gives up everything but what is said over sockets that are there or come, as [`confine::to_sockets`] has it.
+///
+/// # Errors
+///
+/// As [`enter`].
+pub fn enter_to_sockets() -> Result<(), SandboxError> {
+    give_up_rights(&Needs::new())?;
+    confine::to_sockets().map_err(|error| SandboxError::new("restrict system calls", error))
+}
+
+/// Gives up everything but `needs` of capabilities, files and TCP: what capabilities there were and are, and
+/// whether the system can do without the files.
+fn give_up_rights(needs: &Needs) -> Result<(CapabilitySet, CapabilitySet, bool), SandboxError> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| SandboxError::new("set no_new_privs", errno))?;
     let (had, kept) = capabilities::keep(needs.capabilities | needs.wishes)?;
-    let files = paths::restrict(&needs.paths, needs.tcp)?;
-    let calls = calls::restrict(needs.calls)?;
-    Ok(Entered { needs: Needs { capabilities: kept, ..needs }, had, files, calls })
+    Ok((had, kept, paths::restrict(&needs.paths, needs.tcp)?))
 }
 
 impl Entered {
