@@ -6,6 +6,9 @@ use crate::error::ErrorCode;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
+/// The largest value that a header can name without one more bit, in bytes.
+const LARGEST: usize = 127;
+
 /// A field with a value and, where it has one, a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -58,11 +61,17 @@ impl RawHeader {
         if self.has_mask && is_beyond { Err(ErrorCode::BmcBadWildcards) } else { Ok(()) }
     }
 
-    /// The field, if it is known and of this size.
+    /// The field, if it is known and of this size. Where there is a mask, a byte may be behind it that
+    /// does not matter, as to Open vSwitch.
     pub(crate) fn field(self) -> Option<Field> {
+        let field = self.known()?;
+        (self.width() == field.bytes() || field.is_tun_metadata()).then_some(field)
+    }
+
+    /// The field that has this number. None has values that are larger than options of tunnels.
+    fn known(self) -> Option<Field> {
         let field = Field::by_header(self.class, self.number)?;
-        let fits = !self.has_mask || self.len.is_multiple_of(2);
-        (fits && (self.width() == field.bytes() || field.is_tun_metadata())).then_some(field)
+        (self.width() <= LARGEST).then_some(field)
     }
 }
 
@@ -107,8 +116,7 @@ impl Entry {
     pub(crate) fn pull(reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
         let header = RawHeader::read(reader)?;
         let Some(field) = header.field() else {
-            let is_known = Field::by_header(header.class, header.number).is_some();
-            let has_size = is_known && header.len != 0;
+            let has_size = header.known().is_some() && header.width() != 0;
             return Err(if has_size { ErrorCode::BacBadSetLen } else { ErrorCode::BacBadSetType });
         };
         Self::read(field, header, reader)

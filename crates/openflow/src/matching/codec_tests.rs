@@ -106,6 +106,7 @@ fn what_is_wrong_has_the_errors_of_ovs() {
         ("80000c02 2005", ErrorCode::BmcBadValue, "a tag's number above 4095"),
         ("8000070c 010000000001 fffffffffffe", ErrorCode::BmcBadWildcards, "beyond its mask"),
         ("ffff0002 0000", ErrorCode::BmcBadLen, "no room for whose it is"),
+        ("00015283", ErrorCode::BmcBadLen, "cut off, and no option is as large"),
     ];
     for (hex, code, why) in wrong {
         assert_eq!(strict(hex), Err(code), "{why}");
@@ -114,6 +115,24 @@ fn what_is_wrong_has_the_errors_of_ovs() {
     assert!(loose("0000fe01 00").unwrap().is_empty());
     assert_eq!(loose("00000e04 0a000001"), Ok(Match::new().with(Field::IpSrc, 0x0A00_0001)));
     assert_eq!(loose("80000004 ffff0000"), Err(ErrorCode::BmcBadValue));
+}
+
+/// All of this is as Debian's ovs-ofctl reads and shows it.
+#[test]
+fn sizes_of_masked_fields_are_halved_and_options_are_of_any_size() {
+    let tag = strict("80000d05 1005 1fff 77").unwrap();
+    assert_eq!(tag, Match::new().with(Field::VlanVid, 0x1005), "a byte too many");
+    let option = strict("0001c501 07").unwrap();
+    assert_eq!(option.presence(Field::TunMetadata58), Some(true), "no byte of it counts");
+    // A number of 7 bits says how large one is.
+    let large = "00".repeat(128);
+    assert_eq!(strict(&format!("00015280 {large}")), Err(ErrorCode::BmcBadField));
+    assert!(strict(&format!("0001527f {}", &large[2..])).is_ok());
+    // How many bytes an option has is not said: those with a mask are all.
+    for (mask, shown) in [("000000ff", "0x21"), ("0000ffff", "0x21"), ("0000007f", "0x21/0x7f")] {
+        let option = strict(&format!("00015308 00000021 {mask}")).unwrap();
+        assert_eq!(option.to_string(), format!("tun_metadata1={shown}"));
+    }
 }
 
 #[test]

@@ -227,8 +227,8 @@ impl Out<'_, '_> {
         self.value("tun_flags", By(flags))
     }
 
-    /// Shows an option of a tunnel, of which all bits count where all of its words do: how many it has
-    /// is known by the bridge alone.
+    /// Shows an option of a tunnel, of which all bits count where all of the bytes do that are not 0 in its
+    /// mask: how many it has is known by the bridge alone.
     fn option(&mut self, field: Field) -> fmt::Result {
         if self.matching.presence(field) == Some(false) {
             return self.value(field.name(), "NP");
@@ -238,7 +238,7 @@ impl Out<'_, '_> {
             return if is_there { self.word(field.name()) } else { Ok(()) };
         };
         let is_whole = mask.trailing_ones() == 128 - mask.leading_zeros();
-        if is_whole && mask.trailing_ones().is_multiple_of(32) {
+        if is_whole && mask.trailing_ones().is_multiple_of(8) {
             return self.value(field.name(), Hex(value));
         }
         self.line(field.name(), field, Style::Hex)

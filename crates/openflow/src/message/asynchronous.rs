@@ -1,7 +1,7 @@
 //! Which messages a controller wants unasked, by their reasons.
 
-use super::port::property;
 use super::{Form, Kind, Message, Raw};
+use crate::action::wire::property;
 use crate::error::ErrorCode;
 use crate::packet_in::Reason;
 use crate::version::Version;

@@ -6,7 +6,7 @@
 //! in properties of our own, as OpenFlow 1.5 writes them.
 
 use crate::action::Action;
-use crate::action::wire::{self, property};
+use crate::action::wire::{self, property, unknown_property};
 use crate::error::ErrorCode;
 use crate::instruction::Instructions;
 use crate::version::Version;
@@ -133,7 +133,7 @@ impl Continuation {
                 }
                 // Where it came in on a datapath of Open vSwitch: of no meaning here.
                 ODP_PORT => {}
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
         }
         all.stack.reverse();

@@ -5,7 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Message;
-use super::port::property;
+
+use crate::action::wire::{property, unknown_property};
 use crate::error::ErrorCode;
 use crate::field::text::{Hex, Ip6};
 use crate::wire::{Reader, Writer as _};
@@ -131,7 +132,7 @@ impl CtFlush {
                 MARK_MASK => masks.0 = Some(value.u32().map_err(bad_len)?),
                 LABEL => flush.label = (long(&mut value)?, u128::MAX),
                 LABEL_MASK => masks.1 = Some(long(&mut value)?),
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
             if !value.is_empty() {
                 return Err(ErrorCode::BpcBadLen);
@@ -224,7 +225,7 @@ impl CtEnds {
                 ICMP_ID => self.icmp.0 = number(&mut part)?,
                 ICMP_TYPE => self.icmp.1 = byte(&mut part)?,
                 ICMP_CODE => self.icmp.2 = byte(&mut part)?,
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
             if !part.is_empty() {
                 return Err(ErrorCode::BpcBadLen);

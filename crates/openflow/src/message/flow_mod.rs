@@ -189,7 +189,6 @@ impl FlowMod {
             (Version::V10, _) => decode_v10(&mut reader, has_table_id)?,
             _ => decode_v11(&mut reader, raw.version)?,
         };
-        change.check_tracked()?;
         change.instructions = Instructions::decode(reader.rest(), raw.version)?;
         let is_emergency = raw.version == Version::V10 && flags & FlowFlags::EMERGENCY != 0;
         let flags = if is_emergency { flags & !FlowFlags::EMERGENCY } else { flags };
@@ -355,12 +354,13 @@ fn decode_nx(reader: &mut Reader<'_>, has_table_id: bool) -> Result<(FlowMod, u1
     let len = reader.u16()?;
     reader.skip(6)?;
     let (matching, cookie) = nx_match(reader, len, Strictness::Strict)?;
-    let flags = decode_common(&mut common, has_table_id, &mut change)?;
+    let flags = decode_common(&mut common, has_table_id, &mut change);
     (change.matching, change.cookie) = (matching, cookie.unwrap_or_default());
-    if change.command == Command::Add && change.cookie.1 != 0 {
+    if flags.is_ok() && change.command == Command::Add && change.cookie.1 != 0 {
         return Err(ErrorCode::NxbrcNxmInvalid);
     }
-    Ok((change, flags))
+    change.check_tracked()?;
+    Ok((change, flags?))
 }
 
 fn decode_v11(reader: &mut Reader<'_>, version: Version) -> Result<(FlowMod, u16), ErrorCode> {
@@ -382,6 +382,7 @@ fn decode_v11(reader: &mut Reader<'_>, version: Version) -> Result<(FlowMod, u16
     if out_port.v10().is_none() {
         return Err(ErrorCode::BacBadOutPort);
     }
+    change.check_tracked()?;
     change.command = command?;
     let modifies = [Command::Modify, Command::ModifyStrict].contains(&change.command);
     let is_new = change.command == Command::Add || version == Version::V11 && modifies && mask == 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::flow_mod::ANY_GROUP;
 use super::oxs::{duration, put_duration};
 use super::{Form, Kind, Message, Raw};
-use crate::action::wire::property;
+use crate::action::wire::{property, unknown_property};
 use crate::action::{Action, wire};
 use crate::error::ErrorCode;
 use crate::field::Field;
@@ -297,7 +297,7 @@ fn buckets_v15(
                 WEIGHT => found.weight = value.u16().map_err(bad_len)?,
                 WATCH_PORT => found.watch_port = watched(value.u32().map_err(bad_len)?)?,
                 WATCH_GROUP => found.watch_group = value.u32().map_err(bad_len)?,
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
         }
         if id > MAX_BUCKET || all.iter().any(|other| other.id == id) {
@@ -357,7 +357,6 @@ fn properties(mut reader: Reader<'_>, kind: u8) -> Result<Option<Selection>, Err
                 selection = Some(read_selection(value)?);
             }
             (NTR | NTR_OLD, SELECTION) => return Err(ErrorCode::BpcBadValue),
-            (0, _) => return Err(ErrorCode::BpcBadExperimenter),
             _ => return Err(ErrorCode::BpcBadExpType),
         }
     }

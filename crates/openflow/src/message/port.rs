@@ -3,6 +3,7 @@
 use packet::MacAddr;
 
 use super::{Kind, Message};
+use crate::action::wire::{property, unknown_property};
 use crate::error::ErrorCode;
 use crate::port_no::PortNo;
 use crate::version::Version;
@@ -281,22 +282,6 @@ impl PortDesc {
     }
 }
 
-/// Takes a property, as messages have them from OpenFlow 1.4: its type, and what is behind its
-/// length. Properties begin at multiples of 8.
-///
-/// # Errors
-/// `OFPBPC_BAD_LEN` if its length is less than 4, or more than there is.
-pub fn property<'a>(properties: &mut Reader<'a>) -> Result<(u16, Reader<'a>), ErrorCode> {
-    let bad = |_| ErrorCode::BpcBadLen;
-    let (kind, length) = (properties.u16().map_err(bad)?, properties.u16().map_err(bad)?);
-    let length = usize::from(length);
-    let value = length.checked_sub(4).ok_or(ErrorCode::BpcBadLen)?;
-    let value = properties.sub(value).map_err(bad)?;
-    let padding = length.next_multiple_of(8) - length;
-    properties.skip(padding.min(properties.len())).map_err(bad)?;
-    Ok((kind, value))
-}
-
 /// Why a port's status is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortReason {
@@ -398,7 +383,7 @@ impl PortMod {
         while !properties.is_empty() {
             let (kind, mut value) = property(&mut properties)?;
             if kind != ETHERNET {
-                return Err(ErrorCode::BpcBadType);
+                return Err(unknown_property(kind));
             }
             self.advertise = value.u32().map_err(|_| ErrorCode::BpcBadLen)?;
         }

@@ -1,8 +1,8 @@
 //! Settings of tables.
 
-use super::port::property;
 use super::stats::table::TableDesc;
 use super::{Kind, Message};
+use crate::action::wire::{property, unknown_property};
 use crate::error::ErrorCode;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
@@ -149,7 +149,7 @@ impl TableMod {
                     }
                     self.vacancy = Some(tells.then_some(Vacancy { down, up }));
                 }
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
         }
         Ok(())

@@ -273,7 +273,7 @@ fn controller(raw: RawAction<'_>) -> Result<Action, ErrorCode> {
             USERDATA => controller.userdata = value.rest().to_vec(),
             PAUSE => controller.pause = true,
             METER => controller.meter = value.u32().map_err(bad_len)?,
-            _ => return Err(ErrorCode::BpcBadType),
+            _ => return Err(unknown_property(kind)),
         }
         // Of the others there may be more.
         if kind == METER && !value.is_empty() {
@@ -282,6 +282,9 @@ fn controller(raw: RawAction<'_>) -> Result<Action, ErrorCode> {
     }
     Ok(Action::Controller(Box::new(controller)))
 }
+
+/// The type of properties that are somebody's own, who is said first in them.
+const EXPERIMENTER: u16 = 0xFFFF;
 
 /// Takes a property: its type, and its value without the zeroes behind it (OpenFlow 1.4, 7.2.1.2).
 pub(crate) fn property<'a>(reader: &mut Reader<'a>) -> Result<(u16, Reader<'a>), ErrorCode> {
@@ -292,7 +295,21 @@ pub(crate) fn property<'a>(reader: &mut Reader<'a>) -> Result<(u16, Reader<'a>),
     let value = usize::from(len).checked_sub(4).ok_or(ErrorCode::BpcBadLen)?;
     let mut whole = reader.sub(padded).map_err(bad_len)?;
     whole.skip(4).map_err(bad_len)?;
-    Ok((kind, whole.sub(value).map_err(bad_len)?))
+    let value = whole.sub(value).map_err(bad_len)?;
+    if kind == EXPERIMENTER {
+        let mut owner = value;
+        let (whose, _number) = (owner.u32().map_err(bad_len)?, owner.u32().map_err(bad_len)?);
+        // Nobody's could be taken for the standard's.
+        if whose == 0 {
+            return Err(ErrorCode::BpcBadExperimenter);
+        }
+    }
+    Ok((kind, value))
+}
+
+/// What is said of a property of a type that is not known.
+pub(crate) fn unknown_property(kind: u16) -> ErrorCode {
+    if kind == EXPERIMENTER { ErrorCode::BpcBadExpType } else { ErrorCode::BpcBadType }
 }
 
 fn hash_fields(number: u16) -> Result<HashFields, ErrorCode> {
@@ -500,4 +517,50 @@ fn encap_property(body: &mut Reader<'_>) -> Result<PropertyOfEncap, ErrorCode> {
     }
     let data = value.take(size.into()).map_err(bad)?.to_vec();
     Ok(PropertyOfEncap::NshTlv { class, kind, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(hex: &str) -> Result<String, ErrorCode> {
+        let digits: Vec<u8> = hex.bytes().filter(|digit| *digit != b' ').collect();
+        let byte = |two: &[u8]| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap();
+        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+        crate::action::wire::decode(&bytes, Version::V10).map(|all| all[0].to_string())
+    }
+
+    /// What is expected was said by Debian's `ovs-ofctl ofp-print`.
+    #[test]
+    fn actions_are_read_as_ovs_reads_them() {
+        let larger = |end: &str| {
+            let zeroes = "00".repeat(11);
+            decoded(&format!("ffff0020 00002320 0031 1180 0003 00010204 {zeroes} {end} 00 00"))
+        };
+        assert_eq!(larger("00"), Ok("check_pkt_larger(4480)->NXM_NX_REG1[3]".to_owned()));
+        assert_eq!(larger("01"), Err(ErrorCode::NxbrcMustBeZero));
+        let load = decoded("ffff0018 00002320 0007 0007 0001c501 00000000000000ae");
+        assert_eq!(load, Ok("load:0xae->NXM_NX_TUN_METADATA58[0..7]".to_owned()));
+        let delete = decoded("ffff0018 00002320 0032 00015683 00000000000000000000");
+        assert_eq!(delete, Err(ErrorCode::BmcBadField));
+    }
+
+    #[test]
+    fn of_two_errors_of_an_action_the_one_of_ovs_is_said() {
+        let learn = "ffff0028 00002320 002d 0000 0000 8000 0000000000000000 0000 ff 01 00000000";
+        assert_eq!(decoded(&format!("{learn} 00000000 0001 0000")), Err(ErrorCode::BacBadArgument));
+        assert_eq!(
+            decoded(&format!("{learn} 00000000 0001 0002")),
+            Err(ErrorCode::NxbacMustBeZero)
+        );
+        let told =
+            |property: &str| decoded(&format!("ffff0020 00002320 0025 000000000000 {property}"));
+        let owned = |len: u8, owner: u8| {
+            told(&format!("ffff 00{len:02x} 000000{owner:02x} 00000001 00000000"))
+        };
+        assert_eq!(owned(12, 7), Err(ErrorCode::BpcBadExpType));
+        assert_eq!(owned(12, 0), Err(ErrorCode::BpcBadExperimenter));
+        assert_eq!(owned(11, 7), Err(ErrorCode::BpcBadLen));
+        assert_eq!(told("1234 0004 000000000000000000000000"), Err(ErrorCode::BpcBadType));
+    }
 }

@@ -123,7 +123,7 @@ kinds! {
     Encap [Nx 46 V13 V15 16 more];
     Decap [Nx 47 V13 V15 16 more];
     DecNshTtl [Nx 48 V13 V15 16 fixed];
-    CheckPktLarger [Nx 49 V10 V15 24 fixed];
+    CheckPktLarger [Nx 49 V10 V15 24 more];
     DeleteField [Nx 50 V10 V15 24 fixed];
     DebugSlow [Nx 254 V10 V15 16 fixed];
     DebugRecirc [Nx 255 V10 V15 16 fixed];

@@ -27,27 +27,15 @@ pub(super) fn decode(mut body: Reader<'_>, is_second: bool) -> Result<Action, Er
     let (priority, cookie, bits, table) = (body.u16()?, body.u64()?, body.u16()?, body.u8()?);
     let is_reserved_zero = body.u8()? == 0;
     let fin_timeouts = Timeouts { idle: body.u16()?, hard: body.u16()? };
+    let (limit, offset, reserved) =
+        if is_second { (body.u32()?, body.u16()?, body.u16()?) } else { (0, 0, 0) };
+    if reserved != 0 {
+        return Err(ErrorCode::NxbacMustBeZero);
+    }
     argument(is_reserved_zero && table != 0xFF)?;
     let known = SEND_FLOW_REMOVED | DELETE_LEARNED | if is_second { WRITE_RESULT } else { 0 };
-    let (mut limit, mut result) = (0, None);
-    if is_second {
-        limit = body.u32()?;
-        let offset = body.u16()?;
-        if body.u16()? != 0 {
-            return Err(ErrorCode::NxbacMustBeZero);
-        }
-        argument(bits & !known == 0)?;
-        if bits & WRITE_RESULT != 0 {
-            let target = Subfield { field: entry::pull_name(&mut body)?, offset, bits: 1 };
-            if !target.field.is_writable() {
-                return Err(ErrorCode::BacBadSetArgument);
-            }
-            result = Some(target);
-        } else {
-            argument(offset == 0)?;
-        }
-    }
     argument(bits & !known == 0)?;
+    let result = result(bits, offset, &mut body)?;
     let flags = LearnFlags {
         send_flow_removed: bits & SEND_FLOW_REMOVED != 0,
         delete_learned: bits & DELETE_LEARNED != 0,
@@ -64,6 +52,19 @@ pub(super) fn decode(mut body: Reader<'_>, is_second: bool) -> Result<Action, Er
         result,
         specs,
     })))
+}
+
+/// Reads which bit tells whether a flow was learnt.
+fn result(bits: u16, offset: u16, body: &mut Reader<'_>) -> Result<Option<Subfield>, ErrorCode> {
+    if bits & WRITE_RESULT == 0 {
+        argument(offset == 0)?;
+        return Ok(None);
+    }
+    let field = entry::pull_name(body)?;
+    if !field.is_writable() {
+        return Err(ErrorCode::BacBadSetArgument);
+    }
+    Ok(Some(Subfield { field, offset, bits: 1 }))
 }
 
 fn specs(mut body: Reader<'_>) -> Result<Vec<LearnSpec>, ErrorCode> {
@@ -111,8 +112,11 @@ fn spec(head: u16, body: &mut Reader<'_>) -> Result<LearnSpec, ErrorCode> {
             LearnTarget::Match { field: part.field, offset: part.offset }
         }
     };
-    // No field has as many bits that can have such a value here.
-    if fits { Ok(LearnSpec { bits, source, target }) } else { Err(ErrorCode::BacBadSetLen) }
+    // The others have fewer bits than this, which is said once what they are for has been read.
+    let is_large = matches!(target,
+        LearnTarget::Match { field, .. } | LearnTarget::Load { field, .. } if field.is_tun_metadata());
+    let is_kept = fits || !is_large;
+    if is_kept { Ok(LearnSpec { bits, source, target }) } else { Err(ErrorCode::BacBadSetLen) }
 }
 
 /// Checks that all bits can be read and written that it is about.

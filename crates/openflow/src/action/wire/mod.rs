@@ -20,7 +20,7 @@ use crate::field::{Field, Subfield};
 use crate::version::Version;
 use crate::wire::Reader;
 
-pub(crate) use decode::property;
+pub(crate) use decode::{property, unknown_property};
 pub(crate) use encode::encode_metadata;
 pub use encode::{Lengths, Style, encode};
 pub(crate) use verify::{Place, list as verify};

@@ -76,6 +76,12 @@ fn what_is_wrong_has_the_errors_of_ovs() {
     assert_eq!(patched(v13, Form::Of, 44, &[0, 32]), Err(ErrorCode::FmfcBadFlags));
     assert_eq!(patched(v13, Form::Of, 48, &[0, 7]), Err(ErrorCode::BmcBadType));
     assert_eq!(patched(v13, Form::Of, 36, &[0, 1, 0, 0]), Err(ErrorCode::BacBadOutPort));
+    // The addresses of a connection come before the command.
+    let matching = Match::new().with(Field::CtState, 0x21).with(Field::CtNwSrc, 1);
+    let mut tracked = FlowMod { matching, ..change }.encode(v13, Form::Of, false, 1);
+    tracked[25] = 9;
+    let read = FlowMod::decode(&Raw::read(&tracked).unwrap(), false);
+    assert_eq!(read, Err(ErrorCode::BacMatchInconsistent));
 }
 
 proptest::proptest! {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::action::wire::property;
 use crate::error::ErrorCode;
-use crate::message::port::{decode_number, encode_number, property};
+use crate::message::port::{decode_number, encode_number};
 use crate::port_no::PortNo;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};

@@ -1,9 +1,10 @@
 //! Which queues there are: an answer of its own up to OpenFlow 1.3, QUEUE_DESC from 1.4 on.
 
 use super::queue::{ALL, QueueRequest};
+use crate::action::wire::property;
 use crate::error::ErrorCode;
 use crate::message::Raw;
-use crate::message::port::{decode_number, encode_number, property};
+use crate::message::port::{decode_number, encode_number};
 use crate::port_no::PortNo;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};

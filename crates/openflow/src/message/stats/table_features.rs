@@ -2,9 +2,9 @@
 
 use super::field_list::{Kept, Listed};
 use super::field_set::FieldSet;
+use crate::action::wire::{property, unknown_property};
 use crate::error::ErrorCode;
 use crate::field::Field;
-use crate::message::port::property;
 use crate::message::{Kind, Raw};
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _, text};
@@ -317,7 +317,7 @@ impl TableFeatures {
                 }
                 _ if kind == WILDCARDS => self.optional = decoder.names(value)?,
                 _ if is_loose => {}
-                _ => return Err(ErrorCode::BpcBadType),
+                _ => return Err(unknown_property(kind)),
             }
         }
         Ok(seen)
