@@ -20,9 +20,12 @@ use openflow::message::features::Features;
 use openflow::message::flow_mod::{Command as Change, FlowFlags, FlowMod};
 use openflow::message::flow_stats::FlowStats;
 use openflow::message::hello::Hello;
+use openflow::message::nicira::PacketInFormat;
+use openflow::message::packet_in::PacketIn;
 use openflow::message::port::{PortDesc, PortReason, PortStatus, config, feature};
 use openflow::message::stats::port::{FIGURES, PortStats};
 use openflow::message::{Form, Kind, Raw, Replies};
+use openflow::packet_in::Reason;
 use openflow::testing::{Random, flow_mod};
 use openflow::text::{self, Names};
 use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet, print};
@@ -255,6 +258,48 @@ fn whole_messages_are_shown_as_ovs_shows_them() {
         rest = behind;
     }
     assert!(rest.is_empty(), "{rest}");
+}
+
+/// How packets are told.
+const FORMS: [PacketInFormat; 3] =
+    [PacketInFormat::Standard, PacketInFormat::Nxt, PacketInFormat::Nxt2];
+
+/// A packet that is told to a controller, cut to nothing one time in three.
+fn packet_in(random: &mut Random) -> PacketIn {
+    let len = if random.once_in(3) { 0 } else { random.place(9) };
+    let reason = random.one(&[Reason::NO_MATCH, Reason::ACTION, Reason::INVALID_TTL]).unwrap();
+    let told = PacketIn::new(vec![7; len], PortNo(3), reason);
+    let cookie = random.once_in(2).then(|| random.bits() >> 1);
+    let userdata = if random.once_in(2) { vec![1, 0xFE] } else { Vec::new() };
+    let full_len = if random.once_in(2) { told.full_len } else { 60 };
+    PacketIn { table: random.bits().to_be_bytes()[0], cookie, userdata, full_len, ..told }
+}
+
+#[test]
+fn packets_that_are_told_are_shown_as_ovs_shows_them() {
+    let Some(_turn) = require_shared(&[Peer::OvsSuite]) else { return };
+    let mut random = random(0xD15C);
+    let message = |random: &mut Random| {
+        let (version, form) = (random.one(&Version::ALL).unwrap(), random.one(&FORMS).unwrap());
+        packet_in(random).encode(version, form)
+    };
+    let messages: Vec<Vec<u8>> = (0..SHOWN).map(|_| message(&mut random)).collect();
+    let (theirs, _) = ovs_ofctl(&["ofp-parse", "-"], messages.concat());
+    let (mut lines, mut refused) = (theirs.lines(), 0);
+    for message in &messages {
+        let ours = print::message(message);
+        for line in ours.lines() {
+            assert_eq!(lines.next(), Some(line), "{ours}");
+        }
+        if ours.contains("***decode error") {
+            refused += 1;
+        } else {
+            // What is in the packet is not shown here.
+            assert!(lines.next().unwrap().starts_with("vlan_tci=0x0000,dl_src="), "{ours}");
+        }
+    }
+    assert_eq!(lines.next(), None);
+    assert!(refused > 50, "{refused} had nothing in them");
 }
 
 /// A flow as people write it, which OpenFlow 1.5 can express.

@@ -3,7 +3,7 @@
 use super::flow_mod::{NO_BUFFER, nx_match};
 use super::nicira::PacketInFormat;
 use super::{Form, Message, Raw};
-use crate::action::wire::property;
+use crate::action::wire::{property, unknown_property};
 use crate::error::ErrorCode;
 use crate::field::Field;
 use crate::matching::oxm::Strictness;
@@ -61,6 +61,17 @@ pub struct PacketIn {
     pub continuation: Vec<u8>,
 }
 
+/// By whom one is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Which is told of packets, empty ones, too, by properties that it may not know.
+    Controller,
+    /// Which is given back what is to go on, as it had told it; nothing goes on that is empty.
+    Switch,
+    /// By which Open vSwitch shows what either has been sent.
+    Printer,
+}
+
 impl PacketIn {
     /// A whole packet that has come in on `in_port`.
     #[must_use]
@@ -96,10 +107,23 @@ impl PacketIn {
     /// # Errors
     /// `OFPBRC_BAD_LEN`, `OFPBAC_BAD_OUT_PORT`, and those of matches and properties.
     pub fn decode(raw: &Raw<'_>) -> Result<Self, ErrorCode> {
+        let by = if raw.number == NXT_RESUME { By::Switch } else { By::Controller };
+        Self::decode_by(raw, by)
+    }
+
+    /// Reads one to be shown in words, of which Open vSwitch refuses to show an empty packet in Nicira's
+    /// second form.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub(crate) fn decode_to_show(raw: &Raw<'_>) -> Result<Self, ErrorCode> {
+        Self::decode_by(raw, By::Printer)
+    }
+
+    fn decode_by(raw: &Raw<'_>, by: By) -> Result<Self, ErrorCode> {
         let mut reader = Reader::new(raw.body);
         if raw.form == Form::Nx && matches!(raw.number, NXT_PACKET_IN2 | NXT_RESUME) {
-            // A controller gives back what is to go on, which nothing does that is empty.
-            return Self::decode_nx2(&mut reader, raw.number != NXT_RESUME);
+            return Self::decode_nx2(&mut reader, by);
         }
         let mut packet = Self::new(Vec::new(), PortNo::ANY, Reason::ACTION);
         packet.buffer = Some(reader.u32()?).filter(|buffer| *buffer != NO_BUFFER);
@@ -146,8 +170,8 @@ impl PacketIn {
         Ok(())
     }
 
-    /// Reads the second form, in which there has to be a packet, which may be empty if that is said.
-    fn decode_nx2(reader: &mut Reader<'_>, may_be_empty: bool) -> Result<Self, ErrorCode> {
+    /// Reads the second form, in which there has to be a packet.
+    fn decode_nx2(reader: &mut Reader<'_>, by: By) -> Result<Self, ErrorCode> {
         let bad_len = |_| ErrorCode::BpcBadLen;
         let mut is_there = false;
         let mut packet = Self::new(Vec::new(), PortNo::ANY, Reason::NO_MATCH);
@@ -157,7 +181,7 @@ impl PacketIn {
             match kind {
                 PACKET => {
                     packet.packet = value.rest().to_vec();
-                    is_there = may_be_empty || !packet.packet.is_empty();
+                    is_there = by == By::Controller || !packet.packet.is_empty();
                 }
                 FULL_LEN => packet.full_len = value.u32().map_err(bad_len)?,
                 BUFFER_ID => packet.buffer = Some(value.u32().map_err(bad_len)?),
@@ -174,7 +198,8 @@ impl PacketIn {
                     value.skip(4).map_err(bad_len)?;
                     packet.continuation = value.rest().to_vec();
                 }
-                _ => return Err(ErrorCode::BpcBadType),
+                _ if by == By::Switch => return Err(unknown_property(kind)),
+                _ => {}
             }
         }
         let len = u32::try_from(packet.packet.len()).unwrap_or(u32::MAX);
@@ -361,6 +386,10 @@ mod tests {
         assert_eq!(read(NXT_PACKET_IN2, &[]), Err(ErrorCode::BrcBadLen));
         assert_eq!(read(NXT_RESUME, empty), Err(ErrorCode::BrcBadLen));
         assert_eq!(read(NXT_RESUME, one), Ok(vec![9]));
+        // Of what is told, not all needs to be known.
+        let more = &[&one[..], &[0x12, 0x34, 0, 4, 0, 0, 0, 0]].concat();
+        assert_eq!(read(NXT_PACKET_IN2, more), Ok(vec![9]));
+        assert_eq!(read(NXT_RESUME, more), Err(ErrorCode::BpcBadType));
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) 
         | Kind::FlowModTableId
         | Kind::SetControllerId => session::show(text, raw)?,
         Kind::GroupFeaturesReply | Kind::MeterFeaturesReply => limits::show(text, raw)?,
-        Kind::PacketIn | Kind::Resume => packet_in(text, &PacketIn::decode(raw)?),
+        Kind::PacketIn | Kind::Resume => packet_in(text, &PacketIn::decode_to_show(raw)?),
         _ => return rest(text, raw),
     }
     Ok(())
@@ -118,9 +118,16 @@ fn packet_in(text: &mut String, packet: &PacketIn) {
     }
     put(text, format_args!(" total_len={} {}", packet.full_len, packet.metadata));
     put(text, format_args!(" (via {}) data_len={}", packet.reason, packet.packet.len()));
+    let len = u32::try_from(packet.packet.len()).unwrap_or(u32::MAX);
     match packet.buffer {
         None => put(text, " (unbuffered)"),
         Some(buffer) => put(text, format_args!(" buffer=0x{buffer:08x}")),
+    }
+    // Of one that waits in the switch, a part is enough.
+    match packet.buffer {
+        None if packet.full_len != len => put(text, " (***total_len != data_len***)"),
+        Some(_) if packet.full_len < len => put(text, " (***total_len < data_len***)"),
+        _ => {}
     }
     if !packet.userdata.is_empty() {
         let bytes: Vec<String> = packet.userdata.iter().map(|byte| format!("{byte:02x}")).collect();
