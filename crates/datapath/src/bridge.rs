@@ -18,7 +18,7 @@ use packet::{BURST, Burst, EditRoom, Frame};
 use self::runs::{Run, gather};
 use crate::datapath::Source;
 use crate::flows::{BridgeFlows, Flows};
-use crate::gate::Gate;
+use crate::gate::{Bars, Doors, Gate};
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
 use crate::mirror::{self, Copies, Taps};
@@ -170,6 +170,10 @@ pub struct Bridge {
     taps: Option<Box<Taps>>,
     /// Which ports forward, if not all do.
     gate: Option<Arc<Gate>>,
+    /// What ports are told to leave undone, if any is.
+    bars: Option<Box<Bars>>,
+    /// What its ports let through by both of these.
+    doors: Option<Box<Doors>>,
     /// The groups of its ports, if it looks at them.
     snoop: Option<Box<Snoop>>,
     /// What decides about its frames, if it is not a plain bridge.
@@ -193,7 +197,7 @@ impl Bridge {
     #[must_use]
     pub fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
         let (vlans, looks) = (VlanTable::default(), Looks::Addresses);
-        let (taps, gate, snoop, flows) = (None, None, None, None);
+        let (taps, gate, bars, doors, snoop, flows) = (None, None, None, None, None, None);
         Self {
             fdb,
             learn_per_burst,
@@ -204,6 +208,8 @@ impl Bridge {
             vlans,
             taps,
             gate,
+            bars,
+            doors,
             snoop,
             flows,
             looks,
@@ -228,7 +234,7 @@ impl Bridge {
             BridgeChange::Mirror(taps) => self.set_taps(taps),
             BridgeChange::Gate(gate) => {
                 self.gate = gate;
-                self.look();
+                self.set_doors();
             }
             BridgeChange::Snoop(snoop) => {
                 self.snoop = snoop;
@@ -254,6 +260,11 @@ impl Bridge {
                 *own = flows.map(|flows| Box::new(Flows::new(flows, now)));
             }
         }
+        let bars = flows.and_then(|flows| Bars::of(&flows.pipeline));
+        if self.bars.as_deref() != bars.as_ref() {
+            self.bars = bars.map(Box::new);
+            self.set_doors();
+        }
     }
 
     fn flush_flows(&self, now: u64) {
@@ -271,9 +282,26 @@ impl Bridge {
         self.gate.as_ref().is_none_or(|gate| gate.forwards(port))
     }
 
+    /// What ports are told to leave undone.
+    pub(crate) fn bars(&self) -> Option<&Bars> {
+        self.bars.as_deref()
+    }
+
+    /// Has it send to ports, or no more, to which it is told to send nothing.
+    pub(crate) fn ignore_no_forward(&mut self, ignores: bool) {
+        let open = self.bars.as_deref().filter(|_| ignores).map(Bars::without_no_forward);
+        self.doors = Doors::new(self.gate.as_deref(), open.as_ref().or(self.bars()));
+    }
+
+    /// Finds out what its ports let through.
+    fn set_doors(&mut self) {
+        self.ignore_no_forward(false);
+        self.look();
+    }
+
     /// Finds out what it has to look at.
     const fn look(&mut self) {
-        self.looks = match (&self.gate, &self.snoop, self.vlans.is_used()) {
+        self.looks = match (&self.doors, &self.snoop, self.vlans.is_used()) {
             (None, None, false) => Looks::Addresses,
             (None, None, true) => Looks::Tags,
             _ => Looks::More,
@@ -342,8 +370,8 @@ impl Bridge {
 
     /// The bridge as its mirrors need to know it, for a burst from `source`.
     pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> mirror::View<'b> {
-        let (vlans, gate) = (&self.vlans, self.gate.as_deref());
-        mirror::View { ports: &self.members, vlans, gate, source }
+        let (vlans, doors) = (&self.vlans, self.doors.as_deref());
+        mirror::View { ports: &self.members, vlans, doors, source }
     }
 
     /// Changes the VLAN settings of `port`.
@@ -403,13 +431,13 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) {
-        let Some(gate) = &self.gate else {
+        let Some(doors) = &self.doors else {
             return self.decide_in(&stage, frames, source, outputs);
         };
-        if !gate.learns(source.port) {
+        if !doors.learns(source.port) {
             return source.stats.count_drops(DropReason::SpanningTree, frames.len());
         }
-        self.decide_in(&Gated::new(stage, gate, source.port), frames, source, outputs);
+        self.decide_in(&Gated::new(stage, doors, source.port), frames, source, outputs);
     }
 
     /// A loop of its own for each kind of bridge: made into that of its caller, it has been measured
@@ -660,10 +688,14 @@ impl Bridge {
                 continue;
             }
             for (mask, meta) in runs.iter().filter(|run| is_for(run)) {
+                if !stage.floods(port, meta, outputs.bonds()) {
+                    why = why.or(Some(DropReason::FlowDrop));
+                    continue;
+                }
                 match stage.edit(port, meta) {
                     Some(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
-                    None if stage.refusal(port) == DropReason::SpanningTree => {
-                        why = Some(DropReason::SpanningTree);
+                    None if stage.refusal(port) != DropReason::WrongVlan => {
+                        why = Some(stage.refusal(port));
                     }
                     Some(_) | None => {}
                 }

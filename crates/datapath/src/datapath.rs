@@ -29,6 +29,7 @@ use crate::mirror::{Copies, Taps, View};
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
+use crate::port_set::PortSet;
 use crate::record::sparing::{Slot, Turns};
 use crate::record::{Record, Recorder, Recording};
 use crate::sample::Draft;
@@ -153,6 +154,7 @@ impl Datapath {
             self.bridges.resize_with(index + 1, || None);
             self.apart.resize_with(index + 1, || None);
         }
+        let is_told = matches!(&change, BridgeChange::Flows(..) | BridgeChange::Close);
         let bridge = match (change, self.take_bridge(index)) {
             (BridgeChange::Open(bridge), _) => Some(bridge),
             (BridgeChange::Close, _) | (_, None) => None,
@@ -162,6 +164,17 @@ impl Datapath {
             }
         };
         self.put_bridge(index, bridge);
+        if is_told {
+            self.mute_bonds();
+        }
+    }
+
+    /// Has bonds send nothing by members that are told to be sent nothing.
+    fn mute_bonds(&mut self) {
+        let bridges = self.bridges.iter().chain(&self.apart).flatten();
+        let bars = bridges.filter_map(Bridge::bars);
+        let muted = bars.fold(PortSet::default(), |all, bars| all.with(&bars.no_forward));
+        self.outputs.bonds_mut().mute(muted);
     }
 
     fn take_bridge(&mut self, index: usize) -> Option<Bridge> {
@@ -641,8 +654,9 @@ impl Datapath {
     /// a copy, a bit for each.
     fn copy_arrivals(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
         let bridge = self.apart.get(usize::from(source.bridge.0)).and_then(Option::as_ref);
-        let coming =
-            bridge.and_then(|bridge| bridge.taps()?.select_coming(&bridge.view(source), frames));
+        let coming = bridge.and_then(|bridge| {
+            bridge.taps()?.select_coming(&bridge.view(source), frames, bridge.bars())
+        });
         let Some((copies, mirrors)) = coming else { return 0 };
         self.mirror(frames, source, &copies);
         mirrors

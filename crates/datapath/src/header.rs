@@ -20,6 +20,12 @@ pub(crate) struct Addresses {
     last: u64,
 }
 
+/// Whether a frame has a length in place of an EtherType (IEEE 802.3, 3.2.6).
+pub(crate) fn has_length(frame: &Frame<'_>) -> bool {
+    let place = frame.head().get(12..14).and_then(|place| place.first_chunk());
+    place.is_some_and(|place| u16::from_be_bytes(*place) < 0x0600)
+}
+
 impl Addresses {
     /// The addresses of a frame; `None` if it is shorter than an Ethernet header.
     #[inline]

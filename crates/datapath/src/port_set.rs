@@ -38,6 +38,15 @@ impl PortSet {
         }
         all
     }
+
+    /// Those of them that are not in the other one.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut all = *self;
+        for (word, less) in all.0.iter_mut().zip(other.0) {
+            *word &= !less;
+        }
+        all
+    }
 }
 
 impl FromIterator<u16> for PortSet {

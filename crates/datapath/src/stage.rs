@@ -5,9 +5,10 @@
 use ethdev::DropReason;
 use packet::{Edit, Frame};
 
+use crate::bond::way::Bonds;
 use crate::bridge::VlanTable;
 use crate::datapath::Source;
-use crate::gate::Gate;
+use crate::gate::Doors;
 use crate::header::Addresses;
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::{Glance, Meta, Tags};
@@ -61,6 +62,18 @@ pub(crate) trait Stage {
     /// Whether the frames of a run, which go to a group, are for a port at all.
     #[inline]
     fn reaches(_port: u16, _meta: &Self::Meta) -> bool {
+        true
+    }
+
+    /// Whether the frames of a run, where they are for no port in particular, go to all that carry them.
+    #[inline]
+    fn is_for_all(_meta: &Self::Meta) -> bool {
+        true
+    }
+
+    /// Whether the frames of a run, which are for no port in particular, flood to a port.
+    #[inline]
+    fn floods(&self, _port: u16, _meta: &Self::Meta, _bonds: &Bonds) -> bool {
         true
     }
 
@@ -187,19 +200,19 @@ impl Stage for Vlans<'_> {
     }
 }
 
-/// A bridge of another kind, where not all ports forward.
+/// A bridge of another kind, where not all ports forward, or do all that ports do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gated<'b, S> {
     inner: S,
-    gate: &'b Gate,
+    doors: &'b Doors,
     /// Whether the port where the burst came in does.
     forwards: bool,
 }
 
 impl<'b, S> Gated<'b, S> {
     /// For a burst from `port`, on which it is learnt at least.
-    pub(crate) fn new(inner: S, gate: &'b Gate, port: u16) -> Self {
-        Self { inner, gate, forwards: gate.forwards(port) }
+    pub(crate) fn new(inner: S, doors: &'b Doors, port: u16) -> Self {
+        Self { inner, doors, forwards: doors.forwards(port) }
     }
 }
 
@@ -240,13 +253,14 @@ impl<S: Stage> Stage for Gated<'_, S> {
 
     #[inline]
     fn edit(&self, port: u16, meta: &S::Meta) -> Option<Edit> {
-        if self.gate.forwards(port) { self.inner.edit(port, meta) } else { None }
+        if self.doors.sends(port) { self.inner.edit(port, meta) } else { None }
     }
 
     fn refusal(&self, port: u16) -> DropReason {
-        match self.gate.forwards(port) {
-            true => self.inner.refusal(port),
-            false => DropReason::SpanningTree,
+        match (self.doors.forwards(port), self.doors.sends(port)) {
+            (true, true) => self.inner.refusal(port),
+            (true, false) => DropReason::FlowDrop,
+            (false, _) => DropReason::SpanningTree,
         }
     }
 
@@ -258,6 +272,15 @@ impl<S: Stage> Stage for Gated<'_, S> {
     #[inline]
     fn reaches(port: u16, meta: &S::Meta) -> bool {
         S::reaches(port, meta)
+    }
+
+    #[inline]
+    fn is_for_all(meta: &S::Meta) -> bool {
+        S::is_for_all(meta)
+    }
+
+    fn floods(&self, port: u16, meta: &S::Meta, bonds: &Bonds) -> bool {
+        !S::is_for_all(meta) || self.doors.floods(port, bonds)
     }
 
     #[inline]

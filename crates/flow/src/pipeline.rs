@@ -8,6 +8,12 @@ use crate::kinds::KINDS;
 use crate::path::Basis;
 use crate::tables::Tables;
 
+/// The group that spanning tree speaks to (IEEE 802.1D, table 7-10).
+const STP_GROUP: u128 = 0x0180_C200_0000;
+
+/// What OpenFlow has for the EtherType of packets without one.
+const NO_TYPE: u16 = 0x05FF;
+
 /// A port of a bridge with flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -17,8 +23,10 @@ pub struct Port {
     pub no_forward: bool,
     /// Whether it is left out where packets flood (`OFPPC_NO_FLOOD`).
     pub no_flood: bool,
-    /// Whether what comes in there is dropped (`OFPPC_NO_RECV`).
+    /// Whether what comes in there is dropped (`OFPPC_NO_RECV`), but what spanning tree says.
     pub no_receive: bool,
+    /// Whether what spanning tree says there is dropped (`OFPPC_NO_RECV_STP`).
+    pub no_receive_stp: bool,
     /// Whether controllers get nothing of it that no rule is for (`OFPPC_NO_PACKET_IN`).
     pub no_packet_in: bool,
     /// Whether buckets of groups that watch it are dead: nothing goes out there.
@@ -38,6 +46,7 @@ impl Port {
             no_forward: false,
             no_flood: false,
             no_receive: false,
+            no_receive_stp: false,
             no_packet_in: false,
             is_dead: false,
             takes_bare: false,
@@ -49,6 +58,22 @@ impl Port {
     #[must_use]
     pub const fn floods(&self, all: bool) -> bool {
         !self.no_forward && (all || !self.no_flood)
+    }
+
+    /// Whether it does less with packets than ports do, so that more than its bridge has to be asked.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.no_forward || self.no_flood || self.no_receive || self.no_receive_stp
+    }
+
+    /// Whether a packet with this key that comes in there is dropped.
+    #[must_use]
+    pub fn refuses(&self, key: &Key) -> bool {
+        if self.no_receive == self.no_receive_stp {
+            return self.no_receive;
+        }
+        let is_stp = key.get(slot::ETH_DST) == STP_GROUP && key.get_u16(slot::ETH_TYPE) == NO_TYPE;
+        if is_stp { self.no_receive_stp } else { self.no_receive }
     }
 
     /// Whether a packet that begins with this (`packet_type`) can go out there.
@@ -178,6 +203,12 @@ impl Pipeline {
         self.ports.len() == other.ports.len() && self.ports.iter().zip(&other.ports).all(same)
     }
 
+    /// Whether all that it says is that the bridge is a plain one, of which all ports do all that ports do.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.tables.is_plain() && !self.ports.values().any(Port::is_limited)
+    }
+
     /// Which bits of a packet its way may depend on.
     pub(crate) fn relevant(&self) -> Key {
         let mut key = self.tables.relevant();
@@ -196,6 +227,9 @@ impl Pipeline {
         if self.tunnels.is_used {
             // Controllers are told of it, and the next tunnel may be as the one before was.
             key.union(&Key::of_tunnels());
+        }
+        if self.ports.values().any(|port| port.no_receive != port.no_receive_stp) {
+            key.set(slot::ETH_DST, slot::ETH_DST.ones());
         }
         if !self.marks.is_empty() {
             // What is marked for one port has its own class for the next.

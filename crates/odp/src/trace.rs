@@ -45,6 +45,8 @@ pub enum Outlet {
     Balanced(u32),
     /// The same, where the datapath has the bond's table, by this number.
     ByTable(u32),
+    /// A port that is to be sent nothing (`OFPPC_NO_FWD`).
+    Shut,
     /// Nothing.
     Nowhere,
 }
@@ -377,6 +379,8 @@ struct Tracer<'w> {
     heard: BTreeSet<Protocol>,
     /// Whether it has flooded.
     is_flooded: bool,
+    /// Copies of what has come in that a port is not sent: told with the first table.
+    shut_copies: Option<usize>,
     rules_left: usize,
     bridges_left: usize,
     normals_left: usize,
@@ -415,6 +419,7 @@ impl<'w> Tracer<'w> {
             is_slow: false,
             heard: BTreeSet::new(),
             is_flooded: false,
+            shut_copies: None,
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,
             normals_left: MAX_NORMAL,
@@ -435,12 +440,15 @@ impl<'w> Tracer<'w> {
             if let Start::Frozen(frozen) = start {
                 self.thaw(frozen);
             }
-            if port.is_none_or(|port| !port.no_receive) && self.admits(key) {
+            if self.admits(key) {
+                let is_refused = port.is_some_and(|port| port.refuses(key));
+                let is_heard = self.is_heard(bridge, key, start);
                 // What comes again was copied where it came in.
-                if !matches!(start, Start::Frozen(_)) {
+                if !matches!(start, Start::Frozen(_)) && (is_heard || !is_refused) {
+                    self.shut_copies = matches!(start, Start::Table).then_some(0);
                     self.copies(key, None);
                 }
-                if !self.is_heard(bridge, key, start) {
+                if !is_heard {
                     let path = walk(&pipeline, key, start, Some(self));
                     if self.is_real {
                         path.learns.iter().for_each(|change| self.world.learn(bridge, change));

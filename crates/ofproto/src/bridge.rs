@@ -411,9 +411,16 @@ impl Bridge {
         }
     }
 
+    /// Whether workers have nothing of its rules, as they say no more than that all is switched as usual, and no
+    /// port is told to do less.
+    fn is_plain(&self) -> bool {
+        let is_limited = |port: &Port| port.desc.config & config::LIMITS != 0;
+        self.tables.is_plain() && !self.ports.values().any(is_limited)
+    }
+
     /// The one rule of a plain bridge is for all that comes in; workers do not count it.
     fn note_received(&mut self, before: &LiteMap<PortNo, Port>) {
-        if !self.tables.is_plain() {
+        if !self.is_plain() {
             return;
         }
         let (packets, bytes) = &mut self.uncounted;

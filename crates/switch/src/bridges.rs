@@ -91,7 +91,7 @@ impl Entry {
 
     /// The same as workers have it: a plain bridge has none.
     fn worker_flows(&self) -> Option<Box<BridgeFlows>> {
-        let flows = self.flows.clone().filter(|flows| !flows.pipeline.tables.is_plain());
+        let flows = self.flows.clone().filter(|flows| !flows.pipeline.is_plain());
         flows.map(Box::new)
     }
 

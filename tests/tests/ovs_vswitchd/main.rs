@@ -187,6 +187,13 @@ fn ofctl_talks_to_bridges() {
     ofctl("mod-port br0 left up").unwrap();
     lab.ping();
     assert!(ofctl("dump-desc br0").unwrap().contains("DP Description: lab"));
+    // Nothing goes out there, or comes in, also without rules.
+    for setting in ["forward", "receive"] {
+        ofctl(&format!("mod-port br0 left no-{setting}")).unwrap();
+        assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err(), "{setting}");
+        ofctl(&format!("mod-port br0 left {setting}")).unwrap();
+        lab.ping();
+    }
 
     // Frames go by rules, which count them; a bundle is made as a whole.
     ofctl("add-flow br0 priority=9,arp,actions=NORMAL").unwrap();

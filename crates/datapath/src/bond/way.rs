@@ -20,6 +20,7 @@ use crate::header::{self, Addresses};
 use crate::inlet::Inlet;
 use crate::marks::{Marks, all_of, bits};
 use crate::output::pick;
+use crate::port_set::PortSet;
 use crate::vlan::tags::{Tags, vid};
 
 /// The parts that the traffic of a bond is divided into.
@@ -91,6 +92,8 @@ pub struct Fittings {
 #[derive(Debug)]
 struct Lane {
     way: Way,
+    /// Its table as it was told, with members that are sent nothing.
+    whole: [u16; BUCKETS],
     fittings: Fittings,
     marks: Marks,
 }
@@ -155,6 +158,18 @@ fn by_source(frame: &Frame<'_>, edit: Edit) -> u64 {
 }
 
 impl Lane {
+    fn new((way, fittings): (Way, Fittings), muted: &PortSet) -> Self {
+        let mut lane = Self { whole: way.table, way, fittings, marks: Marks::default() };
+        lane.mute(muted);
+        lane
+    }
+
+    /// Has what would go by these members go nowhere.
+    fn mute(&mut self, muted: &PortSet) {
+        let open = |member: u16| if muted.contains(member) { NOBODY } else { member };
+        self.way.table = self.whole.map(open);
+    }
+
     /// Hands frames on to members: neighbours that go to the same one together. They are counted, if
     /// `COUNTS`.
     fn divide<const COUNTS: bool>(
@@ -195,6 +210,8 @@ pub(crate) struct Bonds {
     marked: Vec<u16>,
     /// Those of the bond at hand: room that is used again.
     spare: Marks,
+    /// Members that are sent nothing.
+    muted: PortSet,
 }
 
 impl Bonds {
@@ -210,8 +227,7 @@ impl Bonds {
             self.all.resize_with(index + 1, || None);
         }
         if let Some(place) = self.all.get_mut(index) {
-            let marks = Marks::default();
-            *place = bond.map(|(way, fittings)| Box::new(Lane { way, fittings, marks }));
+            *place = bond.map(|bond| Box::new(Lane::new(bond, &self.muted)));
         }
         if self.all.iter().all(Option::is_none) {
             self.all.clear();
@@ -231,6 +247,14 @@ impl Bonds {
         }
     }
 
+    /// Has these members be sent nothing, and all others what belongs to them.
+    pub(crate) fn mute(&mut self, muted: PortSet) {
+        if self.muted != muted {
+            self.muted = muted;
+            self.all.iter_mut().flatten().for_each(|lane| lane.mute(&muted));
+        }
+    }
+
     fn lane_mut(&mut self, port: u16) -> Option<&mut Lane> {
         self.all.get_mut(usize::from(port))?.as_deref_mut()
     }
@@ -242,6 +266,11 @@ impl Bonds {
     /// The bond that `port` is a member of.
     pub(crate) fn bond_of(&self, port: u16) -> Option<u16> {
         *self.bond_of.get(usize::from(port))?
+    }
+
+    /// The members of bond `port`; none where it is none.
+    pub(crate) fn members(&self, port: u16) -> impl Iterator<Item = u16> {
+        self.lane(port).into_iter().flat_map(|lane| &lane.way.members).map(|strand| strand.port)
     }
 
     /// Whether `port` is a bond with a member that is in use.

@@ -20,17 +20,17 @@ impl Bridge {
     ) {
         let port = source.port;
         let vlans = || Vlans::new(&self.vlans, port);
-        match (&self.gate, self.vlans.is_used()) {
+        match (&self.doors, self.vlans.is_used()) {
             (None, false) => self.decide_dry_in(&Plain, frames, source, outputs),
             (None, true) => self.decide_dry_in(&vlans(), frames, source, outputs),
-            (Some(gate), _) if !gate.learns(port) => {
+            (Some(doors), _) if !doors.learns(port) => {
                 source.stats.count_drops(DropReason::SpanningTree, frames.len());
             }
-            (Some(gate), false) => {
-                self.decide_dry_in(&Gated::new(Plain, gate, port), frames, source, outputs);
+            (Some(doors), false) => {
+                self.decide_dry_in(&Gated::new(Plain, doors, port), frames, source, outputs);
             }
-            (Some(gate), true) => {
-                self.decide_dry_in(&Gated::new(vlans(), gate, port), frames, source, outputs);
+            (Some(doors), true) => {
+                self.decide_dry_in(&Gated::new(vlans(), doors, port), frames, source, outputs);
             }
         }
     }

@@ -13,6 +13,7 @@ use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
+mod barred;
 mod bonds;
 mod causes;
 mod connections;

@@ -12,6 +12,7 @@ use crate::bridge::{Bridge, BridgeId};
 use crate::flows::enter::{Manner, enter};
 use crate::mirror::Copies;
 use crate::outputs::Outputs;
+use crate::port_set::PortSet;
 
 /// Bridges that a frame is followed to at most: where patch ports make a loop, it would never end.
 const MAX_STEPS: usize = 64;
@@ -85,8 +86,34 @@ impl Datapath {
     }
 
     /// Tells what a plain bridge does with a frame that seems to come in on a port, whatever its rules
-    /// say.
+    /// say, and also to which ports it would go that are to be sent nothing.
     pub(crate) fn decide(
+        &mut self,
+        came: (BridgeId, u16),
+        frame: &[u8],
+        learns: bool,
+        now: u64,
+    ) -> Decided {
+        self.ignore_no_forward(came.0, true);
+        let decided = self.decide_open(came, frame, learns, now);
+        self.ignore_no_forward(came.0, false);
+        decided
+    }
+
+    /// Has ports of a bridge be sent to, or no more, that are told to be sent nothing.
+    fn ignore_no_forward(&mut self, id: BridgeId, ignores: bool) {
+        let at = usize::from(id.0);
+        let usual = self.bridges.get_mut(at).and_then(Option::as_mut);
+        let bridge = usual.or_else(|| self.apart.get_mut(at)?.as_mut());
+        let Some(bridge) = bridge.filter(|bridge| bridge.bars().is_some()) else { return };
+        bridge.ignore_no_forward(ignores);
+        match ignores {
+            true => self.outputs.bonds_mut().mute(PortSet::default()),
+            false => self.mute_bonds(),
+        }
+    }
+
+    fn decide_open(
         &mut self,
         (id, port): (BridgeId, u16),
         frame: &[u8],
@@ -123,8 +150,21 @@ impl Datapath {
     }
 
     /// The copies that the mirror of this number makes of a frame that has come in on a port, where it
-    /// copies it.
+    /// copies it, and those that it would make for ports that are to be sent nothing.
     pub(crate) fn copies(
+        &mut self,
+        came: (BridgeId, u16),
+        index: usize,
+        frame: &[u8],
+        now: u64,
+    ) -> Vec<(u16, Vec<u8>)> {
+        self.ignore_no_forward(came.0, true);
+        let copies = self.copies_open(came, index, frame, now);
+        self.ignore_no_forward(came.0, false);
+        copies
+    }
+
+    fn copies_open(
         &mut self,
         (id, port): (BridgeId, u16),
         index: usize,

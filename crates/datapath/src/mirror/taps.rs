@@ -14,7 +14,7 @@ use super::MAX_MIRRORS;
 use super::recorder::Recorder;
 use crate::bridge::VlanTable;
 use crate::datapath::Source;
-use crate::gate::Gate;
+use crate::gate::{Bars, Doors};
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
 use crate::port_set::PortSet;
@@ -135,14 +135,19 @@ impl Taps {
         self.select_more(Copies([0; MAX_MIRRORS]), view, frames, outputs)
     }
 
-    /// Which frames of a burst are copied as they come in, and the mirrors, a bit for each, that have some of them
-    /// then.
+    /// Which frames of a burst are copied as they come in, but those that their port refuses, and the mirrors, a bit
+    /// for each, that have some of them then.
     pub(crate) fn select_coming(
         &self,
         view: &View<'_>,
         frames: &[Frame<'_>],
+        bars: Option<&Bars>,
     ) -> Option<(Copies, u32)> {
         let mut copies = self.from(view);
+        if let Some(bars) = bars {
+            let refused = bars.refused(view.source.inlet, frames);
+            copies.0.iter_mut().for_each(|mask| *mask &= !refused);
+        }
         if copies.is_empty() || view.source.packet_type() != 0 {
             return None;
         }
@@ -261,7 +266,7 @@ impl Taps {
     ) {
         let meta = Meta { vlan, tag: with_vid(meta.tag, vlan), ..*meta };
         let others = view.ports.iter().filter(|port| reflects || **port != view.source.port);
-        let others = others.filter(|port| view.gate.is_none_or(|gate| gate.forwards(**port)));
+        let others = others.filter(|port| view.doors.is_none_or(|doors| doors.sends(**port)));
         for &port in others.filter(|port| !self.keeps(**port)) {
             if let Some(edit) = view.vlans.of(port).edit(&meta)
                 && outputs.is_ready(port, view.source.now)
@@ -305,8 +310,8 @@ pub(crate) struct View<'b> {
     /// The bridge's ports.
     pub(crate) ports: &'b [u16],
     pub(crate) vlans: &'b VlanTable,
-    /// Which of them forward, if not all do.
-    pub(crate) gate: Option<&'b Gate>,
+    /// What these let through, if not all let all through.
+    pub(crate) doors: Option<&'b Doors>,
     pub(crate) source: &'b Source<'b>,
 }
 
@@ -337,6 +342,9 @@ impl View<'_> {
 
     /// Notes frames at `port`, whatever VLANs it carries.
     fn mark_port(&self, port: u16, mask: u32, meta: &Meta, outputs: &mut Outputs) {
+        if self.doors.is_some_and(|doors| doors.mutes(port)) {
+            return;
+        }
         let edit = match self.vlans.is_used() {
             true => self.vlans.of(port).edit_any(meta),
             // As they came.

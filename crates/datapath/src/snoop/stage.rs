@@ -110,6 +110,11 @@ impl<'b, S: Stage> Stage for Snooping<'b, S> {
     }
 
     #[inline]
+    fn is_for_all(meta: &Self::Meta) -> bool {
+        matches!(meta.reach, Reach::All)
+    }
+
+    #[inline]
     fn lost(meta: &Self::Meta) -> DropReason {
         match meta.reach {
             Reach::All => DropReason::LinkDown,

@@ -293,8 +293,12 @@ impl<'w> Walk<'w> {
                 self.state.tunnel = Some(self.state.key.tunnel());
                 // It is as long as it is, without the place of a header that it has not.
                 self.state.grown = 0;
+                if self.is_refused() {
+                    return self.pass_first(port);
+                }
                 self.table(port, self.pipeline.tables.first_of(&self.state.key), true);
             }
+            Start::Actions(_) | Start::Frozen(_) if self.is_refused() => return,
             Start::Actions(actions) => {
                 self.is_packet_out = true;
                 self.actions(actions);
@@ -304,6 +308,12 @@ impl<'w> Walk<'w> {
         if self.error.is_none() {
             self.end();
         }
+    }
+
+    /// Whether the port where it comes in takes nothing like it.
+    fn is_refused(&self) -> bool {
+        let port = self.pipeline.ports.get(&self.in_port());
+        port.is_some_and(|port| port.refuses(&self.state.key))
     }
 
     fn in_port(&self) -> PortNo {

@@ -24,6 +24,19 @@ impl<'w> Walk<'w> {
         self.tables::<false>(port, table, may_ask);
     }
 
+    /// Looks the packet up in the first table, and does nothing: a rule counts also what its port drops.
+    #[cold]
+    pub(super) fn pass_first(&mut self, port: PortNo) {
+        let tables = &self.pipeline.tables;
+        let (table, rule) = self.first_rule(port, tables.first_of(&self.state.key), true);
+        self.pass(table, rule);
+        let asks = rule.is_none() && self.asks(table);
+        self.tell(|watch, key| {
+            watch.enter(key, place(tables, table, rule.ok_or(asks)));
+            watch.leave();
+        });
+    }
+
     /// The same, of the first packet of its connection in that table.
     #[cold]
     pub(super) fn table_of_original(&mut self, port: PortNo, table: u8) {

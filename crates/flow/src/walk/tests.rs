@@ -958,3 +958,31 @@ fn behind_a_header_that_is_gone_rules_are_found_that_say_so() {
     let sent = path.ops.iter().filter(|op| matches!(op, Op::Output(_))).cloned();
     assert_eq!(sent.collect::<Vec<_>>(), [12, 13, 12].map(Op::Output));
 }
+
+#[test]
+fn what_a_port_does_not_take_finds_its_first_rule_and_nothing_else() {
+    let mut pipeline = pipeline(&[(0, 0, Match::new(), vec![output(2)])]);
+    let actions = [output(2)];
+    let sent = |pipeline: &Pipeline, key: &Key| {
+        let starts = [Start::Table, Start::Actions(&actions)];
+        starts.map(|start| walk(pipeline, &mut key.clone(), &start, None).ops.len())
+    };
+    let mut bpdu = key();
+    bpdu.set(slot::ETH_DST, 0x0180_C200_0000);
+    bpdu.set(slot::ETH_TYPE, 0x05FF);
+    pipeline.ports.get_mut(&PortNo(1)).unwrap().no_receive = true;
+    assert_eq!((sent(&pipeline, &key()), sent(&pipeline, &bpdu)), ([0, 0], [1, 1]));
+    let dropped = path(&pipeline);
+    assert_eq!((dropped.lost, dropped.visits.len()), (Some(Lost::Dropped), 1));
+    assert_eq!(pipeline.relevant().get(slot::ETH_DST), slot::ETH_DST.ones());
+    assert!(!pipeline.is_plain());
+    let port = pipeline.ports.get_mut(&PortNo(1)).unwrap();
+    (port.no_receive, port.no_receive_stp) = (false, true);
+    assert_eq!((sent(&pipeline, &key()), sent(&pipeline, &bpdu)), ([1, 1], [0, 0]));
+    // It is the port where a packet comes in.
+    let mut other = bpdu;
+    other.set(slot::IN_PORT, 2);
+    assert_eq!(sent(&pipeline, &other), [0, 0], "it does not go back");
+    other.set(slot::IN_PORT, 3);
+    assert_eq!(sent(&pipeline, &other), [1, 1]);
+}

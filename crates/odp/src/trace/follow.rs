@@ -41,6 +41,8 @@ impl Watch for Tracer<'_> {
                     Err(false) => format!("{table:>2}. No match."),
                 };
                 self.tree.begin(What::Table, text);
+                let copies = self.shut_copies.take().unwrap_or_default();
+                (0..copies).for_each(|_| self.tell_shut());
                 if std::mem::take(&mut self.is_new_bridge) {
                     let actions = rule.map_or(&[][..], |rule| &rule.instructions.apply);
                     self.fork_for(key, actions);

@@ -102,8 +102,17 @@ impl Tracer<'_> {
                 self.push(Action::Said(format!("lb_output({number})")));
             }
             Outlet::Patch(bridge, port) => self.cross(key, bridge, *port),
+            Outlet::Shut => match &mut self.shut_copies {
+                Some(copies) => *copies += 1,
+                None => self.tell_shut(),
+            },
             Outlet::Nowhere => {}
         }
+    }
+
+    /// Tells that a port is sent nothing.
+    pub(super) fn tell_shut(&mut self) {
+        self.tree.add(What::Detail, "OFPPC_NO_FWD set, skipping output".to_owned());
     }
 
     /// Copies for mirrors.
@@ -119,7 +128,7 @@ impl Tracer<'_> {
     fn send_copies(&mut self, copies: Vec<MirrorCopy>) {
         for MirrorCopy { outlet, key, len } in copies {
             let is_last = std::mem::take(&mut self.is_last);
-            if let Some(len) = len {
+            if let Some(len) = len.filter(|_| outlet != Outlet::Shut) {
                 self.cut(len.into());
             }
             self.send_to(&key, &outlet);

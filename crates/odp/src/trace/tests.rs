@@ -660,3 +660,55 @@ fn what_takes_a_slow_path_in_open_vswitch_is_told() {
     let (_, shown) = way_of(&mut bridges, key(TCP), true);
     assert_eq!(shown, "userspace(pid=0,slow_path(action))");
 }
+
+/// One bridge whose mirror copies what comes in to port 4, which may be shut; as is where all is switched.
+struct Barred(Arc<Pipeline>, Outlet);
+
+impl World for Barred {
+    fn pipeline(&mut self, _: &str) -> Option<Arc<Pipeline>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn outlet(&mut self, _: &str, port: u16) -> Outlet {
+        Outlet::Port(port.into())
+    }
+
+    fn normal(&mut self, _: &str, _: Option<u16>, key: &Key) -> Normal {
+        let notes = vec![(false, "forwarding to learned port".to_owned())];
+        Normal { notes, outputs: vec![(self.1.clone(), *key)], ..Normal::default() }
+    }
+
+    fn copies(&mut self, _: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
+        let copy = MirrorCopy { outlet: self.1.clone(), key: *key, len: Some(20) };
+        if out.is_none() { vec![copy] } else { Vec::new() }
+    }
+
+    fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
+        1
+    }
+
+    fn round(&mut self, _: &str, _: &Arc<Frozen>) -> u32 {
+        1
+    }
+}
+
+/// As `ofproto/trace` of Open vSwitch 3.1 told it.
+#[test]
+fn what_ports_are_told_not_to_do_is_told() {
+    let way = |bar: fn(&mut Port), outlet: Outlet| {
+        let mut pipeline = Pipeline::clone(&pipeline(&["priority=0,actions=normal"]));
+        pipeline.ports.get_mut(&PortNo(1)).map(bar);
+        let Told { text, actions, .. } =
+            trace(&mut Barred(Arc::new(pipeline), outlet), &question(key(TCP)));
+        let text = text.split_once("-------------\n").unwrap().1.split_once("\n\n").unwrap().0;
+        (text.to_owned(), Actions { actions: &actions, names: None }.to_string())
+    };
+    let (shut, rule) = ("     -> OFPPC_NO_FWD set, skipping output\n", " 0. priority 0\n");
+    let normal = "    NORMAL\n     -> forwarding to learned port";
+    let all = [&format!("{rule}{normal}"), "trunc(20),4,4"].map(str::to_owned);
+    assert_eq!(<[String; 2]>::from(way(|_| {}, Outlet::Port(4))), all);
+    let text = format!("{rule}{shut}{normal}\n{}", shut.trim_end());
+    assert_eq!(way(|_| {}, Outlet::Shut), (text, "drop".to_owned()));
+    let text = rule.trim_end().to_owned();
+    assert_eq!(way(|port| port.no_receive = true, Outlet::Port(4)), (text, "drop".to_owned()));
+}

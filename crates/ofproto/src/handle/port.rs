@@ -29,8 +29,8 @@ impl Request<'_> {
         if port.desc.mac != wanted.mac {
             return Err(ErrorCode::PmfcBadHwAddr);
         }
-        // As Open vSwitch: without spanning tree of OpenFlow 1.0 there is nothing to say about it.
-        let known = config::ALL_V10 & !(config::NO_STP | config::NO_RECV_STP);
+        // Without spanning tree of OpenFlow 1.0 there is nothing to say about whether a port has it.
+        let known = config::ALL_V10 & !config::NO_STP;
         let mask = wanted.mask & known;
         let next = (port.desc.config & !mask) | (wanted.config & mask);
         if next == port.desc.config {

@@ -55,6 +55,8 @@ pub mod config {
 
     /// Those that OpenFlow 1.0 has.
     pub const ALL_V10: u32 = 0x7f;
+    /// Those by which a port does less with packets than ports do.
+    pub const LIMITS: u32 = NO_RECV | NO_RECV_STP | NO_FLOOD | NO_FWD;
     /// Those that later versions have.
     pub const ALL_V11: u32 = PORT_DOWN | NO_RECV | NO_FWD | NO_PACKET_IN;
 }

@@ -71,6 +71,7 @@ impl Forwarding {
                 no_forward: has(config::NO_FWD),
                 no_flood: has(config::NO_FLOOD),
                 no_receive: has(config::NO_RECV),
+                no_receive_stp: has(config::NO_RECV_STP),
                 no_packet_in: has(config::NO_PACKET_IN),
                 is_dead: port.desc.state & state::LIVE == 0,
                 takes_bare: self.sight.takes_bare(&port.name),

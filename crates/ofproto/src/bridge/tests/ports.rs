@@ -122,3 +122,23 @@ fn queues_are_told_of_in_all_versions() {
         assert_eq!(ask(stats, PortNo::ANY, 4), Err(ErrorCode::QofcBadQueue));
     }
 }
+
+#[test]
+fn a_bridge_with_a_port_that_does_less_is_no_plain_one() {
+    let (mut bridge, id) = connected(Version::V10, Origin::Service);
+    bridge.reset(true, &mut Detached);
+    assert!(bridge.is_plain());
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    let mut set = |config, mask| {
+        let wanted = PortMod { number: PortNo(2), mac, config, mask, advertise: 0 };
+        let message = wanted.encode(Version::V10, 1);
+        bridge.receive(id, &message, &mut Detached, Instant::now()).unwrap();
+        (bridge.is_plain(), bridge.ports[&PortNo(2)].desc.config)
+    };
+    for bit in [config::NO_RECV, config::NO_RECV_STP, config::NO_FLOOD, config::NO_FWD] {
+        assert_eq!(set(bit, bit), (false, bit));
+        assert_eq!(set(0, bit), (true, 0));
+    }
+    let bit = config::NO_PACKET_IN;
+    assert_eq!(set(bit, bit), (true, bit), "controllers are not asked");
+}

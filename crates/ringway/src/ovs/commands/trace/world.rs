@@ -10,7 +10,7 @@ use odp::{Abilities, IntoTunnel, MirrorCopy, Normal, Outlet, Protocol, World, co
 use openflow::PortNo;
 use ordered::Order as _;
 use ovs::numbers::LOCAL;
-use switch::{DEFAULT_BRIDGE, Decided, FdbEntry, Mirror};
+use switch::{BridgeFlows, DEFAULT_BRIDGE, Decided, FdbEntry, Mirror};
 
 use super::super::Appctl;
 use super::numbers::{self, number_of};
@@ -51,6 +51,18 @@ impl<'s, 'a> Sight<'s, 'a> {
         }
         let number = self.appctl.agent.path_numbers().of(port);
         number.map_or(Outlet::Nowhere, Outlet::Port)
+    }
+
+    /// The same, unless nothing is to be sent there.
+    fn way_out(&self, bridge: &str, port: &str) -> Outlet {
+        let switch = self.appctl.daemon.switch();
+        let number = switch.port_number(port).ok();
+        let flows = switch.flows(bridge).ok().flatten();
+        let is_shut = |flows: &BridgeFlows| {
+            let mut ports = flows.pipeline.ports.values();
+            ports.any(|port| port.no_forward && Some(port.number) == number)
+        };
+        if flows.as_ref().is_some_and(is_shut) { Outlet::Shut } else { self.behind(port) }
     }
 
     /// The bridge and the port that a patch port leads to.
@@ -105,7 +117,10 @@ impl<'s, 'a> Sight<'s, 'a> {
             }
             let len = cut(&mirror);
             match &mirror.output_port {
-                Some(to) => copies.push(MirrorCopy { outlet: self.behind(to), key: *key, len }),
+                Some(to) => {
+                    let outlet = self.way_out(bridge, to);
+                    copies.push(MirrorCopy { outlet, key: *key, len });
+                }
                 None => copies.extend(self.copies_to_vlan(bridge, &name, key, len)),
             }
         }
@@ -127,7 +142,7 @@ impl<'s, 'a> Sight<'s, 'a> {
         let mut copies: Vec<MirrorCopy> = copies
             .iter()
             .map(|(to, frame)| MirrorCopy {
-                outlet: self.behind(to),
+                outlet: self.way_out(bridge, to),
                 key: with_tags_of(key, frame),
                 len,
             })
@@ -175,7 +190,9 @@ fn learnt(before: &[FdbEntry], after: &[FdbEntry]) -> Vec<(bool, String)> {
 fn notes(decided: &Decided, key: &Key) -> Vec<(bool, String)> {
     let is_group = key.get(slot::ETH_DST) >> 40 & 1 != 0;
     let note = match decided.dropped {
-        None if decided.outputs.is_empty() || decided.is_flooded || is_group => {
+        None | Some(DropReason::FlowDrop)
+            if decided.outputs.is_empty() || decided.is_flooded || is_group =>
+        {
             (false, "no learned MAC for destination, flooding".to_owned())
         }
         None => (false, "forwarding to learned port".to_owned()),
@@ -236,7 +253,7 @@ impl World for Sight<'_, '_> {
         let mut copies = Vec::new();
         for (name, frame) in &decided.outputs {
             let outlet = round::by_bond(self.appctl, name);
-            let outlet = outlet.unwrap_or_else(|| self.behind(name));
+            let outlet = outlet.unwrap_or_else(|| self.way_out(bridge, name));
             outputs.push((outlet, with_tags_of(key, frame)));
             // Whoever looks for a bond does not know its members.
             let bond =
