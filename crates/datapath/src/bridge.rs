@@ -4,9 +4,18 @@
 //! Neighbouring frames of the same addresses and tags are one *run* and cost one decision. The
 //! memory that the decisions need is prefetched for all runs first. The outcome is written to the
 //! [`Outputs`]: for each port the frames that go there, and what becomes of them on the way.
+//!
+//! - `change`: how it comes to know its ports and settings
+//! - `vlans`: the VLAN settings of its ports
+//! - `runs`: neighbouring frames that are alike
+//! - `flood`: frames for no port in particular
+//! - `dry`: what it would decide, with nothing learnt
 
+mod change;
 mod dry;
+mod flood;
 mod runs;
+mod vlans;
 
 use std::sync::Arc;
 
@@ -17,16 +26,17 @@ use packet::{BURST, Burst, EditRoom, Frame};
 
 use self::runs::{Run, gather};
 use crate::datapath::Source;
-use crate::flows::{BridgeFlows, Flows};
+use crate::flows::Flows;
 use crate::gate::{Bars, Doors, Gate};
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
 use crate::mirror::{self, Copies, Taps};
 use crate::outputs::Outputs;
 use crate::snoop::stage::{Snoop, Snooping};
-use crate::snoop::view::View;
 use crate::stage::{Gated, Plain, Stage, Vlans};
-use crate::vlan::policy::{Policy, TRUNK};
+
+pub use self::change::BridgeChange;
+pub(crate) use self::vlans::VlanTable;
 
 /// For how many seconds a station that was heard behind another port cannot have moved, whatever is
 /// announced: announcements come back, too.
@@ -52,51 +62,6 @@ struct Lookup<M> {
     destination: Wanted,
 }
 
-/// The VLAN settings of a bridge's ports.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct VlanTable {
-    /// By port number; those that have no settings of their own are trunks of all VLANs.
-    ports: Vec<Option<Arc<Policy>>>,
-    /// Whether any has, or the bridge looks at tags all the same.
-    is_used: bool,
-    /// Whether it does whatever its ports have.
-    is_always_used: bool,
-}
-
-impl VlanTable {
-    /// The settings of `port`.
-    #[inline]
-    pub(crate) fn of(&self, port: u16) -> &Policy {
-        self.ports.get(usize::from(port)).and_then(Option::as_deref).unwrap_or(&TRUNK)
-    }
-
-    /// Whether the bridge has to look at tags.
-    #[inline]
-    pub(crate) const fn is_used(&self) -> bool {
-        self.is_used
-    }
-
-    fn set(&mut self, port: u16, policy: Option<Arc<Policy>>) {
-        let index = usize::from(port);
-        if self.ports.len() <= index {
-            self.ports.resize(index + 1, None);
-        }
-        if let Some(place) = self.ports.get_mut(index) {
-            *place = policy;
-        }
-        self.find_out();
-    }
-
-    fn set_always(&mut self, always: bool) {
-        self.is_always_used = always;
-        self.find_out();
-    }
-
-    fn find_out(&mut self) {
-        self.is_used = self.is_always_used || self.ports.iter().any(Option::is_some);
-    }
-}
-
 /// The number by which workers know a bridge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BridgeId(pub u16);
@@ -107,48 +72,6 @@ impl BridgeId {
 
     /// No bridge: what comes in belongs to that of the bond whose member the port is.
     pub const BOND: Self = Self(u16::MAX);
-}
-
-/// A change of a bridge that workers are told.
-#[derive(Clone, Debug)]
-pub enum BridgeChange {
-    /// It is there from now on.
-    Open(Bridge),
-    /// It has these settings.
-    Set {
-        /// Where it learns addresses.
-        fdb: Arc<Fdb>,
-        /// The most addresses that one burst may add there or move.
-        learn_per_burst: usize,
-        /// Reserved group addresses that are forwarded all the same, as bits.
-        group_fwd_mask: u16,
-        /// Whether it looks at tags though no port has VLAN settings.
-        vlan_aware: bool,
-        /// Whether it forwards frames whose source is no station's address.
-        any_source: bool,
-    },
-    /// A port belongs to it, with these VLAN settings; `None`: a trunk of all VLANs.
-    Join(u16, Option<Arc<Policy>>),
-    /// A port that belongs to it has these VLAN settings.
-    SetVlan(u16, Option<Arc<Policy>>),
-    /// A port that belongs to it is one of those that frames flood to, as all are that join; or is none.
-    Flood(u16, bool),
-    /// A port does not belong to it any more.
-    Leave(u16),
-    /// It has these mirrors, or none.
-    Mirror(Option<Box<Taps>>),
-    /// Its ports do this by spanning tree; `None`: all of them forward.
-    Gate(Option<Arc<Gate>>),
-    /// It looks at groups, or does no more.
-    Snoop(Option<Box<Snoop>>),
-    /// Of one that does: its ports have these groups.
-    Groups(Arc<View>),
-    /// Its frames go by flows; `None`: as those of a plain bridge. The time is in milliseconds.
-    Flows(Option<Box<BridgeFlows>>, u64),
-    /// The rules of its flows are told what they were for until this time, in milliseconds.
-    FlushFlows(u64),
-    /// It is not there any more.
-    Close,
 }
 
 /// One worker's view of a bridge.
@@ -216,61 +139,6 @@ impl Bridge {
         }
     }
 
-    /// Makes a change of a bridge that stays.
-    pub fn change(&mut self, change: BridgeChange) {
-        match change {
-            BridgeChange::Open(bridge) => *self = bridge,
-            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware, any_source } => {
-                self.any_source = any_source;
-                self.fdb = fdb;
-                self.learn_per_burst = learn_per_burst;
-                self.group_fwd_mask = group_fwd_mask;
-                self.set_vlan_aware(vlan_aware);
-            }
-            BridgeChange::Join(port, policy) => self.join(port, policy),
-            BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
-            BridgeChange::Flood(port, floods) => self.set_flooded(port, floods),
-            BridgeChange::Leave(port) => self.leave(port),
-            BridgeChange::Mirror(taps) => self.set_taps(taps),
-            BridgeChange::Gate(gate) => {
-                self.gate = gate;
-                self.set_doors();
-            }
-            BridgeChange::Snoop(snoop) => {
-                self.snoop = snoop;
-                self.look();
-            }
-            BridgeChange::Groups(groups) => {
-                if let Some(snoop) = &mut self.snoop {
-                    snoop.groups = groups;
-                }
-            }
-            BridgeChange::Flows(flows, now) => self.set_flows(flows.as_deref(), now),
-            BridgeChange::FlushFlows(now) => self.flush_flows(now),
-            BridgeChange::Close => {}
-        }
-    }
-
-    /// Has its frames go by flows from `now` on, or no more.
-    fn set_flows(&mut self, flows: Option<&BridgeFlows>, now: u64) {
-        match (&mut self.flows, flows) {
-            (Some(own), Some(flows)) => own.update(flows, now),
-            (own, flows) => {
-                own.iter().for_each(|flows| flows.flush(now));
-                *own = flows.map(|flows| Box::new(Flows::new(flows, now)));
-            }
-        }
-        let bars = flows.and_then(|flows| Bars::of(&flows.pipeline));
-        if self.bars.as_deref() != bars.as_ref() {
-            self.bars = bars.map(Box::new);
-            self.set_doors();
-        }
-    }
-
-    fn flush_flows(&self, now: u64) {
-        self.flows.iter().for_each(|flows| flows.flush(now));
-    }
-
     /// What decides about its frames, if it is not a plain bridge.
     #[inline]
     pub(crate) fn flows(&self) -> Option<&Flows> {
@@ -285,58 +153,6 @@ impl Bridge {
     /// What ports are told to leave undone.
     pub(crate) fn bars(&self) -> Option<&Bars> {
         self.bars.as_deref()
-    }
-
-    /// Has it send to ports, or no more, to which it is told to send nothing.
-    pub(crate) fn ignore_no_forward(&mut self, ignores: bool) {
-        let open = self.bars.as_deref().filter(|_| ignores).map(Bars::without_no_forward);
-        self.doors = Doors::new(self.gate.as_deref(), open.as_ref().or(self.bars()));
-    }
-
-    /// Finds out what its ports let through.
-    fn set_doors(&mut self) {
-        self.ignore_no_forward(false);
-        self.look();
-    }
-
-    /// Finds out what it has to look at.
-    const fn look(&mut self) {
-        self.looks = match (&self.doors, &self.snoop, self.vlans.is_used()) {
-            (None, None, false) => Looks::Addresses,
-            (None, None, true) => Looks::Tags,
-            _ => Looks::More,
-        };
-    }
-
-    /// Takes `port` in, with these VLAN settings.
-    pub(crate) fn join(&mut self, port: u16, policy: Option<Arc<Policy>>) {
-        insert(&mut self.members, port);
-        insert(&mut self.flooded, port);
-        self.set_vlan(port, policy);
-    }
-
-    /// Has frames flood to a port that belongs to it, or not: those whose destination is known go there in any case.
-    fn set_flooded(&mut self, port: u16, floods: bool) {
-        if !floods {
-            self.flooded.retain(|member| *member != port);
-        } else if self.members.binary_search(&port).is_ok() {
-            insert(&mut self.flooded, port);
-        }
-    }
-
-    /// Lets `port` go.
-    pub(crate) fn leave(&mut self, port: u16) {
-        self.members.retain(|member| *member != port);
-        self.set_flooded(port, false);
-        self.set_vlan(port, None);
-    }
-
-    /// Changes mirrors and samplings; those samplings that stay go on.
-    fn set_taps(&mut self, taps: Option<Box<Taps>>) {
-        if let (Some(next), Some(before)) = (&taps, &self.taps) {
-            next.samplers().go_on_from(before.samplers());
-        }
-        self.taps = taps;
     }
 
     /// Its mirrors, if it has any.
@@ -372,18 +188,6 @@ impl Bridge {
     pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> mirror::View<'b> {
         let (vlans, doors) = (&self.vlans, self.doors.as_deref());
         mirror::View { ports: &self.members, vlans, doors, source }
-    }
-
-    /// Changes the VLAN settings of `port`.
-    pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
-        self.vlans.set(port, policy);
-        self.look();
-    }
-
-    /// Has it look at tags though no port has VLAN settings, or no more.
-    pub(crate) fn set_vlan_aware(&mut self, aware: bool) {
-        self.vlans.set_always(aware);
-        self.look();
     }
 
     /// Decides where each frame of a burst goes, and notes it at the outputs.
@@ -665,71 +469,4 @@ impl Bridge {
         source.stats.count_drops(reason, lookup.mask.count_ones() as usize);
         0
     }
-
-    /// Notes the frames of `flood` at all ports of the bridge that are flooded, ready and carry them, except
-    /// where they came from.
-    #[cold]
-    fn flood<S: Stage>(
-        &self,
-        stage: &S,
-        lookups: &[Lookup<S::Meta>],
-        flood: u32,
-        source: &Source<'_>,
-        outputs: &mut Outputs,
-    ) {
-        let unknown = lookups.iter().filter(|lookup| !header::is_group(lookup.destination.address));
-        outputs.note_unknown(flood & unknown.fold(0, |mask, lookup| mask | lookup.mask));
-        let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
-        let (mut reached, mut why) = (0, None);
-        let others = self.flooded.iter().filter(|port| **port != source.port);
-        for &port in others.filter(|port| !self.taps().is_some_and(|taps| taps.keeps(**port))) {
-            let is_for = |(_, meta): &(u32, S::Meta)| S::reaches(port, meta);
-            if !runs.iter().any(is_for) || !outputs.is_ready(port, source.now) {
-                continue;
-            }
-            for (mask, meta) in runs.iter().filter(|run| is_for(run)) {
-                if !stage.floods(port, meta, outputs.bonds()) {
-                    why = why.or(Some(DropReason::FlowDrop));
-                    continue;
-                }
-                match stage.edit(port, meta) {
-                    Some(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
-                    None if stage.refusal(port) != DropReason::WrongVlan => {
-                        why = Some(stage.refusal(port));
-                    }
-                    Some(_) | None => {}
-                }
-            }
-        }
-        let lost = flood & !reached;
-        for lookup in lookups.iter().filter(|lookup| lookup.mask & lost != 0) {
-            let count = (lookup.mask & lost).count_ones() as usize;
-            source.stats.count_drops(why.unwrap_or_else(|| S::lost(&lookup.meta)), count);
-        }
-    }
-}
-
-/// Puts a number into a list that is in order, once.
-fn insert(all: &mut Vec<u16>, port: u16) {
-    if let Err(place) = all.binary_search(&port) {
-        all.insert(place, port);
-    }
-}
-
-/// The frames of `flood`, those together that are neighbours in `lookups` and of which the same is
-/// known.
-fn merged<M: Copy + PartialEq>(
-    lookups: &[Lookup<M>],
-    flood: u32,
-) -> impl Iterator<Item = (u32, M)> {
-    let flooded = move |lookup: &&Lookup<M>| lookup.mask & flood != 0;
-    let mut rest = lookups.iter().filter(flooded).peekable();
-    std::iter::from_fn(move || {
-        let first = rest.next()?;
-        let mut mask = first.mask;
-        while let Some(more) = rest.next_if(|next| next.meta == first.meta) {
-            mask |= more.mask;
-        }
-        Some((mask, first.meta))
-    })
 }
