@@ -1,7 +1,8 @@
 //! The time by which control threads wait, age and measure: one place for it, so that a test can
 //! stop and move it.
 //!
-//! Workers count cycles, by [`clock`](crate::clock); nothing here is for them.
+//! Workers count cycles, by [`clock`](crate::clock). Of this they need what fills buckets of tokens, which
+//! tests have fill by a clock that they move: [`Time::cycles`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::EventFd;
+use crate::{EventFd, clock};
 
 /// A clock: that of the system, or one that can be stopped and moved. Copies are the same clock.
 #[derive(Clone, Debug, Default)]
@@ -39,16 +40,19 @@ struct Hands {
     shown: Instant,
     /// Since when it goes, by the system's clock; `None` while it stands still.
     since: Option<Instant>,
+    /// What it showed when it was made, and the counter of cycles at that moment.
+    origin: (Instant, u64),
     listeners: Vec<Box<dyn Fn() -> bool + Send>>,
 }
 
 impl fmt::Debug for Hands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shown, since, listeners } = self;
+        let Self { shown, since, origin, listeners } = self;
         let listeners = listeners.len();
         f.debug_struct("Hands")
             .field("shown", shown)
             .field("since", since)
+            .field("origin", origin)
             .field("listeners", &listeners)
             .finish()
     }
@@ -83,7 +87,8 @@ impl Time {
     #[must_use]
     pub fn adjustable() -> Self {
         let now = Instant::now();
-        let hands = Hands { shown: now, since: Some(now), listeners: Vec::new() };
+        let (origin, listeners) = ((now, clock::now()), Vec::new());
+        let hands = Hands { shown: now, since: Some(now), origin, listeners };
         Self(Some(Arc::new(Mutex::new(hands))))
     }
 
@@ -104,6 +109,21 @@ impl Time {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.hands().map_or_else(Instant::now, |hands| hands.now())
+    }
+
+    /// What it shows, in cycles of the [counter](clock::now), which shows `counter`: that itself where it is
+    /// the system's.
+    #[must_use]
+    #[inline]
+    pub fn cycles(&self, counter: u64) -> u64 {
+        if self.0.is_none() { counter } else { self.shown_cycles(counter) }
+    }
+
+    #[cold]
+    fn shown_cycles(&self, counter: u64) -> u64 {
+        let Some(hands) = self.hands() else { return counter };
+        let (began, at) = hands.origin;
+        at.saturating_add(clock::cycles(hands.now().saturating_duration_since(began)))
     }
 
     /// Stops it; returns whether that can be done, which it cannot with the system's.
@@ -271,6 +291,19 @@ mod tests {
         assert!(copy.warp(HOUR));
         // The second listener wanted no more.
         assert_eq!((time.now(), told.load(Relaxed)), (start + 2 * HOUR, 102));
+    }
+
+    #[test]
+    fn cycles_are_those_of_the_counter_until_a_clock_is_moved() {
+        assert_eq!(Time::system().cycles(7), 7);
+        let time = Time::stopped();
+        let (first, hz) = (time.cycles(0), clock::hz());
+        assert_eq!(time.cycles(u64::MAX), first, "it stands still");
+        time.warp(HOUR);
+        assert_eq!(time.cycles(0), first + 3600 * hz);
+        let (before, time) = (clock::now(), Time::adjustable());
+        let (shown, after) = (time.cycles(0), clock::now());
+        assert!(before <= shown && shown <= after + hz / 1_000, "{before} {shown} {after}");
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub enum DropReason {
     /// Rules of its bridge's flow tables would put a header on, or take one off, that packets of its kind
     /// cannot have, or have not.
     FlowPacketType,
+    /// More than a meter of its bridge's rules lets through.
+    FlowMeter,
     /// It is a fragment that is too short, or such as nobody makes.
     FragmentBad,
     /// It is a fragment that is over others of its packet, or there already.
@@ -119,7 +121,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 53;
+    pub const COUNT: usize = 54;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -164,6 +166,7 @@ impl DropReason {
         Self::FlowStack,
         Self::FlowLabels,
         Self::FlowPacketType,
+        Self::FlowMeter,
         Self::FragmentBad,
         Self::FragmentOverlap,
         Self::FragmentNoRoom,
@@ -223,6 +226,7 @@ impl DropReason {
             Self::FlowStack => "flow_stack",
             Self::FlowLabels => "flow_labels",
             Self::FlowPacketType => "flow_packet_type",
+            Self::FlowMeter => "flow_meter",
             Self::FragmentBad => "fragment_bad",
             Self::FragmentOverlap => "fragment_overlap",
             Self::FragmentNoRoom => "fragment_no_room",

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datapath::bridge::{Bridge, BridgeChange, BridgeId};
 use datapath::flows::BridgeFlows;
-use datapath::flows::meter::Metering;
 use datapath::worker::{Mailbox, Message};
 use eal::clock;
 use fdb::Fdb;
@@ -64,7 +63,8 @@ impl Entry {
         flows.metering = match known {
             Some((true, metering)) => metering,
             known => {
-                let metering = known.map(|(_, metering)| metering).unwrap_or_default();
+                let metering =
+                    known.map_or_else(|| flows.metering.clone(), |(_, metering)| metering);
                 metering.of(meters, (workers, clock::hz(), clock::now()))
             }
         };
@@ -85,7 +85,7 @@ impl Entry {
         let Some(flows) = &mut self.flows else { return false };
         let meters = flows.pipeline.tables.meters();
         let at = (workers, clock::hz(), clock::now());
-        flows.metering = Metering::default().of(meters, at);
+        flows.metering = flows.metering.anew(meters, at);
         !meters.is_empty()
     }
 

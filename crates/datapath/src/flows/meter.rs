@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use eal::time::Time;
 use flow::{MAX_BANDS, Meter};
 use litemap::LiteMap;
 use ordered::{Gather as _, Order as _};
@@ -19,9 +20,12 @@ use crate::marks::all_of;
 const LARGEST_BYTES: u64 = 75_000;
 const LARGEST_FRAMES: u64 = 64;
 
-/// The meters of a bridge, with the buckets that all workers share.
+/// The meters of a bridge, with the buckets that all workers share, and the clock by which these fill.
 #[derive(Clone, Debug, Default)]
-pub struct Metering(Arc<LiteMap<u32, Arc<Shared>>>);
+pub struct Metering {
+    all: Arc<LiteMap<u32, Arc<Shared>>>,
+    time: Time,
+}
 
 /// A meter, and the buckets of its bands.
 #[derive(Debug)]
@@ -55,14 +59,29 @@ fn size(band: &openflow::message::meter::Band, counts_packets: bool, hz: u64) ->
 }
 
 impl Metering {
-    /// These meters for so many workers, by a clock of `hz` cycles a second that is at `now`. Those
+    /// The same, of which buckets fill by this clock.
+    #[must_use]
+    pub fn by(self, time: &Time) -> Self {
+        Self { time: time.clone(), ..self }
+    }
+
+    /// These meters for so many workers, by a counter of `hz` cycles a second that is at `now`. Those
     /// that are the same as before have the same buckets.
-    pub fn of(&self, meters: &flow::Meters, at: (usize, u64, u64)) -> Self {
+    #[must_use]
+    pub fn of(&self, meters: &flow::Meters, (workers, hz, now): (usize, u64, u64)) -> Self {
+        let at = (workers, hz, self.time.cycles(now));
         let shared = |meter: &Arc<Meter>| {
-            let same = self.0.get(&meter.desc.id).filter(|own| Arc::ptr_eq(&own.meter, meter));
+            let same = self.all.get(&meter.desc.id).filter(|own| Arc::ptr_eq(&own.meter, meter));
             (meter.desc.id, same.cloned().unwrap_or_else(|| Arc::new(Shared::new(meter, at))))
         };
-        Self(Arc::new(meters.iter().map(shared).gather()))
+        let all = Arc::new(meters.iter().map(shared).gather());
+        Self { all, time: self.time.clone() }
+    }
+
+    /// The same, with full buckets.
+    #[must_use]
+    pub fn anew(&self, meters: &flow::Meters, at: (usize, u64, u64)) -> Self {
+        Self::default().by(&self.time).of(meters, at)
     }
 }
 
@@ -174,7 +193,7 @@ pub(super) struct Meters {
 
 impl Meters {
     pub(super) fn new(all: &Metering) -> Self {
-        Self { all: all.clone(), parts: all.0.iter().map(|_| None).collect() }
+        Self { all: all.clone(), parts: all.all.iter().map(|_| None).collect() }
     }
 
     /// The meters, as all workers have them.
@@ -185,14 +204,14 @@ impl Meters {
     /// Has these from `now` on, in milliseconds.
     pub(super) fn update(&mut self, all: &Metering, now: u64) {
         self.flush(now);
-        if Arc::ptr_eq(&self.all.0, &all.0) {
+        if Arc::ptr_eq(&self.all.all, &all.all) {
             return;
         }
         let before = std::mem::replace(self, Self::new(all));
         for part in before.parts.into_iter().flatten() {
-            let place = all.0.find_index(&part.shared.meter.desc.id).ok();
+            let place = all.all.find_index(&part.shared.meter.desc.id).ok();
             let place =
-                place.and_then(|at| Some((all.0.get_indexed(at)?.1, self.parts.get_mut(at)?)));
+                place.and_then(|at| Some((all.all.get_indexed(at)?.1, self.parts.get_mut(at)?)));
             if let Some((shared, place)) = place
                 && Arc::ptr_eq(shared, &part.shared)
             {
@@ -209,11 +228,12 @@ impl Meters {
     /// What the meter of this number does to a burst, at a time in clock cycles; nothing if there is
     /// none.
     pub(super) fn charge(&mut self, id: u32, packets: Packets<'_, '_>, now: u64) -> Verdict {
-        let Ok(at) = self.all.0.find_index(&id) else { return Verdict::default() };
-        let (Some(part), Some((_, shared))) = (self.parts.get_mut(at), self.all.0.get_indexed(at))
-        else {
+        let Metering { all, time } = &self.all;
+        let Ok(at) = all.find_index(&id) else { return Verdict::default() };
+        let (Some(part), Some((_, shared))) = (self.parts.get_mut(at), all.get_indexed(at)) else {
             return Verdict::default();
         };
+        let now = time.cycles(now);
         part.get_or_insert_with(|| Box::new(Part::new(shared))).charge(packets, now)
     }
 }

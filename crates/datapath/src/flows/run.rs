@@ -357,7 +357,7 @@ impl<'s, 'f> Run<'s, 'f> {
         // The verdict is on those that were alive then.
         let before = self.alive;
         let dropped = deposit(verdict.dropped, before);
-        self.drop_open(dropped, DropReason::RateLimited, open.as_mut(), source);
+        self.drop_open(dropped, DropReason::FlowMeter, open.as_mut(), source);
         for (mask, level) in verdict.remarked {
             self.edit((deposit(mask, before), Edit::RaiseDrop(level)), open, editing, source);
         }

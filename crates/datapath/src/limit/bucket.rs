@@ -35,7 +35,7 @@ struct Bucket {
     /// What it holds at most: all that is not in shares.
     room: u64,
     /// The time at which it began to fill, in cycles.
-    start: u64,
+    start: AtomicU64,
     is_shared: bool,
     /// Tokens that were taken, or found no room, since then.
     gone: AtomicU64,
@@ -45,7 +45,7 @@ impl Bucket {
     /// Tokens that have come until `now`, those that it started with included. It wraps around,
     /// as `gone` does: for the fastest bucket after four years without a frame.
     fn come(&self, now: u64) -> u64 {
-        let cycles = u128::from(now.saturating_sub(self.start));
+        let cycles = u128::from(now.saturating_sub(self.start.load(Relaxed)));
         let come = cycles.saturating_mul(self.size.tokens.into()) / u128::from(self.size.cycles);
         #[allow(clippy::cast_possible_truncation, reason = "it wraps around")]
         let come = come as u64;
@@ -66,7 +66,7 @@ impl Bucket {
             }
             let next = come.wrapping_sub(there).wrapping_add(taken);
             if !self.is_shared {
-                self.gone.store(next, Relaxed);
+                self.take_alone(there, taken, (next, now));
                 return taken;
             }
             // Somebody else got on when this fails: that happens as often as there are workers.
@@ -75,6 +75,16 @@ impl Bucket {
                 Err(other) => gone = other,
             }
         }
+    }
+
+    /// Takes tokens of a bucket that is one worker's alone, which makes it so many that have gone. From a full one it
+    /// fills anew: what had come of the next token had no place in it.
+    fn take_alone(&self, there: u64, taken: u64, (gone, now): (u64, u64)) {
+        let is_full = there == self.room;
+        if is_full {
+            self.start.store(now, Relaxed);
+        }
+        self.gone.store(if is_full { taken } else { gone }, Relaxed);
     }
 
     /// Gives tokens back that were taken.
@@ -103,8 +113,8 @@ impl Well {
         let spare = size.burst.saturating_sub(size.largest);
         let most = if is_shared { spare / SHARES / count } else { 0 };
         let room = size.burst.saturating_sub(most.saturating_mul(count));
-        let gone = AtomicU64::new(0);
-        Self { bucket: Arc::new(Bucket { size, room, start: now, is_shared, gone }), most }
+        let (start, gone) = (AtomicU64::new(now), AtomicU64::new(0));
+        Self { bucket: Arc::new(Bucket { size, room, start, is_shared, gone }), most }
     }
 
     /// A worker's share, with nothing at hand yet.
@@ -203,6 +213,21 @@ mod tests {
         assert!(!share.has(2, 5_050) && share.has(2, 5_200));
         share.spend(2);
         assert!(share.has(64, u64::MAX / 2) && !share.has(65, u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_full_bucket_has_nothing_of_the_next_token() {
+        let size = Size { tokens: 1, cycles: 1_000, burst: 2, largest: 1 };
+        let mut share = Share::of(size, 1, 0).remove(0);
+        // There is room for two, and it has been full for a while.
+        assert!(share.has(2, 4_900));
+        share.spend(2);
+        assert!(!share.has(1, 5_899) && share.has(1, 5_900));
+        share.spend(1);
+        // What has come of one counts where there is room.
+        assert!(share.has(1, 7_800));
+        share.spend(1);
+        assert!(!share.has(1, 7_899) && share.has(1, 7_900));
     }
 
     #[test]

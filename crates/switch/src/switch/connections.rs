@@ -27,9 +27,10 @@ impl Control {
         &self.connections
     }
 
-    /// The same flows, with the connections that all bridges have.
+    /// The same flows, with the connections that all bridges have, and the clock of their meters.
     pub(super) fn connected(&self, flows: BridgeFlows) -> BridgeFlows {
-        BridgeFlows { connections: Some(Arc::clone(&self.connections)), ..flows }
+        let (connections, metering) = (Some(Arc::clone(&self.connections)), flows.metering);
+        BridgeFlows { connections, metering: metering.by(&self.time), ..flows }
     }
 
     /// The connections, once it is so long since the start.

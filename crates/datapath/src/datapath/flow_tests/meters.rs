@@ -57,7 +57,7 @@ fn what_is_beyond_a_rate_is_dropped_and_counted() {
     assert_eq!(counts(&bench.send(0, &frames)), [0, 8, 8, 0]);
     let got = bench.send(0, &frames);
     assert_eq!((counts(&got), &got[2][..]), (vec![0, 8, 2, 0], &frames[..2]));
-    assert_eq!(bench.dropped(DropReason::RateLimited), 6);
+    assert_eq!(bench.dropped(DropReason::FlowMeter), 6);
     assert_eq!(told(&meter), (0, vec![0]));
     bench.change(0, BridgeChange::FlushFlows(7));
     assert_eq!(told(&meter), (16, vec![6]));
@@ -128,7 +128,7 @@ fn what_only_goes_through_a_meter_is_lost_once() {
     let mut bench = Bench::new(4);
     update(&mut bench, &metered(&pipeline, None));
     assert_eq!(counts(&bench.send(0, &burst(5))), [0; 4]);
-    let lost = [DropReason::RateLimited, DropReason::FlowDrop].map(|why| bench.dropped(why));
+    let lost = [DropReason::FlowMeter, DropReason::FlowDrop].map(|why| bench.dropped(why));
     assert_eq!(lost, [3, 2]);
     bench.change(0, BridgeChange::FlushFlows(0));
     assert_eq!(told(&meter), (5, vec![3]));

@@ -140,7 +140,7 @@ fn a_worker_keeps_its_part_in_meters_that_stay_the_same() {
     own.update(&after, 0);
     assert_eq!([7, 5, 5, 9, 9].map(|id| dropped(&mut own, id)), [8, 0, 8, 0, 8]);
     assert_eq!(
-        after.0.get(&7).unwrap().meter.stats.seen.packets(),
+        after.all.get(&7).unwrap().meter.stats.seen.packets(),
         16,
         "the last are not told yet"
     );
@@ -149,4 +149,26 @@ fn a_worker_keeps_its_part_in_meters_that_stay_the_same() {
     assert_eq!([7, 5, 9].map(|id| dropped(&mut own, id)), [8, 0, 0]);
     own.update(&Metering::default(), 0);
     assert_eq!(dropped(&mut own, 7), 0);
+}
+
+#[test]
+fn tokens_come_by_a_clock_that_tests_move() {
+    let time = Time::stopped();
+    let hz = eal::clock::hz();
+    let set = meters(2, vec![Band { remark: None, rate: 1, burst: 1 }]);
+    let metering = Metering::default().by(&time).of(&set, (1, hz, 0));
+    let mut own = Meters::new(&metering);
+    let bytes = [0; 60];
+    let frames = [Frame::from_bytes(&bytes); 3];
+    // Whatever the counter shows.
+    let mut dropped = |now| own.charge(1, (&frames, 0), now).dropped;
+    assert_eq!([dropped(0), dropped(100 * hz)], [0b110, 0b111]);
+    time.warp(std::time::Duration::from_millis(999));
+    assert_eq!(dropped(200 * hz), 0b111);
+    time.warp(std::time::Duration::from_millis(1));
+    assert_eq!(dropped(200 * hz), 0b110);
+    // For another number of workers, buckets are full again, and fill by the same clock.
+    let mut own = Meters::new(&metering.anew(&set, (2, hz, 0)));
+    let mut dropped = |now| own.charge(1, (&frames, 0), now).dropped;
+    assert_eq!([dropped(300 * hz), dropped(400 * hz)], [0b110, 0b111]);
 }

@@ -10,15 +10,16 @@ use switch::{FdbReport, GroupCounts};
 
 use super::Appctl;
 
-/// Why rules have not let frames pass, and how Open vSwitch calls it behind `drop_action_`.
-const DROPS: [(DropReason, &str); 7] = [
-    (DropReason::FlowDrop, "of_pipeline"),
-    (DropReason::NoFlow, "of_pipeline"),
-    (DropReason::FlowTooDeep, "recursion_too_deep"),
-    (DropReason::FlowTooLong, "too_many_resubmit"),
-    (DropReason::FlowStack, "stack_too_deep"),
-    (DropReason::FlowLabels, "too_many_mpls_labels"),
-    (DropReason::FlowPacketType, "unsupported_packet_type"),
+/// Why rules have not let frames pass, and how Open vSwitch calls it.
+const DROPS: [(DropReason, &str); 8] = [
+    (DropReason::FlowDrop, "drop_action_of_pipeline"),
+    (DropReason::NoFlow, "drop_action_of_pipeline"),
+    (DropReason::FlowTooDeep, "drop_action_recursion_too_deep"),
+    (DropReason::FlowTooLong, "drop_action_too_many_resubmit"),
+    (DropReason::FlowStack, "drop_action_stack_too_deep"),
+    (DropReason::FlowLabels, "drop_action_too_many_mpls_labels"),
+    (DropReason::FlowPacketType, "drop_action_unsupported_packet_type"),
+    (DropReason::FlowMeter, "datapath_drop_meter"),
 ];
 
 /// Counters by name.
@@ -55,7 +56,7 @@ fn counters(appctl: &Appctl<'_>) -> Counters {
         count_frames(&mut all, "rx", &received);
         // What rules have dropped, and what no rule was for.
         for (reason, name) in DROPS {
-            add(&mut all, &format!("drop_action_{name}"), received.dropped_for(reason));
+            add(&mut all, name, received.dropped_for(reason));
         }
         count_frames(&mut all, "tx", &port.stats.tx_total());
     }
