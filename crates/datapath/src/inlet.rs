@@ -3,7 +3,8 @@
 //!
 //! A frame that is taken is copied into memory of its own, of its size, and control threads are woken: the one
 //! place where a worker allocates, and may wait for a lock that is held for a moment, because of a frame. It is
-//! for 32 frames in a tenth of a second at most, in all or of a port.
+//! for 32 frames in a tenth of a second at most, in all or of a port, or for as many as an operator has asked a
+//! neighbour for.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,11 +18,11 @@ use packet::Frame;
 
 use crate::port_set::MAX_PORTS;
 
-/// The most frames that a worker takes within a period.
-const MOST: u8 = 32;
+/// The most frames that a worker takes within a period, where nobody has asked for more.
+pub const MOST: u8 = 32;
 
 /// Periods in a second.
-const PERIODS: u64 = 10;
+pub const PERIODS: u32 = 10;
 
 /// A frame that has come in, as far as it is taken.
 #[derive(Clone, Debug)]
@@ -69,7 +70,7 @@ impl Pace {
 
     /// That of a clock that has `hz` cycles a second, and is never moved.
     pub(crate) fn of(hz: u64) -> Self {
-        Self { period: (hz / PERIODS).max(1), moves: Arc::default() }
+        Self { period: (hz / u64::from(PERIODS)).max(1), moves: Arc::default() }
     }
 }
 
@@ -80,6 +81,8 @@ pub struct Inlet {
     /// The most bytes of a frame that are taken. They are no part of the type, for which there would be a
     /// queue of its own.
     len: usize,
+    /// The most frames that are taken within a period.
+    most: u8,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
     /// When the present period began, in clock cycles, how often the other clock was moved by then, and
@@ -128,7 +131,14 @@ impl Inlet {
         let (queue, heard) = sync_channel(room);
         let taken = vec![Cell::new(0); limits].into_boxed_slice();
         let (since, moves, pace) = (Cell::new(0), Cell::new(0), pace.clone());
-        (Self { queue, len, notify: Arc::new(notify), since, moves, pace, taken }, heard)
+        let notify = Arc::new(notify);
+        (Self { queue, len, most: MOST, notify, since, moves, pace, taken }, heard)
+    }
+
+    /// The same, which takes up to so many frames within a period.
+    #[must_use]
+    pub fn taking(self, most: u8) -> Self {
+        Self { most, ..self }
     }
 
     /// Takes a frame that came in on `port` in `vlan` at time `now`; returns whether there was room.
@@ -144,7 +154,7 @@ impl Inlet {
             [all] => Some(all),
             each => each.get(usize::from(port)),
         };
-        let Some(taken) = taken.filter(|taken| taken.get() < MOST) else { return false };
+        let Some(taken) = taken.filter(|taken| taken.get() < self.most) else { return false };
         taken.set(taken.get().saturating_add(1));
         let mut bytes = vec![0; frame.len().min(self.len)];
         let len = frame.copy_to(&mut bytes);

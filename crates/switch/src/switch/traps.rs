@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 
 use datapath::bond::answers::ANSWER_LEN;
-use datapath::inlet::{Heard, Inlet};
+use datapath::inlet::{Heard, Inlet, MOST, PERIODS};
 use datapath::trap::{Answers, Askers, Listens, Trap, WATCH_LEN, Watched};
 use datapath::worker::{Mailbox, Message};
 use l2proto::lacp::pdu::FRAME_LEN as SLOW_LEN;
@@ -28,6 +28,13 @@ const WATCH_ROOM: usize = 16;
 /// Likewise of answers to what a member of a bond has asked: a few of each target.
 const ANSWER_ROOM: usize = 64;
 
+/// How many frames are taken in a tenth of a second of a link that is watched: twice as many as a neighbour is asked
+/// for, who may send a third more than that (RFC 5880, section 6.8.7).
+fn most_of(watched: &Watched) -> u8 {
+    let asked = watched.bfd.as_ref().map_or(0, |bfd| 2 * (1_000 / PERIODS) / bfd.min_rx.max(1));
+    u8::try_from(asked).unwrap_or(u8::MAX).max(MOST)
+}
+
 /// Where workers put what neighbours say, and where it is read.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -40,6 +47,11 @@ impl Line {
     fn new(len: usize, room: usize, number: u16, control: &Control) -> Self {
         let (inlet, heard) = Inlet::new(len, room, &control.pace, control.notes.of_port(number));
         Self { inlet, heard }
+    }
+
+    /// The same, which takes up to so many frames in a tenth of a second.
+    fn taking(self, most: u8) -> Self {
+        Self { inlet: self.inlet.taking(most), ..self }
     }
 
     /// What has come since this was asked last.
@@ -182,10 +194,14 @@ impl Control {
         }
         let new = wanted.map(|watched| (watched, Line::new(WATCH_LEN, WATCH_ROOM, number, self)));
         self.change_ear(number, |ear| {
-            ear.watch = match (new, ear.watch.take()) {
+            let new = match (new, ear.watch.take()) {
                 (Some((watched, _)), Some((_, line))) => Some((watched, line)),
                 (new, _) => new,
             };
+            ear.watch = new.map(|(watched, line)| {
+                let most = most_of(&watched);
+                (watched, line.taking(most))
+            });
         });
     }
 
@@ -230,5 +246,22 @@ impl Control {
     /// Tells workers of whom some are new what is listened for.
     pub(super) fn tell_ears(&self) {
         self.ears.0.iter().for_each(|(number, ear)| ear.tell(*number, &self.mailboxes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use l2proto::Bfd;
+
+    use super::*;
+
+    #[test]
+    fn as_many_frames_are_taken_as_a_neighbour_is_asked_for() {
+        let most = |min_rx: Option<u32>| {
+            let bfd = min_rx.map(|min_rx| Bfd { min_rx, ..Bfd::default() });
+            most_of(&Watched { extended: None, bfd })
+        };
+        assert_eq!([None, Some(1_000), Some(7), Some(0)].map(most), [MOST, MOST, MOST, 200]);
+        assert_eq!([6, 3, 1].map(|min_rx| most(Some(min_rx))), [33, 66, 200]);
     }
 }
