@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
-use flow::TunnelWords;
+use flow::{PathCounts, TunnelWords};
 use packet::headers::ethernet;
 use packet::{BURST, Burst, Edit, EditRoom, Frame, Packet, PoolCache};
 
@@ -21,7 +21,7 @@ use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::capture::{self, Captures, Drops};
 use crate::flows::enter::{Manner, Onward, enter};
-use crate::flows::{NOWHERE, PacketOut};
+use crate::flows::{Flows, NOWHERE, PacketOut};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::marks::all_of;
@@ -175,6 +175,12 @@ impl Datapath {
         let bars = bridges.filter_map(Bridge::bars);
         let muted = bars.fold(PortSet::default(), |all, bars| all.with(&bars.no_forward));
         self.outputs.bonds_mut().mute(muted);
+    }
+
+    /// How often paths were looked up on all bridges since this was asked last.
+    pub(crate) fn take_look_ups(&self) -> PathCounts {
+        let flows = self.apart.iter().flatten().filter_map(Bridge::flows);
+        flows.map(Flows::take_look_ups).fold(PathCounts::default(), PathCounts::and)
     }
 
     fn take_bridge(&mut self, index: usize) -> Option<Bridge> {

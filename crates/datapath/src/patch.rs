@@ -356,6 +356,7 @@ impl<'b> Walk<'_, 'b> {
         outputs: &mut Outputs,
     ) {
         if let Some(flows) = bridge.flows() {
+            flows.note_again(frames.len());
             let mut onward = |outputs: &mut Outputs, frames: Burst<'_, '_>, source: &Source<'_>| {
                 self.onward(bridge, frames, source, rest, outputs);
             };

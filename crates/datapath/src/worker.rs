@@ -15,6 +15,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
+use flow::PathCounts;
 use packet::{BURST, Burst, Frame};
 
 use crate::answer::{Answer, Awaited, answer};
@@ -122,6 +123,26 @@ pub struct Counters {
     pub sleeps: Counter,
     /// How long.
     pub asleep: Asleep,
+    /// How often it has looked up what is done with frames, as last told: entries that it found, ways through the
+    /// tables, and those of both of frames that it had looked up before.
+    hits: Counter,
+    misses: Counter,
+    again: Counter,
+}
+
+impl Counters {
+    fn add(&self, look_ups: PathCounts) {
+        let PathCounts { hits, misses, again } = look_ups;
+        self.hits.add(hits);
+        self.misses.add(misses);
+        self.again.add(again);
+    }
+
+    /// How often it has looked up what is done with frames, as last told.
+    pub fn look_ups(&self) -> PathCounts {
+        let [hits, misses, again] = [&self.hits, &self.misses, &self.again].map(Counter::get);
+        PathCounts { hits, misses, again }
+    }
 }
 
 /// Clock cycles asleep, with the sleep that goes on: in one word, so that whoever reads it never
@@ -367,8 +388,9 @@ impl Worker {
     fn receive(&mut self, input: (u16, usize), frames: &[Vec<u8>]) -> bool {
         let frames = frames.iter().take(BURST).map(|bytes| Frame::from_bytes(bytes));
         let frames: ArrayVec<Frame<'_>, BURST> = frames.collect();
-        let path = &mut self.path;
+        let (path, counters) = (&mut self.path, &self.counters);
         self.inputs.receive(input, &frames, clock::now(), |source| {
+            counters.packets.add(frames.len() as u64);
             path.forward(Burst::new(&frames), source, false);
         })
     }
@@ -382,6 +404,8 @@ impl Worker {
                 done.give(());
             }
             Message::Bridge(id, change, done) => {
+                // What was decided so may be gone then.
+                self.counters.add(self.path.take_look_ups());
                 self.path.change_bridge(id, *change);
                 done.give(());
             }
@@ -452,8 +476,11 @@ impl Worker {
             }
             Message::Trace(port, frame, learns, done) => {
                 let home = self.inputs.home(port);
+                self.counters.add(self.path.take_look_ups());
                 let trace =
                     home.map(|home| self.path.trace((home, port), &frame, learns, clock::now()));
+                // No frame has come in.
+                self.path.take_look_ups();
                 done.give(trace);
             }
             Message::Decide(id, port, frame, learns, done) => {

@@ -11,6 +11,7 @@
 //! and a new packet is only as dear as its way through the tables.
 //!
 //! - `changes`: what has changed lately, and which ways hold all the same
+//! - `counts`: how often paths were looked up
 //! - `index`: entries, by whatever values
 //! - `lines`: those by the first bytes of frames
 //! - `words`: those by words of keys
@@ -18,6 +19,7 @@
 //! - `ways`: which path a packet takes
 
 mod changes;
+mod counts;
 mod index;
 mod lines;
 mod paths;
@@ -44,6 +46,7 @@ use lines::ByLine;
 use ways::Ways;
 use words::ByWords;
 
+pub use counts::PathCounts;
 pub use lines::Run;
 
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
@@ -96,6 +99,10 @@ pub struct PathCache {
     lengths: Box<[u16]>,
     /// Look-ups of which an entry was to be found.
     hits: u64,
+    /// Look-ups of packets that had been looked up before.
+    again: u64,
+    /// What was asked for last of both.
+    taken: PathCounts,
 }
 
 impl PathCache {
@@ -116,6 +123,8 @@ impl PathCache {
             has_types: false,
             lengths: Box::default(),
             hits: 0,
+            again: 0,
+            taken: PathCounts::default(),
         };
         cache.look();
         cache
@@ -406,6 +415,7 @@ impl PathCache {
         key.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
         key.set_packet_type(frozen.key.get_u32(slot::PACKET_TYPE));
         key.set(slot::RECIRC_ID, u128::from(round));
+        self.note_again(1);
         let Self { tracked, connected, ways, hits, .. } = self;
         let found = tracked.find(key, |id| ways.judge(id, || *key));
         let found = found.or_else(|| connected.as_mut()?.find(key, |id| ways.judge(id, || *key)));

@@ -84,7 +84,7 @@ mod touched;
 mod uses;
 pub mod walk;
 
-pub use cache::{CacheStats, PathCache, PathId, Run};
+pub use cache::{CacheStats, PathCache, PathCounts, PathId, Run};
 pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
 pub use frozen::{Frozen, Rest, Zone};

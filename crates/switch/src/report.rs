@@ -8,7 +8,7 @@ use datapath::limit::PortLimits;
 use datapath::vlan::PortVlan;
 use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
 pub use fdb::Report as FdbReport;
-use flow::Visit;
+use flow::{PathCounts, Visit};
 use l2proto::rstp::{RstpRole, RstpState};
 use packet::MacAddr;
 
@@ -421,6 +421,8 @@ pub struct WorkerReport {
     pub sleeps: u64,
     /// Clock cycles asleep, with the sleep that goes on.
     pub sleep_cycles: u64,
+    /// How often it looked up what rules do with frames, until that was told last.
+    pub look_ups: PathCounts,
     /// The receive queues that it polls: port name and queue number.
     pub queues: Vec<(String, usize)>,
 }
@@ -455,6 +457,7 @@ impl WorkerReport {
             total_cycles: self.total_cycles.wrapping_sub(earlier.total_cycles),
             sleeps: self.sleeps.wrapping_sub(earlier.sleeps),
             sleep_cycles: self.sleep_cycles.wrapping_sub(earlier.sleep_cycles),
+            look_ups: self.look_ups.since(earlier.look_ups),
             ..self.clone()
         }
     }

@@ -670,6 +670,7 @@ impl Control {
                 total_cycles: now.saturating_sub(seat.since),
                 sleeps: counters.sleeps.get(),
                 sleep_cycles: counters.asleep.until(now),
+                look_ups: counters.look_ups(),
                 queues: self.ports.queues_of(index).map(|(n, q)| (n.to_owned(), q)).collect(),
             }
         };

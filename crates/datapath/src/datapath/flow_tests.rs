@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ethdev::DropReason;
-use flow::{Change, Pipeline, Port, Stats};
+use flow::{Change, PathCounts, Pipeline, Port, Stats};
 use openflow::{Action, Field, Instructions, Match, PortNo};
 use packet::builder::FrameBuilder;
 use packet::{Frame, MacAddr, Segment};
@@ -290,6 +290,21 @@ fn patch_ports_lead_from_flows_to_flows_and_loops_end() {
     // What comes back from there is sent to port 2 once more, and not to where it came from.
     assert_eq!(counts(&got), [0, 2, 0, 1]);
     assert_eq!(got[3][0][6..12], [0, 0, 0, 0, 0, 9]);
+}
+
+#[test]
+fn look_ups_are_counted_by_what_they_found_and_where() {
+    let (mut bench, _) = bench(&[]);
+    set(&mut bench, pipeline(6, &[(0, to(station(2)), vec![output(2), output(5)])]));
+    add_neighbour(&mut bench, pipeline(6, &[(0, Match::new(), vec![])]));
+    let mut look_ups = |count| {
+        bench.send(0, &vec![frame(station(2), station(1)); count]);
+        bench.path.take_look_ups()
+    };
+    // One packet goes through the tables of either bridge; the other three find what it has found.
+    assert_eq!(look_ups(4), PathCounts { hits: 6, misses: 2, again: 4 });
+    assert_eq!(look_ups(2), PathCounts { hits: 4, misses: 0, again: 2 });
+    assert_eq!(look_ups(0), PathCounts::default());
 }
 
 #[test]

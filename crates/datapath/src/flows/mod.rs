@@ -32,7 +32,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use conntrack::{Conntrack, Lane, Translation};
-use flow::{Lost, Op, PathCache, PathId, Pipeline, Visit};
+use flow::{Lost, Op, PathCache, PathCounts, PathId, Pipeline, Visit};
 use packet::EditRoom;
 
 pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
@@ -175,6 +175,19 @@ impl Flows {
             inner.meters.flush(now);
             inner.tidy();
             inner.now = now;
+        }
+    }
+
+    /// How often paths were looked up since this was asked last.
+    pub(crate) fn take_look_ups(&self) -> PathCounts {
+        let inner = self.0.try_borrow_mut();
+        inner.map(|mut inner| inner.cache.take_look_ups()).unwrap_or_default()
+    }
+
+    /// Packets come in that have passed another bridge before.
+    pub(crate) fn note_again(&self, packets: usize) {
+        if let Ok(mut inner) = self.0.try_borrow_mut() {
+            inner.cache.note_again(packets);
         }
     }
 

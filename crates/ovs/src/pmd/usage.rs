@@ -157,6 +157,8 @@ pub fn intervals(seconds: Option<u64>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use flow::PathCounts;
+
     use super::*;
 
     fn worker(total_cycles: u64, busy_cycles: u64) -> WorkerReport {
@@ -171,6 +173,7 @@ mod tests {
             total_cycles,
             sleeps: 0,
             sleep_cycles: 0,
+            look_ups: PathCounts::default(),
             queues: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use flow::PathCounts;
 use ordered::Order as _;
 use ovs::pmd::{Core, INTERVAL, Worked, intervals};
 use ovs::unixctl::Answer;
@@ -73,6 +74,8 @@ fn workers(appctl: &Appctl<'_>, arguments: &[String]) -> Result<Vec<WorkerReport
 
 /// The same, with what they have done since it was cleared.
 fn since_cleared(appctl: &Appctl<'_>, arguments: &[String]) -> Result<Vec<WorkerReport>, String> {
+    // They tell then what they have looked up.
+    appctl.daemon.switch().flush_flows();
     let mut workers = workers(appctl, arguments)?;
     for worker in &mut workers {
         let mut cleared = appctl.baseline.workers.iter();
@@ -92,9 +95,34 @@ fn subtract(worker: &mut WorkerReport, before: &WorkerReport) {
         (&mut worker.total_cycles, before.total_cycles),
         (&mut worker.sleeps, before.sleeps),
         (&mut worker.sleep_cycles, before.sleep_cycles),
+        (&mut worker.look_ups.hits, before.look_ups.hits),
+        (&mut worker.look_ups.misses, before.look_ups.misses),
+        (&mut worker.look_ups.again, before.look_ups.again),
     ] {
         // One that came anew has done less than the one before it.
         *now = now.checked_sub(then).unwrap_or(*now);
+    }
+}
+
+/// Where it was found what to do with frames, in Open vSwitch's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Passes {
+    /// Those of frames, and of frames that have been here before.
+    all: u64,
+    /// Of bridges without rules, which look nothing up by what is in a frame but addresses.
+    simple: u64,
+    /// An entry of the cache of paths: all bits that any rule looks at are as in its packet.
+    exact: u64,
+    /// The rules themselves.
+    upcalls: u64,
+}
+
+impl Passes {
+    fn of(worker: &WorkerReport) -> Self {
+        let PathCounts { hits, misses, again } = worker.look_ups;
+        let all = worker.packets.saturating_add(again);
+        let simple = all.saturating_sub(hits.saturating_add(misses));
+        Self { all, simple, exact: hits, upcalls: misses }
     }
 }
 
@@ -108,6 +136,7 @@ fn sent(appctl: &Appctl<'_>) -> u64 {
 
 /// Counts from here on.
 pub fn clear(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    appctl.daemon.switch().flush_flows();
     let now = appctl.time.now();
     let cleared = workers(appctl, arguments)?;
     let others = std::mem::take(&mut appctl.baseline.workers).into_iter();
@@ -130,9 +159,7 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     for worker in since_cleared(appctl, arguments)? {
         let WorkerReport { packets, busy_cycles, total_cycles, .. } = worker;
         text += &title(core(appctl, &worker));
-        let _ = writeln!(text, "  packets received: {packets}");
-        // None is looked up a second time, or by anybody else.
-        text += "  packet recirculations: 0\n  avg. datapath passes per packet: 1.00\n";
+        text += &found(&worker);
         let idle = total_cycles.saturating_sub(busy_cycles);
         let share = worker.load() * 100.0;
         let _ = writeln!(text, "  idle cycles: {idle} ({:.2}%)", 100.0 - share);
@@ -146,6 +173,21 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         }
     }
     Ok(text)
+}
+
+/// Where it was found what to do with frames. There are no other caches, and packets wait for nobody who could lose them.
+fn found(worker: &WorkerReport) -> String {
+    let (packets, passes) = (worker.packets, Passes::of(worker));
+    let Passes { simple, exact, upcalls, .. } = passes;
+    let again = worker.look_ups.again;
+    let each = ratio(passes.all, packets);
+    format!(
+        "  packets received: {packets}\n  packet recirculations: {again}\n  \
+         avg. datapath passes per packet: {each:.2}\n  phwol hits: 0\n  mfex opt hits: 0\n  \
+         simple match hits: {simple}\n  emc hits: {exact}\n  smc hits: 0\n  megaflow hits: 0\n  \
+         avg. subtable lookups per megaflow hit: 0.00\n  miss with success upcall: {upcalls}\n  \
+         miss with failed upcall: 0\n"
+    )
 }
 
 /// Which worker polls which queue of those ports that Open vSwitch has threads for, and what it took lately.
@@ -230,45 +272,59 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * ratio(part, whole)
+}
+
+fn line(text: &mut String, name: &str, value: u64, note: &str) {
+    let _ = writeln!(text, "  {name:<20}{value:>12}  ({note})");
+}
+
 /// A worker's figures, on a clock of so many cycles a second: the lines of Open vSwitch's that there are
 /// figures for.
 fn perf_of(worker: &WorkerReport, hz: u64, duration: f64) -> String {
-    let WorkerReport { polls, busy_polls, packets, busy_cycles, total_cycles, .. } = worker;
+    rounds_of(worker, hz) + &frames_of(worker, duration)
+}
+
+fn rounds_of(worker: &WorkerReport, hz: u64) -> String {
+    let WorkerReport { polls, busy_polls, busy_cycles, total_cycles, .. } = worker;
     let (sleeps, sleep_cycles) = (worker.sleeps, worker.sleep_cycles);
     let used = total_cycles.saturating_sub(sleep_cycles);
     let idle_cycles = used.saturating_sub(*busy_cycles);
     let micros = |cycles: u64| ratio(cycles, hz) * 1e6;
-    let percent = |part: u64, whole: u64| 100.0 * ratio(part, whole);
     let mut text = String::new();
-    let mut line = |name: &str, value: u64, note: &str| {
-        let _ = writeln!(text, "  {name:<20}{value:>12}  ({note})");
-    };
     let each = micros(*total_cycles) * ratio(1, *polls);
-    line("Iterations:", *polls, &format!("{each:.2} us/it"));
-    let share = percent(used, *total_cycles);
-    line("- Used TSC cycles:", used, &format!("{share:5.1} % of total cycles"));
-    let share = percent(idle_cycles, used);
+    line(&mut text, "Iterations:", *polls, &format!("{each:.2} us/it"));
     let idle_polls = polls.saturating_sub(*busy_polls);
-    line("- idle iterations:", idle_polls, &format!("{share:5.1} % of used cycles"));
-    let share = percent(*busy_cycles, used);
-    line("- busy iterations:", *busy_polls, &format!("{share:5.1} % of used cycles"));
-    let share = percent(sleeps, *polls);
-    line("- sleep iterations:", sleeps, &format!("{share:5.1} % of iterations"));
+    for (name, value, share, of) in [
+        ("- Used TSC cycles:", used, percent(used, *total_cycles), "total cycles"),
+        ("- idle iterations:", idle_polls, percent(idle_cycles, used), "used cycles"),
+        ("- busy iterations:", *busy_polls, percent(*busy_cycles, used), "used cycles"),
+        ("- sleep iterations:", sleeps, percent(sleeps, *polls), "iterations"),
+    ] {
+        line(&mut text, name, value, &format!("{share:5.1} % of {of}"));
+    }
     let (asleep, mean) = (micros(sleep_cycles), micros(sleep_cycles) * ratio(1, sleeps));
-    let _ = writeln!(
-        text,
-        "  {:<20}{asleep:>12.0}  ({mean:3.0} us/iteration avg.)",
-        "Sleep time (us):"
-    );
-    let (rate, cost) = (kilo(*packets, duration), worker.cycles_per_packet());
-    let _ = match packets {
-        0 => writeln!(text, "  {:<20}{:>12}", "Rx packets:", 0),
-        _ => writeln!(
-            text,
-            "  {:<20}{packets:>12}  ({rate:.0} Kpps, {cost:.0} cycles/pkt)",
-            "Rx packets:"
-        ),
-    };
+    let name = "Sleep time (us):";
+    let _ = writeln!(text, "  {name:<20}{asleep:>12.0}  ({mean:3.0} us/iteration avg.)");
+    text
+}
+
+fn frames_of(worker: &WorkerReport, duration: f64) -> String {
+    let (packets, name) = (worker.packets, "Rx packets:");
+    if packets == 0 {
+        return format!("  {name:<20}{packets:>12}\n");
+    }
+    let (rate, cost) = (kilo(packets, duration), worker.cycles_per_packet());
+    let mut text = String::new();
+    line(&mut text, name, packets, &format!("{rate:.0} Kpps, {cost:.0} cycles/pkt"));
+    let Passes { all, simple, exact, upcalls } = Passes::of(worker);
+    line(&mut text, "Datapath passes:", all, &format!("{:.2} passes/pkt", ratio(all, packets)));
+    for (name, value) in
+        [("- Simple Match hits:", simple), ("- EMC hits:", exact), ("- Upcalls:", upcalls)]
+    {
+        line(&mut text, name, value, &format!("{:5.1} %", percent(value, all)));
+    }
     text
 }
 
@@ -288,6 +344,7 @@ mod tests {
             total_cycles: 4_000_000,
             sleeps: 10,
             sleep_cycles: 1_000_000,
+            look_ups: PathCounts { hits: 3_500, misses: 40, again: 600 },
             queues: Vec::new(),
         }
     }
@@ -301,10 +358,31 @@ mod tests {
             - busy iterations:           250  ( 40.0 % of used cycles)\n  \
             - sleep iterations:           10  (  1.0 % of iterations)\n  \
             Sleep time (us):         1000000  (100000 us/iteration avg.)\n  \
-            Rx packets:                 4000  (2 Kpps, 300 cycles/pkt)\n";
+            Rx packets:                 4000  (2 Kpps, 300 cycles/pkt)\n  \
+            Datapath passes:            4600  (1.15 passes/pkt)\n  \
+            - Simple Match hits:        1060  ( 23.0 %)\n  \
+            - EMC hits:                 3500  ( 76.1 %)\n  \
+            - Upcalls:                    40  (  0.9 %)\n";
         assert_eq!(text, expected);
         let idle = WorkerReport { packets: 0, polls: 0, sleeps: 0, ..worker() };
         assert!(perf_of(&idle, 1_000_000, 0.0).ends_with("Rx packets:                    0\n"));
+    }
+
+    #[test]
+    fn look_ups_are_told_by_where_they_found_something() {
+        let text = found(&worker());
+        for line in [
+            "packets received: 4000",
+            "packet recirculations: 600",
+            "avg. datapath passes per packet: 1.15",
+            "simple match hits: 1060",
+            "emc hits: 3500",
+            "miss with success upcall: 40",
+        ] {
+            assert!(text.contains(&format!("  {line}\n")), "{line}: {text}");
+        }
+        let idle = WorkerReport { packets: 0, look_ups: PathCounts::default(), ..worker() };
+        assert!(found(&idle).contains("avg. datapath passes per packet: 0.00\n"));
     }
 
     #[test]
