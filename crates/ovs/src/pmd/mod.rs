@@ -1,16 +1,18 @@
 //! Workers and the queues that they poll, as the database says: `pmd-cpu-mask`, `pmd-rxq-assign`,
-//! `pmd-rxq-isolate`, `pmd-rxq-affinity` and `pmd-auto-lb`. A worker is what Open vSwitch calls a PMD thread.
+//! `pmd-rxq-isolate`, `pmd-rxq-affinity`, `pmd-auto-lb` and `pmd-sleep-max`. A worker is what Open vSwitch calls a PMD thread.
 //!
 //! - `assign`: which worker polls which queue
 //! - `balance`: queues that are divided anew by themselves
 //! - `cores`: the cores that there are
 //! - `settings`: what the database says
+//! - `sleep`: whether workers sleep
 //! - `usage`: what queues and workers did lately
 
 mod assign;
 mod balance;
 mod cores;
 mod settings;
+mod sleep;
 mod usage;
 
 use std::time::Instant;
@@ -81,6 +83,8 @@ pub struct Pmd {
     is_stale: bool,
     changes: u64,
     balance: Balance,
+    /// For how many microseconds workers may sleep, if that is said.
+    sleep: Option<u64>,
 }
 
 impl Pmd {
@@ -135,6 +139,7 @@ impl Pmd {
         let ports = pmd_ports(content, state, self.cores.are_dummy());
         let (threads, passed_over) = self.threads(&settings, state);
         wrong.extend(passed_over.into_iter().chain(ports.iter().filter_map(PmdPort::unpinned)));
+        wrong.extend(self.adjust_sleep(content, state));
         self.tell_settings(&settings, wrong);
         self.balance.adjust(&content.other_config);
         let is_set = settings.are_set || ports.iter().any(PmdPort::is_pinned);
@@ -154,6 +159,17 @@ impl Pmd {
             self.divide(cycles);
         }
         self.fill_in(state);
+    }
+
+    /// Has workers of `state` sleep as `content` says; gives what is wrong with that.
+    fn adjust_sleep(&mut self, content: &Content, state: &mut State) -> Vec<String> {
+        let (asked, wrong) = sleep::of(&content.other_config);
+        sleep::tell(self.sleep, asked);
+        self.sleep = asked;
+        if let Some(micros) = asked {
+            state.busy_poll = Some(micros == 0);
+        }
+        wrong
     }
 
     /// Has `state` go on with the workers of `before`, as those that are wanted cannot be had; the next time,
@@ -432,6 +448,19 @@ mod tests {
         assert_eq!((state.workers, &state.ports["p1"].workers[..]), (Some(1), &[0; 4][..]));
         assert!(pmd.wrong[0].contains("cores 3 are passed over"), "{:?}", pmd.wrong);
         assert!(pmd.wrong[1].contains("those of the command line"), "{:?}", pmd.wrong);
+    }
+
+    #[test]
+    fn workers_sleep_where_the_database_lets_them() {
+        let mut pmd = Pmd::new(Cores::dummy("0"));
+        let mut sleep = |text: Option<&str>| {
+            let said: Vec<(&str, &str)> =
+                text.map(|text| ("pmd-maxsleep", text)).into_iter().collect();
+            adjusted(&mut pmd, &said, &[]).busy_poll
+        };
+        let said = [None, Some("0"), Some("100"), None].map(&mut sleep);
+        assert_eq!(said, [None, Some(true), Some(false), None]);
+        assert!(pmd.wrong.is_empty() && pmd.changes() == 1, "{:?} {}", pmd.wrong, pmd.changes());
     }
 
     #[test]
