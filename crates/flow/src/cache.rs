@@ -12,6 +12,7 @@
 //!
 //! - `changes`: what has changed lately, and which ways hold all the same
 //! - `counts`: how often paths were looked up
+//! - `effort`: how much may be looked at in one go
 //! - `index`: entries, by whatever values
 //! - `lines`: those by the first bytes of frames
 //! - `words`: those by words of keys
@@ -20,6 +21,7 @@
 
 mod changes;
 mod counts;
+mod effort;
 mod index;
 mod lines;
 mod paths;

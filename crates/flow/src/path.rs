@@ -634,6 +634,11 @@ impl Path {
             && !self.ops.iter().any(tells)
     }
 
+    /// How much there is to look at.
+    pub(crate) fn len(&self) -> usize {
+        self.visits.len() + self.ops.len() + self.trace.as_ref().map_or(0, Trace::len)
+    }
+
     /// All of it is going to be looked at: the memory that it takes is asked for together.
     pub(crate) fn fetch(&self) {
         const LINE: usize = 64;

@@ -16,6 +16,7 @@ mod seen;
 
 use std::collections::VecDeque;
 
+use super::effort::Effort;
 use crate::key::Key;
 use crate::path::{Basis, Path, TableSet};
 use crate::pipeline::Pipeline;
@@ -52,28 +53,38 @@ impl Changed {
     }
 
     /// What a path comes to; if `key` is given, for a packet that took it.
-    fn judge(&self, path: &Path, key: Option<&Key>) -> Verdict {
+    fn judge(&self, path: &Path, key: Option<&Key>, effort: &mut Effort) -> Verdict {
         if path.basis.counted.meets(&self.tables) {
             return Verdict::Over;
         }
         if !path.basis.tables.meets(&self.tables) {
             return Verdict::Holds;
         }
+        if !effort.take(path.visits.len()) {
+            return Verdict::Over;
+        }
         let mut verdict = Verdict::Holds;
-        for delta in &self.deltas {
-            for (at, visit) in path.visits.iter().enumerate() {
-                if visit.table != delta.table {
-                    continue;
-                }
-                let (rule, trace) = (visit.rule.as_deref(), path.trace.as_ref());
-                match delta.judge(&View { rule, at, trace, key }) {
-                    Verdict::Holds => {}
-                    Verdict::Unsure => verdict = Verdict::Unsure,
-                    Verdict::Over => return Verdict::Over,
-                }
+        for (at, visit) in path.visits.iter().enumerate() {
+            let Some(delta) = self.of(visit.table) else { continue };
+            let (rule, trace) = (visit.rule.as_deref(), path.trace.as_ref());
+            match delta.judge(&View { rule, at, trace, key }, effort) {
+                Verdict::Holds => {}
+                Verdict::Unsure => verdict = Verdict::Unsure,
+                Verdict::Over => return Verdict::Over,
             }
         }
         verdict
+    }
+
+    /// What has changed in a table.
+    #[inline]
+    fn of(&self, table: u8) -> Option<&Delta> {
+        if !self.tables.has(table) {
+            return None;
+        }
+        // They are in order.
+        let at = self.deltas.binary_search_by_key(&table, |delta| delta.table).ok()?;
+        self.deltas.get(at)
     }
 }
 
@@ -98,11 +109,17 @@ impl Epoch {
     }
 
     /// What a path comes to, which is of the era or not; if `key` is given, for a packet that took it.
-    fn judge(&self, path: &Path, is_noted: bool, key: Option<&Key>) -> Verdict {
+    fn judge(
+        &self,
+        path: &Path,
+        is_noted: bool,
+        key: Option<&Key>,
+        effort: &mut Effort,
+    ) -> Verdict {
         if path.basis.meets(&self.whole) {
             return Verdict::Over;
         }
-        if is_noted { &self.own } else { &self.all }.judge(path, key)
+        if is_noted { &self.own } else { &self.all }.judge(path, key, effort)
     }
 }
 
@@ -194,7 +211,7 @@ impl Changes {
         if deltas.is_empty() && whole == Basis::default() {
             return true;
         }
-        let turns = deltas.iter().map(|delta| delta.turns().count() + TURNS_OF_TABLE).sum();
+        let turns = deltas.iter().map(|delta| delta.len() + TURNS_OF_TABLE).sum();
         let (own, all) = (Changed::new(self.sift(&deltas)), Changed::new(deltas));
         self.push(Epoch { version, whole, all, own, turns });
         true
@@ -288,8 +305,15 @@ impl Changes {
         since.version >= if since.era == self.era { self.lost_loud } else { self.lost }
     }
 
-    /// What a path that held then comes to by now; if `key` is given, for a packet that took it.
-    pub(super) fn judge(&self, path: &Path, since: Since, key: Option<&Key>) -> Verdict {
+    /// What a path that held then comes to by now; if `key` is given, for a packet that took it. Where it would take more
+    /// than this effort to tell, it is over.
+    pub(super) fn judge(
+        &self,
+        path: &Path,
+        since: Since,
+        key: Option<&Key>,
+        effort: &mut Effort,
+    ) -> Verdict {
         if !self.reach(since) {
             return Verdict::Over;
         }
@@ -301,7 +325,7 @@ impl Changes {
         // Mostly it is the last one alone.
         let epochs = self.epochs.iter().rev().take_while(|epoch| epoch.version > since.version);
         for epoch in epochs {
-            match epoch.judge(path, is_noted, key) {
+            match epoch.judge(path, is_noted, key, effort) {
                 Verdict::Holds => {}
                 Verdict::Unsure => verdict = Verdict::Unsure,
                 Verdict::Over => return Verdict::Over,

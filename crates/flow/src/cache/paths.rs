@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::changes::{Changes, Since, Verdict};
+use super::effort::Effort;
 use crate::key::{Key, slot};
 use crate::path::{Path, Way};
 use crate::tables::{Change, LookUps};
@@ -72,7 +73,13 @@ struct Known {
     /// What took it since its rules were told.
     packets: u64,
     bytes: u64,
+    /// What was counted when a rule of it was exchanged last before a packet came; [`ANY`] if some have come since that was
+    /// told.
+    exchanged_at: u64,
 }
+
+/// No number of packets.
+const ANY: u64 = u64::MAX;
 
 /// All paths of a cache.
 #[derive(Debug)]
@@ -212,7 +219,7 @@ impl Paths {
         }
         let now = changes.now();
         let verdict = match known.checked.era == now.era {
-            true => changes.judge(&known.path, known.checked, None),
+            true => changes.judge(&known.path, known.checked, None, &mut Effort::of_path()),
             // Of each of its packets it is to be noted what it is.
             false => Verdict::Unsure,
         };
@@ -238,7 +245,8 @@ impl Paths {
         let known = places.get(place(id)).filter(|known| known.id == id)?;
         // Without a trace, nothing is known of a single packet.
         let trace = known.path.trace.as_ref()?;
-        if changes.judge(&known.path, known.checked, Some(key)) != Verdict::Holds {
+        let effort = &mut Effort::of_path();
+        if changes.judge(&known.path, known.checked, Some(key), effort) != Verdict::Holds {
             return None;
         }
         if known.checked.era != changes.now().era {
@@ -473,6 +481,8 @@ impl Paths {
         let (now, at) = (self.now, place(id));
         let known = self.places.get_mut(at).filter(|known| known.id == id && known.packets > 0);
         let Some(known) = known else { return };
+        // Whether a packet has come since is to be known then, too.
+        known.exchanged_at = if known.is_idle() { 0 } else { ANY };
         let packets = std::mem::take(&mut known.packets);
         let bytes = std::mem::take(&mut known.bytes);
         known.was_taken = true;
@@ -484,6 +494,11 @@ impl Paths {
 }
 
 impl Known {
+    /// Whether no packet has taken it since a rule of it was exchanged before one came.
+    const fn is_idle(&self) -> bool {
+        self.packets == self.exchanged_at
+    }
+
     /// Nothing yet, by now.
     fn new(checked: Since) -> Self {
         Self {
@@ -502,6 +517,7 @@ impl Known {
             lacks: Lacks::Nothing,
             packets: 0,
             bytes: 0,
+            exchanged_at: ANY,
         }
     }
 }

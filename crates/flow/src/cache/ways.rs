@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::effort::Effort;
 use super::paths::{Broken, MAX_BYTES, MAX_PATHS, NONE, Paths, Renewed};
 use crate::frozen::Frozen;
 use crate::key::{Key, slot};
@@ -127,10 +128,10 @@ impl Ways {
     fn mend(&mut self, id: u32) -> Option<u32> {
         let Self { pipeline, paths, rounds, walks, mended, room } = self;
         paths.fetch_all(id);
-        if paths.try_exchange(id, &pipeline.tables) {
+        if paths.try_exchange(id, &pipeline.tables, &mut Effort::of_path()) {
             return Some(id);
         }
-        let Broken { path, key, gone, .. } = paths.broken(id)?;
+        let Broken { path, key, gone, .. } = paths.broken(id, &mut Effort::of_path())?;
         (*walks, *mended) = (*walks + 1, *mended + 1);
         let frozen = rounds.get(key.get_u32(slot::RECIRC_ID)).cloned();
         let start = frozen.as_deref().map_or(Start::Table, Start::Frozen);

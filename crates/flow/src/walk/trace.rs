@@ -136,6 +136,11 @@ impl Trace {
         prefetch_read(self.steps.as_ptr().cast());
     }
 
+    /// How often words were something else.
+    pub(crate) const fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     /// How much memory it takes.
     pub(crate) const fn weight(&self) -> usize {
         size_of_val(&*self.steps)

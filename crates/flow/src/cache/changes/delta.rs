@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::cache::effort::Effort;
 use crate::key::{Key, slot};
 use crate::rule::Rule;
 use crate::tables::log::{Batch, Turn};
@@ -79,6 +80,8 @@ pub(super) struct Delta {
     /// All changes, or some that were picked from all.
     batches: Box<[Arc<Batch>]>,
     picked: Box<[Turn]>,
+    /// How many they are.
+    len: usize,
     /// Rules that are parts of conjunctions are there, or were: whatever changes may matter.
     pub(super) has_parts: bool,
     /// Made when it is needed first: mostly it never is.
@@ -87,14 +90,21 @@ pub(super) struct Delta {
 
 impl Delta {
     pub(super) fn new(table: u8, batches: &[Arc<Batch>], has_parts: bool) -> Self {
+        let len = batches.iter().map(|batch| batch.turns.len()).sum();
         let (batches, picked) = (batches.into(), Box::default());
-        Self { table, batches, picked, has_parts, sieve: OnceCell::new() }
+        Self { table, batches, picked, len, has_parts, sieve: OnceCell::new() }
     }
 
     /// Some of the changes alone.
     pub(super) fn pick(&self, is_picked: impl FnMut(&&Turn) -> bool) -> Self {
-        let (batches, picked) = (Box::default(), self.turns().filter(is_picked).cloned().collect());
-        Self { batches, picked, sieve: OnceCell::new(), ..*self }
+        let picked: Box<[Turn]> = self.turns().filter(is_picked).cloned().collect();
+        let (batches, len) = (Box::default(), picked.len());
+        Self { batches, picked, len, sieve: OnceCell::new(), ..*self }
+    }
+
+    /// How many changes they are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 
     pub(super) fn turns(&self) -> impl Iterator<Item = &Turn> {
@@ -150,22 +160,40 @@ impl Delta {
     }
 
     /// What becomes of a way that came to this table, of which this is known.
-    pub(super) fn judge(&self, view: &View<'_>) -> Verdict {
-        if view.rule.is_some_and(|rule| self.is_gone(rule)) {
+    pub(super) fn judge(&self, view: &View<'_>, effort: &mut Effort) -> Verdict {
+        if let Some(rule) = view.rule.filter(|rule| self.may_be_gone(rule))
+            && (!effort.take(self.len) || self.is_gone(rule))
+        {
             return Verdict::Over;
         }
-        if self.may_find_another(view) { Verdict::Unsure } else { Verdict::Holds }
+        if !self.may_find_others(view) {
+            return Verdict::Holds;
+        }
+        match effort.take(self.len) {
+            true if self.may_find_another(view) => Verdict::Unsure,
+            true => Verdict::Holds,
+            false => Verdict::Over,
+        }
+    }
+
+    fn may_be_gone(&self, rule: &Rule) -> bool {
+        self.sieve().gone.may_have(address(&rule.stats))
     }
 
     fn is_gone(&self, rule: &Rule) -> bool {
         let is_it = |turn: &Turn| !turn.has_come() && Arc::ptr_eq(&turn.rule.stats, &rule.stats);
-        self.sieve().gone.may_have(address(&rule.stats)) && self.turns().any(is_it)
+        self.turns().any(is_it)
     }
 
-    fn may_find_another(&self, view: &View<'_>) -> bool {
+    /// The lowest priority of rules that may be found in place of the one that was.
+    fn least(&self, view: &View<'_>) -> u16 {
         // Among parts of conjunctions the priority of what is found says little.
-        let least = view.rule.filter(|_| !self.has_parts).map_or(0, |rule| rule.priority);
-        let sieve = self.sieve();
+        view.rule.filter(|_| !self.has_parts).map_or(0, |rule| rule.priority)
+    }
+
+    /// The same as whether another rule may be found, without a look at each.
+    fn may_find_others(&self, view: &View<'_>) -> bool {
+        let (sieve, least) = (self.sieve(), self.least(view));
         if sieve.top.is_none_or(|top| top < least) {
             return false;
         }
@@ -174,9 +202,12 @@ impl Delta {
             known & probe.bits != probe.bits || probe.values.may_have(value & probe.bits)
         };
         sieve.probes.iter().all(passes)
-            && self
-                .wanted()
-                .any(|turn| turn.rule.priority >= least && self.may_be(&turn.rule, view))
+    }
+
+    fn may_find_another(&self, view: &View<'_>) -> bool {
+        let least = self.least(view);
+        let mut wanted = self.wanted();
+        wanted.any(|turn| turn.rule.priority >= least && self.may_be(&turn.rule, view))
     }
 
     /// Whether a rule may be for packets of which this is known.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::Paths;
 use super::mend::{Broken, Lacks};
+use super::{Known, Paths};
+use crate::cache::effort::Effort;
 use crate::key::Key;
 use crate::onward::{AllDiffering, MAX_DIFFERING};
 use crate::path::{Edit, Op, Path};
@@ -127,7 +128,7 @@ fn is_unseen(differing: &AllDiffering, path: &Path, at: usize, tables: &Tables) 
     })
 }
 
-/// So many paths at most are seen to when rules change, and not when their packets come.
+/// So many paths at most are seen to when rules change, and not when their packets come; fewer where they are long.
 const MAX_AT_ONCE: usize = 256;
 
 /// So many of them wait for memory together.
@@ -135,23 +136,41 @@ const TOGETHER: usize = 8;
 
 impl Paths {
     /// Exchanges rules of the paths that the last change has pointed at, as far as that is all that is to be done with
-    /// these: what each waits for comes sooner where others wait, too.
+    /// these: what each waits for comes sooner where others wait, too. The worker stands still for it, so what there is to
+    /// look at is bounded; else it is seen to when its packet comes.
     pub(in super::super) fn exchange_all(&mut self, tables: &Tables) {
+        let mut effort = Effort::of_version();
         let pointed = std::mem::take(&mut self.pointed);
         for some in pointed.chunks(TOGETHER).take(MAX_AT_ONCE / TOGETHER) {
             some.iter().for_each(|id| self.fetch(*id));
             for id in some {
-                // Else it is seen to when its packet comes.
-                let _ = self.is_alone(*id) && self.try_exchange(*id, tables);
+                self.exchange_early(*id, tables, &mut effort);
             }
         }
         self.pointed = pointed;
     }
 
+    /// The same of one path, once until a packet takes it: what nobody takes is to become old.
+    fn exchange_early(&mut self, id: u32, tables: &Tables, effort: &mut Effort) {
+        let is_taken = |known: &&Known| known.only.is_some() && !known.is_left && !known.is_idle();
+        let Some(known) = self.known(id).filter(is_taken) else { return };
+        if effort.take(known.path.len())
+            && self.try_exchange(id, tables, effort)
+            && let Some(known) = self.known_mut(id)
+        {
+            known.exchanged_at = known.packets;
+        }
+    }
+
     /// Exchanges a rule of a path that is to be mended, if that is all that there is to do; returns whether it was.
-    pub(in super::super) fn try_exchange(&mut self, id: u32, tables: &Tables) -> bool {
+    pub(in super::super) fn try_exchange(
+        &mut self,
+        id: u32,
+        tables: &Tables,
+        effort: &mut Effort,
+    ) -> bool {
         let mut exchange = Exchange::default();
-        let found = self.broken(id).and_then(|broken| exchange.find(&broken, tables));
+        let found = self.broken(id, effort).and_then(|broken| exchange.find(&broken, tables));
         if found.is_some() {
             self.exchange(id, &exchange);
         }

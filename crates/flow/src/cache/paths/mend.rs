@@ -7,6 +7,7 @@ use super::{Known, Paths, Verdict, place, standing};
 use packet::prefetch::prefetch_read;
 
 use crate::cache::changes::Pointed;
+use crate::cache::effort::Effort;
 use crate::key::Key;
 use crate::path::{Extent, Path, Renewal};
 use crate::pipeline::Pipeline;
@@ -39,6 +40,9 @@ impl Lacks {
     }
 }
 
+/// So many paths are between the one that is pointed at and the one that memory is asked for.
+const AHEAD: usize = 8;
+
 /// What has become of a path that was asked for.
 #[derive(Debug)]
 pub(in super::super) enum Renewed {
@@ -68,12 +72,17 @@ impl Paths {
     pub(in super::super) fn update(&mut self, pipeline: &Pipeline, before: &Pipeline) -> bool {
         let is_known = self.changes.add(pipeline, before);
         let mut pointed = std::mem::take(&mut self.changes.pointed);
-        for known in pointed.iter().filter_map(|pointed| self.places.get(place(pointed.path))) {
-            fetch(known);
+        let mut ids = std::mem::take(&mut self.pointed);
+        ids.clear();
+        ids.extend(pointed.iter().map(|pointed| pointed.path));
+        // What is known of a path is asked for some steps ahead.
+        let mut ahead = ids.iter();
+        ahead.by_ref().take(AHEAD).for_each(|id| self.fetch_known(*id));
+        for pointed in pointed.drain(..) {
+            ahead.next().into_iter().for_each(|id| self.fetch_known(*id));
+            self.point(pointed);
         }
-        self.pointed.clear();
-        pointed.drain(..).for_each(|pointed| self.point(pointed));
-        self.changes.pointed = pointed;
+        (self.pointed, self.changes.pointed) = (ids, pointed);
         is_known
     }
 
@@ -84,7 +93,6 @@ impl Paths {
         if let Some(own) = self.standing.get_mut(place(path)) {
             *own = 0;
         }
-        self.pointed.push(path);
     }
 
     /// Whether a single packet takes a path.
@@ -111,7 +119,8 @@ impl Paths {
         if !known.lacks.is_nothing() || !is_told {
             return Some(Verdict::Over);
         }
-        let verdict = self.changes.judge(&known.path, since, Some(only));
+        let effort = &mut Effort::of_path();
+        let verdict = self.changes.judge(&known.path, since, Some(only), effort);
         if verdict == Verdict::Holds {
             if since.era != now.era {
                 self.note_again(id);
@@ -147,6 +156,14 @@ impl Paths {
         }
     }
 
+    /// What is known of a path is going to be looked at.
+    fn fetch_known(&self, id: u32) {
+        const LINE: usize = 64;
+        let Some(known) = self.places.get(place(id)) else { return };
+        let start = std::ptr::from_ref(known).cast::<u8>();
+        (0..size_of::<Known>()).step_by(LINE).for_each(|at| prefetch_read(start.wrapping_add(at)));
+    }
+
     /// A path is going to be mended: the memory that it takes is asked for together.
     pub(super) fn fetch(&self, id: u32) {
         if let Some(known) = self.known(id) {
@@ -168,12 +185,12 @@ impl Paths {
     }
 
     /// A path that a single packet takes, and that is to be mended.
-    pub(in super::super) fn broken(&self, id: u32) -> Option<Broken<'_>> {
+    pub(in super::super) fn broken(&self, id: u32, effort: &mut Effort) -> Option<Broken<'_>> {
         let (changes, known) = (&self.changes, self.known(id)?);
         let (path, key) = (&known.path, known.only.as_deref()?);
         let gone = match &known.lacks {
             Lacks::One(gone) if known.checked.era == changes.now().era => {
-                let verdict = changes.judge(path, known.checked, Some(key));
+                let verdict = changes.judge(path, known.checked, Some(key), effort);
                 (verdict == Verdict::Holds).then_some(gone)
             }
             _ => None,
@@ -255,13 +272,6 @@ impl Paths {
         self.share(other, &key);
         self.remove(id);
     }
-}
-
-/// All of a place is going to be looked at.
-fn fetch(known: &Known) {
-    const LINE: usize = 64;
-    let start = std::ptr::from_ref(known).cast::<u8>();
-    (0..size_of::<Known>()).step_by(LINE).for_each(|at| prefetch_read(start.wrapping_add(at)));
 }
 
 fn has(places: &[Known], id: u32) -> bool {

@@ -1,6 +1,14 @@
-use openflow::{Action, Field, Match};
+use std::sync::Arc;
 
-use crate::cache::changes::tests::{change_own, own, passes, rule, set};
+use openflow::{Action, Field, Instructions, Match};
+
+use crate::cache::PathCache;
+use crate::cache::changes::tests::{change_own, key, output, own, passes, rule, set};
+use crate::cache::effort::STEPS_OF_VERSION;
+use crate::key::Key;
+use crate::pipeline::{Pipeline, Port};
+use crate::tables::Change;
+use crate::walk::{Start, walk};
 
 #[test]
 fn rules_that_write_other_fields_leave_exchanges_be() {
@@ -36,4 +44,129 @@ fn rules_that_write_other_fields_leave_exchanges_be() {
         assert!([2, 3, 4].map(|value| walks(own, value))[1..] == [1, 1], "{behind:?}");
     }
     worker.check_counts().unwrap();
+}
+
+/// Flows that each have a rule of their own, which goes on to tables that a packet comes to so often.
+struct Flows {
+    flows: Pipeline,
+    cache: PathCache,
+    count: u32,
+}
+
+/// Of a rule that has another one behind it come so often.
+const TIMES: usize = 60;
+
+impl Flows {
+    /// Of packets that come to `deep` tables, in each of which all behind it come [`TIMES`] times; their paths are known, and
+    /// noted.
+    fn new(count: u32, deep: u8) -> Self {
+        let mut flows = Pipeline::default();
+        flows.ports.insert(openflow::PortNo(2), Port::new(2));
+        for table in 1..=deep {
+            let mut actions = vec![Action::resubmit_table(table + 1); TIMES];
+            if table == deep {
+                actions = vec![output(2)];
+            }
+            rule(&mut flows, (table, 1), Match::new(), actions);
+        }
+        let cache = PathCache::new(Arc::new(flows.clone()));
+        let mut all = Self { flows, cache, count };
+        (0..count).for_each(|flow| all.change(flow, 1));
+        // So that it is noted what packets are.
+        for priority in 5..11 {
+            all.update();
+            all.pass();
+            let some = Match::new().with(Field::EthSrc, 1);
+            rule(&mut all.flows, (1, priority), some, vec![output(3)]);
+        }
+        all.update();
+        all.pass();
+        all
+    }
+
+    /// The rule of a flow writes this.
+    fn change(&mut self, flow: u32, value: u128) {
+        let matching = Match::new().with(Field::EthDst, flow.into());
+        let actions = vec![set(Field::Reg4, value), Action::resubmit_table(1)];
+        rule(&mut self.flows, (0, 100), matching, actions);
+    }
+
+    /// Gives how many rules are exchanged at once.
+    fn update(&mut self) -> u64 {
+        let before = self.cache.stats().renewed;
+        self.cache.update(Arc::new(self.flows.clone()), 0);
+        self.cache.stats().renewed - before
+    }
+
+    /// A packet of a flow comes, and takes the way that it has to.
+    fn meet(&mut self, key: &Key) {
+        self.cache.begin(0);
+        let id = self.cache.find(key);
+        self.cache.count(id, 1, 60);
+        let wanted = walk(&self.flows, &mut key.clone(), &Start::Table, None);
+        assert!(*self.cache.path(id).unwrap() == wanted);
+    }
+
+    /// The same of all flows. Gives how many go through the tables.
+    fn pass(&mut self) -> u64 {
+        let before = self.cache.stats().misses;
+        (0..self.count).for_each(|flow| self.meet(&key(flow.into(), 0, 1, 0)));
+        self.cache.stats().misses - before
+    }
+}
+
+#[test]
+fn what_is_looked_at_for_all_paths_at_once_is_bounded() {
+    // One has 3, or 63, or 3,663 visits, and may have twice as many steps as visits by what they do.
+    let most = |flows: u32, deep| {
+        let mut all = Flows::new(flows, deep);
+        let counts: Vec<u64> = (2..5)
+            .map(|value| {
+                (0..flows).for_each(|flow| all.change(flow, value));
+                let exchanged = all.update();
+                // What is left is exchanged by its packet.
+                assert_eq!(all.pass(), 0, "{value}");
+                exchanged
+            })
+            .collect();
+        counts
+    };
+    assert_eq!(most(300, 1), [256; 3]);
+    assert_eq!(most(40, 2), [40; 3]);
+    let visits = TIMES * TIMES + TIMES + 2;
+    let bound = (STEPS_OF_VERSION / visits) as u64;
+    assert!(most(8, 3).iter().all(|exchanged| (1..=bound).contains(exchanged)), "{bound}");
+}
+
+#[test]
+fn only_packets_keep_a_path_young() {
+    let mut all = Flows::new(4, 1);
+    let exchanged = |all: &mut Flows, value| {
+        (0..4).for_each(|flow| all.change(flow, value));
+        all.update()
+    };
+    // Two flows send packets, one of them after all was told that was counted.
+    assert_eq!((exchanged(&mut all, 2), exchanged(&mut all, 3)), (4, 0));
+    all.meet(&key(0, 0, 1, 0));
+    all.cache.flush(1);
+    assert_eq!((exchanged(&mut all, 4), exchanged(&mut all, 5)), (1, 0));
+    all.cache.flush(2);
+    all.meet(&key(1, 0, 1, 0));
+    assert_eq!((exchanged(&mut all, 6), exchanged(&mut all, 7)), (1, 0));
+    // Whoever comes late finds the rule of now, without a walk.
+    assert_eq!(all.pass(), 0);
+    // What nobody takes is of no use in the end, whatever becomes of its rule.
+    for number in 0..200_u128 {
+        (2..4).for_each(|flow| all.change(flow, number));
+        let near = Match::new().with(Field::EthDst, number % 2);
+        let add = Change::add(0, near.clone(), Instructions::default()).with_priority(200);
+        match number % 4 {
+            0 | 1 => drop(all.flows.tables.change(&add, 0).unwrap()),
+            _ => drop(all.flows.tables.change(&Change::delete(Some(0), near), 0).unwrap()),
+        }
+        (0..2).for_each(|flow| all.change(flow, 1));
+        all.update();
+        (0..2).for_each(|flow| all.meet(&key(flow, 0, 1, 0)));
+    }
+    assert!(all.cache.stats().paths <= 3, "{:?}", all.cache.stats());
 }
