@@ -2,16 +2,23 @@
 
 use openflow::action::Action;
 use openflow::field::{Prerequisite, ones};
+use openflow::packet_in::Reason;
 use openflow::{Field, Subfield};
 use packet::MacAddr;
 
 use super::track::tells_connection;
-use super::{Kind, State, Walk, is_tagged};
+use super::{Kind, NO_METER, State, Walk, is_tagged};
 use crate::extract::NSH;
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
 use crate::place::place;
 
 impl Walk<'_> {
+    /// The value of some bits of a field.
+    pub(super) fn read(&self, from: Subfield) -> u128 {
+        let Some(slot) = place(from.field) else { return 0 };
+        self.state.key.get(slot) >> from.offset & ones(from.bits)
+    }
+
     /// Does an action that only writes, or nothing.
     pub(super) fn write_by(&mut self, action: &Action) {
         match action {
@@ -161,6 +168,25 @@ impl Walk<'_> {
     fn pop_tag(&mut self) {
         let State { key, tags, .. } = &mut self.state;
         tags.pop(key);
+    }
+
+    /// Takes one from the time to live; returns whether the packet goes on.
+    pub(super) fn dec_ttl(&mut self, ids: &[u16]) -> bool {
+        let ether_type = self.state.key.get_u16(slot::ETH_TYPE);
+        if !matches!(ether_type, 0x0800 | 0x86DD) {
+            return true;
+        }
+        let ttl = self.state.key.get_u8(slot::IP_TTL);
+        if ttl > 1 {
+            self.put(slot::IP_TTL, u128::from(ttl - 1));
+            return true;
+        }
+        for id in ids {
+            self.controller((u16::MAX, *id), Reason::INVALID_TTL, &[], NO_METER);
+        }
+        let version = if ether_type == 0x0800 { 4 } else { 6 };
+        self.note(Kind::Warning, format_args!("IPv{version} decrement TTL exception"));
+        false
     }
 }
 
