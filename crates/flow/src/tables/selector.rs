@@ -1,6 +1,7 @@
 //! A filter that is asked about one rule after the other.
 
-use super::{Filter, Refusal, is_port, sends};
+use super::change::{is_port, sends};
+use super::{Filter, Refusal};
 use crate::pattern::Pattern;
 use crate::place;
 use crate::rule::Rule;

@@ -1,4 +1,7 @@
+use openflow::{Field, Match};
+
 use super::*;
+use crate::rule::Timeouts;
 
 fn output(port: u32) -> Instructions {
     Instructions::apply(vec![Action::output(PortNo(port))])
