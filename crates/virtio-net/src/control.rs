@@ -2,7 +2,7 @@
 //! network devices share.
 
 pub use crate::control_queue::{BUFFER, Command, CommandError, ControlQueue, SIZE, Spread};
-pub use crate::kick::{Doorbell, Kick};
+pub use virtio_queues::kick::{Doorbell, Kick};
 
 /// The names of the feature bits `bits`, for people; those without a name as numbers.
 #[must_use]

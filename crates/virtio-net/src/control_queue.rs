@@ -7,7 +7,7 @@ use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::driver::{Buffer, DmaPart, DriverQueue, DriverRing, RingError};
 
-use super::kick::Kick;
+use virtio_queues::kick::Kick;
 
 /// Entries of the ring: one command at a time takes three.
 pub const SIZE: u16 = 16;

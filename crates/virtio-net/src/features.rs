@@ -3,7 +3,7 @@
 use packet::LINK_HEADERS;
 use virtio::Features;
 
-use super::memory::DATA_OFFSET;
+use virtio_queues::memory::DATA_OFFSET;
 
 /// Bytes of a frame that one buffer holds at least: an ordinary frame with tags and some more.
 const SLOT_ROOM: usize = 2176;

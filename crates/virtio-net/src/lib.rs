@@ -16,35 +16,20 @@
 //! - [`user`]: a back-end behind a vhost-user socket
 //!
 //! These find a device, agree on features with it and tell it where the rings are. What goes on in
-//! the rings is the same for both:
+//! the rings is the same for both, and is the crate `virtio_queues`. What else they have in common:
 //!
 //! - `options`: what device strings of both can say
 //! - `features`: which features to use of those that are offered
 //! - `plan`: the rings of a session, and the memory that they take
-//! - `memory`: memory that driver and device share, given out in parts
-//! - `kick`: how a device is told that there is something in a ring
-//! - `lane`: where a ring passes between the port's thread and its worker
 //! - `link`: what both sides of a port's thread see, and changes of the port
-//! - `receive`, `transmit`: the rings and queues that carry frames
-//! - `store`: where received frames lie, and how they leave as packets
-//! - `kept`: packets that a device sends from where they lie
 //! - `control_queue`: commands to the device
 //! - [`control`]: what drivers of such devices that do not carry frames have of all this: vDPA
 
 pub mod control;
 mod control_queue;
 mod features;
-#[cfg(test)]
-mod hostile_tests;
-mod kept;
-mod kick;
-mod lane;
 mod link;
-mod memory;
 mod options;
 pub mod pci;
 mod plan;
-mod receive;
-mod store;
-mod transmit;
 pub mod user;

@@ -10,11 +10,11 @@ use virtio::driver::split::LEGACY_ALIGN;
 
 use super::control_queue::{self, ControlQueue};
 use super::features::TRANSMIT_ROOM;
-use super::kick::Kick;
-use super::memory::{ALIGN, Cursor, Parts, Slots};
-use super::receive::{Agreed, RxRing};
-use super::store::PacketStore;
-use super::transmit::{Tables, TxRing};
+use virtio_queues::kick::Kick;
+use virtio_queues::memory::{ALIGN, Cursor, Parts, Slots};
+use virtio_queues::receive::{Agreed, RxRing};
+use virtio_queues::store::PacketStore;
+use virtio_queues::transmit::{Tables, TxRing};
 
 /// What the rings of a session will be like.
 #[derive(Clone, Debug, PartialEq, Eq)]

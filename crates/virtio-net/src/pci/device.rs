@@ -12,7 +12,7 @@ use super::legacy::LegacyRegisters;
 use super::modern::ModernRegisters;
 use super::registers::Registers;
 use super::window::Windows;
-use crate::lane::Lanes;
+use virtio_queues::lane::Lanes;
 
 /// A device with its registers and interrupts.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use eal::EventFd;
 use eal::pci::{PciDevice, PciError};
 
 use super::registers::{ISR_CONFIG, ISR_QUEUE, NO_VECTOR, Registers};
-use crate::lane::Lanes;
+use virtio_queues::lane::Lanes;
 
 /// The interrupts of a device.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ use super::port::State;
 use super::registers::{DRIVER_OK, NEEDS_RESET};
 use super::session::Session;
 use crate::control_queue::Command;
-use crate::lane::Lanes;
 use crate::link::{Change, Wishes};
+use virtio_queues::lane::Lanes;
 
 /// How often to look at a device that may have no way to tell that something happened, or is
 /// gone.

@@ -7,7 +7,7 @@ use virtio::Features;
 use virtio::driver::split::LEGACY_ALIGN;
 
 use super::registers::{NO_VECTOR, QueueInfo, Registers, RingPlace};
-use crate::kick::{Doorbell, Kick};
+use virtio_queues::kick::{Doorbell, Kick};
 
 /// The base address register that describes the ports.
 const BAR: u8 = 0;

@@ -57,12 +57,12 @@ use device::Device;
 pub use facts::facts;
 use hardware::is_network_device;
 
-use crate::lane::Lanes;
 use crate::options::about;
-use crate::receive::Receiver;
-use crate::transmit::Transmitter;
 use options::Options;
 use port::VirtioPciPort;
+use virtio_queues::lane::Lanes;
+use virtio_queues::receive::Receiver;
+use virtio_queues::transmit::Transmitter;
 use window::{MappedBars, Windows};
 
 /// About this driver.

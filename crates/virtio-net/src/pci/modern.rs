@@ -6,7 +6,7 @@ use virtio::Features;
 use super::capability::Layout;
 use super::registers::{NO_VECTOR, QueueInfo, Registers, RingPlace};
 use super::window::{Window, Windows};
-use crate::kick::Kick;
+use virtio_queues::kick::Kick;
 
 const DEVICE_FEATURE_SELECT: usize = 0;
 const DEVICE_FEATURE: usize = 4;

@@ -11,12 +11,12 @@ use super::registers::QueueInfo;
 use super::session::Wanted;
 use crate::control_queue::{self, ControlQueue};
 use crate::features::receive_room;
-use crate::kick::Kick;
 use crate::link::Wishes;
-use crate::memory::Parts;
 use crate::plan::RingPlan;
-use crate::receive::RxRing;
-use crate::transmit::TxRing;
+use virtio_queues::kick::Kick;
+use virtio_queues::memory::Parts;
+use virtio_queues::receive::RxRing;
+use virtio_queues::transmit::TxRing;
 
 /// Entries of a ring where neither the device nor the options want fewer.
 const MOST_ENTRIES: u16 = 1024;

@@ -14,8 +14,8 @@ use super::device::Device;
 use super::keeper::Keeper;
 use super::options::Options;
 use super::session::{Session, Wanted};
-use crate::lane::Lanes;
 use crate::link::{LinkState, PortThread, Settings};
+use virtio_queues::lane::Lanes;
 
 /// What both sides of the port's thread see.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use eal::pci::PciError;
 use virtio::Features;
 use virtio::driver::{DriverQueue, DriverRing as _};
 
-use crate::kick::Kick;
+use virtio_queues::kick::Kick;
 
 /// Status: the driver has noticed the device (virtio 1.3 section 2.1).
 pub const ACKNOWLEDGE: u8 = 1;

@@ -17,12 +17,12 @@ use super::options::Options;
 use super::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR};
 use crate::control_queue::{Command, CommandError, ControlQueue};
 use crate::features::names;
-use crate::lane::Lanes;
 use crate::link::Wishes;
-use crate::memory::Parts;
 use crate::plan::RingPlan;
-use crate::receive::RxRing;
-use crate::transmit::TxRing;
+use virtio_queues::lane::Lanes;
+use virtio_queues::memory::Parts;
+use virtio_queues::receive::RxRing;
+use virtio_queues::transmit::TxRing;
 
 /// How long the device may take for a command on the control queue.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);

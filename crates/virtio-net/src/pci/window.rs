@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eal::pci::{Bar, PciDevice, PciError};
 
-use crate::kick::Doorbell;
+use virtio_queues::kick::Doorbell;
 
 /// Where registers are, as the device says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,13 +32,13 @@ use eal::time::Time;
 use eal::{Access, EventFd};
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
-use crate::lane::Lanes;
 use crate::options::about;
-use crate::receive::Receiver;
-use crate::transmit::Transmitter;
 use ethdev::access;
 use options::Options;
 use port::VirtioUserPort;
+use virtio_queues::lane::Lanes;
+use virtio_queues::receive::Receiver;
+use virtio_queues::transmit::Transmitter;
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {

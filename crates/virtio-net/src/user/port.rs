@@ -18,8 +18,8 @@ use super::options::Options;
 use super::rings::Rings;
 use super::session::Session;
 use crate::control_queue::Command;
-use crate::lane::Lanes;
 use crate::link::{Change, LinkState, PortThread, Settings, Wishes};
+use virtio_queues::lane::Lanes;
 
 /// How long to wait before the next attempt to find the back-end.
 const RETRY: Duration = Duration::from_millis(100);

@@ -14,11 +14,11 @@ use vhost::frontend::InflightFile;
 
 use super::session::{Plan, no_room, system};
 use crate::control_queue::ControlQueue;
-use crate::kick::Kick;
-use crate::memory::Parts;
 use crate::plan::RingPlan;
-use crate::receive::RxRing;
-use crate::transmit::TxRing;
+use virtio_queues::kick::Kick;
+use virtio_queues::memory::Parts;
+use virtio_queues::receive::RxRing;
+use virtio_queues::transmit::TxRing;
 
 /// All that belongs to a session's rings, without those that the workers have.
 #[derive(Debug)]

@@ -18,13 +18,13 @@ use super::options::Options;
 use super::rings::{Control, RingSet, Rings};
 use crate::control_queue::{self, Command, CommandError};
 use crate::features::{names, receive_room};
-use crate::kick::{Doorbell, Kick};
-use crate::lane::Lanes;
 use crate::link::Wishes;
-use crate::memory::DEVICE_BASE;
 use crate::plan::RingPlan;
-use crate::receive::RxRing;
-use crate::transmit::TxRing;
+use virtio_queues::kick::{Doorbell, Kick};
+use virtio_queues::lane::Lanes;
+use virtio_queues::memory::DEVICE_BASE;
+use virtio_queues::receive::RxRing;
+use virtio_queues::transmit::TxRing;
 
 /// How long the back-end may take for a message.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);

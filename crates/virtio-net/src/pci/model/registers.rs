@@ -7,7 +7,7 @@ use virtio::Features;
 
 use super::super::window::{Place, Window, Windows};
 use super::{COMMON, ISR, Model, NET, Queue, State};
-use crate::kick::Doorbell;
+use virtio_queues::kick::Doorbell;
 
 impl State {
     pub fn set_status(&mut self, status: u8) {

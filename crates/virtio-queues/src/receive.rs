@@ -30,7 +30,7 @@ const NUM_BUFFERS_LEN: usize = 2;
 /// The ring of one session. Descriptor `n` always has buffer `n`, so once it is filled no
 /// descriptor is ever written again, but for packets that were given away.
 #[derive(Debug)]
-pub(crate) struct RxRing {
+pub struct RxRing {
     queue: DriverQueue,
     buffers: Kind,
     fault: Option<RingError>,
@@ -39,13 +39,13 @@ pub(crate) struct RxRing {
 
 /// What was negotiated, as far as receiving goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Agreed {
+pub struct Agreed {
     /// Bytes of the net header.
-    pub(crate) header: usize,
+    pub header: usize,
     /// MRG_RXBUF was negotiated.
-    pub(crate) mergeable: bool,
+    pub mergeable: bool,
     /// What the device may leave to us.
-    pub(crate) offloads: Capabilities,
+    pub offloads: Capabilities,
 }
 
 /// The buffers of a ring, of either kind.
@@ -106,12 +106,7 @@ impl Ring for RxRing {
 
 impl RxRing {
     /// Fills the ring with a buffer per slot.
-    pub(crate) fn new(
-        queue: impl Into<DriverQueue>,
-        slots: Slots,
-        agreed: Agreed,
-        kick: Kick,
-    ) -> Self {
+    pub fn new(queue: impl Into<DriverQueue>, slots: Slots, agreed: Agreed, kick: Kick) -> Self {
         let mut queue = queue.into();
         let hold = Hold { memory: Arc::clone(slots.backing()), _pool: None };
         let mut buffers = Buffers { store: slots, agreed, kick };
@@ -121,7 +116,7 @@ impl RxRing {
 
     /// As [`new`](Self::new), with packets, which are given away when asked for. `memory` is that
     /// of the session.
-    pub(crate) fn with_packets(
+    pub fn with_packets(
         queue: impl Into<DriverQueue>,
         packets: PacketStore,
         agreed: Agreed,
@@ -137,7 +132,7 @@ impl RxRing {
 
     /// Has the device notified in another way from now on; it is once, as what was signalled in
     /// the old way may be lost.
-    pub(crate) fn set_kick(&mut self, kick: Kick) {
+    pub fn set_kick(&mut self, kick: Kick) {
         match &mut self.buffers {
             Kind::Slots(buffers) => buffers.kick = kick,
             Kind::Packets(buffers) => buffers.kick = kick,
@@ -146,7 +141,7 @@ impl RxRing {
     }
 
     /// Sends the kick that a device may expect after its start.
-    pub(crate) fn kick(&self) {
+    pub fn kick(&self) {
         let kick = match &self.buffers {
             Kind::Slots(buffers) => &buffers.kick,
             Kind::Packets(buffers) => &buffers.kick,
@@ -155,7 +150,7 @@ impl RxRing {
     }
 
     /// The queue, for its addresses.
-    pub(crate) const fn queue(&self) -> &DriverQueue {
+    pub const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
@@ -456,7 +451,7 @@ impl Taken {
 
 /// The receive queue that a worker polls.
 #[derive(Debug)]
-pub(crate) struct Receiver {
+pub struct Receiver {
     lane: Arc<Lane<RxRing>>,
     batch: FrameBatch,
     /// Buffers that go back to the device with the next release. No longer than the ring.
@@ -468,7 +463,9 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    pub(crate) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16, gives_packets: bool) -> Self {
+    /// The queue of `lane`, whose rings have `queue_size` entries at most.
+    #[must_use]
+    pub fn new(lane: Arc<Lane<RxRing>>, queue_size: u16, gives_packets: bool) -> Self {
         let size = usize::from(queue_size);
         let batch = FrameBatch::with_segments(size);
         Self { lane, batch, owed: Vec::with_capacity(size), hold: None, gives_packets }

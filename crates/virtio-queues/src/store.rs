@@ -20,7 +20,7 @@ use super::memory::Slots;
 const SPARE: u32 = CACHE_SIZE as u32;
 
 /// The buffers of a receive ring, one per descriptor.
-pub(super) trait Store {
+pub(crate) trait Store {
     /// Where a frame starts in buffer `id`; `None` when there is no such buffer.
     fn frame(&self, id: u16) -> Option<NonNull<u8>>;
 
@@ -57,9 +57,9 @@ pub(super) trait Store {
 
 /// The buffers of one frame, among those that the device has used in this burst.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) first: usize,
-    pub(super) count: usize,
+pub(crate) struct Span {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
 }
 
 impl Store for Slots {
@@ -91,7 +91,7 @@ impl Store for Slots {
 
 /// A packet for each descriptor, which the device reaches. All of them are fresh.
 #[derive(Debug)]
-pub(crate) struct PacketStore {
+pub struct PacketStore {
     packets: Box<[Packet]>,
     /// Bytes of a frame that each holds.
     room: usize,
@@ -109,12 +109,7 @@ impl PacketStore {
     ///
     /// # Errors
     /// When there is no such memory.
-    pub(super) fn new(
-        name: &str,
-        entries: u16,
-        room: usize,
-        space: &DmaSpace,
-    ) -> Result<Self, PoolError> {
+    pub fn new(name: &str, entries: u16, room: usize, space: &DmaSpace) -> Result<Self, PoolError> {
         // A ring full, as many packets that are somewhere else, and what caches keep.
         let buffers = 2 * (u32::from(entries) + SPARE);
         let pool = Pool::for_devices(&format!("{name}-rx"), buffers, room, space)?;
@@ -125,7 +120,7 @@ impl PacketStore {
     }
 
     /// The pool, which keeps the memory of packets where it is.
-    pub(super) const fn pool(&self) -> &Pool {
+    pub(crate) const fn pool(&self) -> &Pool {
         &self.pool
     }
 
@@ -145,7 +140,7 @@ impl PacketStore {
     /// Makes a packet of a frame of the burst, number `index` in it, whose buffers are among `used`;
     /// the descriptors get others. `None`, and nothing changes, when there are none.
     #[inline]
-    pub(super) fn give(
+    pub(crate) fn give(
         &mut self,
         queue: &mut impl DriverRing,
         frame: &Frame<'_>,

@@ -14,19 +14,19 @@ use super::receive::RxRing;
 use super::transmit::TxRing;
 
 /// A ring of a session, seen by whoever hands it over.
-pub(crate) trait Ring {
+pub trait Ring {
     /// What the device did wrong, if it did; the ring is not used any more.
     fn fault(&self) -> Option<RingError>;
 }
 
 /// One queue of a port. It stays for the port's life; its ring comes and goes with sessions.
 #[derive(Debug)]
-pub(crate) struct Lane<R> {
+pub struct Lane<R> {
     /// The ring of the present session.
-    pub(crate) ring: Handover<R>,
+    pub ring: Handover<R>,
     /// What the device signals. It is the same in all sessions, so that a worker can wait for
     /// it without knowing of sessions.
-    pub(crate) call: PeerEvent,
+    pub call: PeerEvent,
     /// The ring is there and enabled.
     ready: AtomicBool,
     /// There is a ring, whatever its state.
@@ -41,13 +41,17 @@ pub(crate) struct Lane<R> {
 
 impl Lane<RxRing> {
     /// Entries of the ring; 0 without one.
-    pub(crate) fn entries(&self) -> u16 {
+    pub fn entries(&self) -> u16 {
         self.ring.lock().as_ref().map_or(0, |ring| ring.queue().entries())
     }
 }
 
 impl<R: Ring> Lane<R> {
-    pub(crate) fn new(wake: &Arc<EventFd>, closer: &Closer) -> std::io::Result<Self> {
+    /// A lane without a ring; `wake` wakes the port's thread, `closer` closes what the device signals.
+    ///
+    /// # Errors
+    /// When there can be no more files.
+    pub fn new(wake: &Arc<EventFd>, closer: &Closer) -> std::io::Result<Self> {
         Ok(Self {
             ring: Handover::empty(),
             call: PeerEvent::for_peer(closer)?,
@@ -60,7 +64,7 @@ impl<R: Ring> Lane<R> {
     }
 
     /// Gives the worker a ring, and wakes it should it sleep: what it armed was another ring.
-    pub(crate) fn install(&self, ring: R) {
+    pub fn install(&self, ring: R) {
         self.broken.store(false, Relaxed);
         self.ring.replace(Some(ring));
         self.installed.store(true, Relaxed);
@@ -69,7 +73,7 @@ impl<R: Ring> Lane<R> {
     }
 
     /// Takes the ring from the worker.
-    pub(crate) fn remove(&self) -> Option<R> {
+    pub fn remove(&self) -> Option<R> {
         self.installed.store(false, Relaxed);
         self.ready.store(false, Relaxed);
         self.ring.take()
@@ -77,7 +81,7 @@ impl<R: Ring> Lane<R> {
 
     /// Whether the worker has a ring.
     #[inline]
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
     }
 
@@ -95,21 +99,21 @@ impl<R: Ring> Lane<R> {
     }
 
     /// Whether a worker may wait for the device: not where it cannot interrupt.
-    pub(crate) fn can_sleep(&self) -> bool {
+    pub fn can_sleep(&self) -> bool {
         self.can_sleep.load(Relaxed)
     }
 
     /// For the worker, when the device has broken its ring: wakes the port's thread, which will
     /// find out and end the session.
     #[cold]
-    pub(crate) fn report_fault(&self) {
+    pub fn report_fault(&self) {
         self.broken.store(true, SeqCst);
         self.ready.store(false, SeqCst);
         let _ = self.wake.signal();
     }
 
     /// What the device did wrong with this ring, if it did. A ring that works is not locked.
-    pub(crate) fn fault(&self) -> Option<RingError> {
+    pub fn fault(&self) -> Option<RingError> {
         if !self.broken.load(SeqCst) {
             return None;
         }
@@ -119,14 +123,16 @@ impl<R: Ring> Lane<R> {
 
 /// The queues of a port, for the port's thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Lanes {
-    pub(crate) rx: Vec<Arc<Lane<RxRing>>>,
-    pub(crate) tx: Vec<Arc<Lane<TxRing>>>,
+pub struct Lanes {
+    /// Those that receive.
+    pub rx: Vec<Arc<Lane<RxRing>>>,
+    /// Those that transmit.
+    pub tx: Vec<Arc<Lane<TxRing>>>,
 }
 
 impl Lanes {
     /// Lanes for `pairs` pairs of queues; `wake` wakes the port's thread.
-    pub(crate) fn new(pairs: u16, wake: &Arc<EventFd>) -> std::io::Result<Self> {
+    pub fn new(pairs: u16, wake: &Arc<EventFd>) -> std::io::Result<Self> {
         let closer = Closer::default();
         let rx = (0..pairs).map(|_| Lane::new(wake, &closer).map(Arc::new));
         let tx = (0..pairs).map(|_| Lane::new(wake, &closer).map(Arc::new));
@@ -134,13 +140,13 @@ impl Lanes {
     }
 
     /// What the device signals, by ring.
-    pub(crate) fn calls(&self) -> Vec<PeerEvent> {
+    pub fn calls(&self) -> Vec<PeerEvent> {
         let pairs = self.rx.iter().zip(&self.tx);
         pairs.flat_map(|(rx, tx)| [rx.call.clone(), tx.call.clone()]).collect()
     }
 
     /// Hands rings to the workers; queues for which there are none get none.
-    pub(crate) fn install(&self, pairs: Vec<(RxRing, TxRing)>) {
+    pub fn install(&self, pairs: Vec<(RxRing, TxRing)>) {
         for ((rx, tx), (rx_lane, tx_lane)) in pairs.into_iter().zip(self.rx.iter().zip(&self.tx)) {
             rx_lane.install(rx);
             tx_lane.install(tx);
@@ -149,7 +155,7 @@ impl Lanes {
 
     /// Has the device of ring `index` (receive queue `n` has `2 n`, transmit queue `n` the next)
     /// notified in another way; returns whether there is such a ring.
-    pub(crate) fn set_kick(&self, index: u8, kick: Kick) -> bool {
+    pub fn set_kick(&self, index: u8, kick: Kick) -> bool {
         let queue = usize::from(index / 2);
         if index.is_multiple_of(2) {
             let Some(lane) = self.rx.get(queue) else { return false };
@@ -162,13 +168,13 @@ impl Lanes {
 
     /// Takes all rings from the workers. A device that is not told so goes on using their
     /// memory, for as long as they are kept.
-    pub(crate) fn withdraw(&self) -> (Vec<RxRing>, Vec<TxRing>) {
+    pub fn withdraw(&self) -> (Vec<RxRing>, Vec<TxRing>) {
         let rx = self.rx.iter().filter_map(|lane| lane.remove()).collect();
         (rx, self.tx.iter().filter_map(|lane| lane.remove()).collect())
     }
 
     /// Tells whoever chooses among queues whether the device carries frames now.
-    pub(crate) fn set_ready(&self, ready: bool) {
+    pub fn set_ready(&self, ready: bool) {
         for lane in &self.rx {
             lane.set_ready(ready);
         }
@@ -178,14 +184,14 @@ impl Lanes {
     }
 
     /// Whether the device wakes workers that sleep; see [`Lane::can_sleep`].
-    pub(crate) fn set_can_sleep(&self, yes: bool) {
+    pub fn set_can_sleep(&self, yes: bool) {
         for lane in &self.rx {
             lane.can_sleep.store(yes, Relaxed);
         }
     }
 
     /// What the device did wrong with a ring, if it did.
-    pub(crate) fn fault(&self) -> Option<RingError> {
+    pub fn fault(&self) -> Option<RingError> {
         let rx = self.rx.iter().map(|lane| lane.fault());
         let tx = self.tx.iter().map(|lane| lane.fault());
         rx.chain(tx).flatten().next()

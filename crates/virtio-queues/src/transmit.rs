@@ -19,7 +19,7 @@ use super::lane::{Lane, Ring};
 use super::memory::Slots;
 
 /// Most buffers that one frame may take: 64 KiB take 31.
-pub(crate) const MAX_PIECES: usize = 32;
+pub const MAX_PIECES: usize = 32;
 
 /// How often in a row to refuse a burst for which there is room in part only. Past that the
 /// device may be one that gives nothing back until it gets more.
@@ -30,18 +30,18 @@ const END: u16 = u16::MAX;
 
 /// Tables of descriptors, one per slot, for frames of several pieces.
 #[derive(Debug)]
-pub(crate) struct Tables(DmaPart);
+pub struct Tables(DmaPart);
 
 impl Tables {
     const STRIDE: usize = 16 * MAX_PIECES;
 
     /// Bytes of memory that `count` tables take.
-    pub(crate) const fn bytes(count: u16) -> usize {
+    pub const fn bytes(count: u16) -> usize {
         Self::STRIDE * count as usize
     }
 
     /// Tables in `memory`.
-    pub(crate) const fn new(memory: DmaPart) -> Self {
+    pub const fn new(memory: DmaPart) -> Self {
         Self(memory)
     }
 
@@ -54,7 +54,7 @@ impl Tables {
 /// stays so until a frame with an offload is sent; as long as frames have the same length, no
 /// descriptor of a split ring is written.
 #[derive(Debug)]
-pub(crate) struct TxRing {
+pub struct TxRing {
     queue: DriverQueue,
     buffers: Buffers,
     fault: Option<RingError>,
@@ -92,7 +92,7 @@ impl Ring for TxRing {
 
 impl TxRing {
     /// An empty ring. `slots` must be all zero.
-    pub(crate) fn new(
+    pub fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
@@ -119,24 +119,24 @@ impl TxRing {
     }
 
     /// The queue, for its addresses.
-    pub(crate) const fn queue(&self) -> &DriverQueue {
+    pub const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
     /// Has the device notified in another way from now on; it is once, as what was signalled in
     /// the old way may be lost.
-    pub(crate) fn set_kick(&mut self, kick: Kick) {
+    pub fn set_kick(&mut self, kick: Kick) {
         self.buffers.kick = kick;
         self.kick();
     }
 
     /// Sends the kick that a device may expect after its start.
-    pub(crate) fn kick(&self) {
+    pub fn kick(&self) {
         self.buffers.kick.signal(self.queue.position());
     }
 
     /// Has the device, which finds memory in `space`, send packets from where they lie.
-    pub(crate) fn keep_packets(&mut self, space: DmaSpace) {
+    pub fn keep_packets(&mut self, space: DmaSpace) {
         self.buffers.kept = Some(Kept::new(self.queue.entries(), space));
     }
 
@@ -160,14 +160,14 @@ impl TxRing {
 
     /// Sends a frame of the port's own, which is nobody's to count, and returns whether there was
     /// room for it.
-    pub(crate) fn send_own(&mut self, frame: &Frame<'_>) -> Result<bool, RingError> {
+    pub fn send_own(&mut self, frame: &Frame<'_>) -> Result<bool, RingError> {
         let sent = self.send(&[*frame], u16::MAX, &QueueStats::default())?;
         Ok(sent.packets() > 0)
     }
 
     /// The heads of the frames that the device has.
     #[cfg(test)]
-    pub(crate) fn posted_heads(&self) -> Vec<u16> {
+    pub fn posted_heads(&self) -> Vec<u16> {
         let size = self.queue.entries();
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
     }
@@ -538,7 +538,7 @@ enum Added {
 
 /// The transmit queue that a worker has.
 #[derive(Debug)]
-pub(crate) struct Transmitter {
+pub struct Transmitter {
     lane: Arc<Lane<TxRing>>,
     mtu: Arc<AtomicU16>,
     /// Rings of this port keep packets; see [`TxRing::keep_packets`].
@@ -546,11 +546,9 @@ pub(crate) struct Transmitter {
 }
 
 impl Transmitter {
-    pub(crate) const fn new(
-        lane: Arc<Lane<TxRing>>,
-        mtu: Arc<AtomicU16>,
-        keeps_packets: bool,
-    ) -> Self {
+    /// The queue of `lane`; `mtu` is the MTU that its port has by now.
+    #[must_use]
+    pub const fn new(lane: Arc<Lane<TxRing>>, mtu: Arc<AtomicU16>, keeps_packets: bool) -> Self {
         Self { lane, mtu, keeps_packets }
     }
 }

@@ -11,35 +11,35 @@ use ethdev::Error;
 /// Where a vhost-user back-end is told that the memory lies: as guest-physical and as user
 /// address. It need not be our own address, and so it tells nobody where anything lies in our
 /// process.
-pub(crate) const DEVICE_BASE: u64 = 0x1_0000_0000;
+pub const DEVICE_BASE: u64 = 0x1_0000_0000;
 
 /// Where a frame starts in its slot: on a cache line of its own. The net header ends there, so a
 /// header that never changes keeps its line unchanged, and shared, for ever.
-pub(crate) const DATA_OFFSET: usize = 64;
+pub const DATA_OFFSET: usize = 64;
 
 /// Memory for devices is at least half a huge page, so that it is one where there are any: an IOMMU
 /// has one translation for all of it then, in place of hundreds.
 const WORTH_HUGE: usize = 1 << 20;
 
 /// Parts start on multiples of this many bytes: a pair of cache lines.
-pub(crate) const ALIGN: usize = 128;
+pub const ALIGN: usize = 128;
 
 /// Where the next part goes, in memory that the device sees in pieces.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor {
+pub struct Cursor {
     offset: usize,
     piece: usize,
 }
 
 impl Cursor {
     /// At the start of memory in pieces of `piece` bytes.
-    pub(crate) const fn new(piece: usize) -> Self {
+    pub const fn new(piece: usize) -> Self {
         Self { offset: 0, piece }
     }
 
     /// Where `bytes` bytes can lie in one piece, at a multiple of `align`, a power of two. `None`
     /// when no piece is that large.
-    pub(crate) fn take(&mut self, bytes: usize, align: usize) -> Option<usize> {
+    pub fn take(&mut self, bytes: usize, align: usize) -> Option<usize> {
         let size = bytes.checked_next_multiple_of(ALIGN)?;
         let start = self.offset.checked_next_multiple_of(align.max(ALIGN))?;
         let last = start.checked_add(size.saturating_sub(1))?;
@@ -53,21 +53,21 @@ impl Cursor {
     }
 
     /// Bytes of memory up to here.
-    pub(crate) const fn offset(&self) -> usize {
+    pub const fn offset(&self) -> usize {
         self.offset
     }
 }
 
 /// Memory that is given out in parts, from front to back.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub struct Parts {
     memory: DmaArena,
     cursor: Cursor,
 }
 
 impl Parts {
     /// `bytes` of memory for the back-end of the port called `name`.
-    pub(crate) fn shared(name: &str, bytes: usize) -> Result<Self, Error> {
+    pub fn shared(name: &str, bytes: usize) -> Result<Self, Error> {
         let memory = SharedMemory::allocate(&memory_name(name), bytes)
             .map_err(|source| failed(name, &source.to_string()))?;
         let memory = DmaArena::shared(memory, DEVICE_BASE)
@@ -76,7 +76,7 @@ impl Parts {
     }
 
     /// `bytes` of memory for the PCI device of the port called `name`.
-    pub(crate) fn dma(name: &str, bytes: usize, space: &DmaSpace) -> Result<Self, Error> {
+    pub fn dma(name: &str, bytes: usize, space: &DmaSpace) -> Result<Self, Error> {
         let buffer = space
             .allocate(&memory_name(name), bytes.max(WORTH_HUGE))
             .map_err(|source| failed(name, &source.to_string()))?;
@@ -89,17 +89,17 @@ impl Parts {
     }
 
     /// The memory itself.
-    pub(crate) const fn memory(&self) -> &Arc<DmaBacking> {
+    pub const fn memory(&self) -> &Arc<DmaBacking> {
         self.memory.backing()
     }
 
     /// The next `bytes` bytes; `None` when fewer are left.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<DmaPart> {
+    pub fn take(&mut self, bytes: usize) -> Option<DmaPart> {
         self.take_aligned(bytes, ALIGN)
     }
 
     /// As [`take`](Self::take), from a multiple of `align` on.
-    pub(crate) fn take_aligned(&mut self, bytes: usize, align: usize) -> Option<DmaPart> {
+    pub fn take_aligned(&mut self, bytes: usize, align: usize) -> Option<DmaPart> {
         let mut cursor = self.cursor;
         let part = self.memory.take_at(cursor.take(bytes, align)?, bytes)?;
         self.cursor = cursor;
@@ -118,7 +118,7 @@ fn failed(name: &str, reason: &str) -> Error {
 
 /// Packet buffers of equal size, one per descriptor.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub struct Slots {
     memory: DmaPart,
     count: u16,
     stride: usize,
@@ -135,40 +135,40 @@ impl Slots {
     }
 
     /// As many slots of `room` bytes as a piece of memory of `piece` bytes holds, `count` at most.
-    pub(crate) fn fitting(count: u16, room: usize, piece: usize) -> u16 {
+    pub fn fitting(count: u16, room: usize, piece: usize) -> u16 {
         u16::try_from(piece / Self::stride(room)).map_or(count, |fitting| fitting.min(count))
     }
 
     /// Bytes of memory that `count` slots take, with `room` bytes for a frame each.
-    pub(crate) const fn bytes(count: u16, room: usize) -> usize {
+    pub const fn bytes(count: u16, room: usize) -> usize {
         count as usize * Self::stride(room)
     }
 
     /// `count` slots with `room` bytes for a frame each.
-    pub(crate) fn new(memory: &mut Parts, count: u16, room: usize) -> Option<Self> {
+    pub fn new(memory: &mut Parts, count: u16, room: usize) -> Option<Self> {
         let stride = Self::stride(room);
         Some(Self { memory: memory.take(Self::bytes(count, room))?, count, stride, room })
     }
 
     /// The memory that they lie in.
-    pub(crate) const fn backing(&self) -> &Arc<DmaBacking> {
+    pub const fn backing(&self) -> &Arc<DmaBacking> {
         self.memory.backing()
     }
 
     /// The number of slots.
-    pub(crate) const fn count(&self) -> u16 {
+    pub const fn count(&self) -> u16 {
         self.count
     }
 
     /// Bytes of a frame that one slot holds.
-    pub(crate) const fn room(&self) -> usize {
+    pub const fn room(&self) -> usize {
         self.room
     }
 
     /// Where a frame starts in slot `id`: [`DATA_OFFSET`] bytes lie before it, and
     /// [`room`](Self::room) bytes from it on. `None` when there is no such slot.
     #[inline]
-    pub(crate) fn frame(&self, id: u16) -> Option<NonNull<u8>> {
+    pub fn frame(&self, id: u16) -> Option<NonNull<u8>> {
         if id >= self.count {
             return None;
         }
@@ -180,7 +180,7 @@ impl Slots {
     /// The `len` bytes of slot `id` that start `before` bytes in front of [`DATA_OFFSET`]; `None`
     /// when the slot is not that long.
     #[inline]
-    pub(crate) fn part(&self, id: u16, before: usize, len: usize) -> Option<DmaMemory> {
+    pub fn part(&self, id: u16, before: usize, len: usize) -> Option<DmaMemory> {
         if before > DATA_OFFSET || len > self.room + before {
             return None;
         }
