@@ -29,8 +29,8 @@ use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Sockets};
 use crate::device::TUNNELS;
 
 /// Connections of a bridge at a time of those who come to where controllers are listened at, and as many of
-/// those who come to its own socket; further ones are closed. Those that are dialled are as many as rows, and
-/// nobody who comes takes their place.
+/// those who come to its own socket. Who comes when they are there takes the place of one that has not said HELLO yet, or
+/// is closed where all have. Those that are dialled are as many as rows, and nobody who comes takes their place.
 const CONNECTIONS: usize = 128;
 
 /// Those that listen to controllers of a bridge at most.
@@ -347,20 +347,26 @@ impl Served {
         }
     }
 
-    /// Whether there is room for one more of those who come the same way.
-    fn has_room(&self, row: Option<Uuid>) -> bool {
+    /// Whether there is room for one more of those who come the same way. Where there is none, the one that has been there
+    /// longest without a HELLO gives way: those who have nothing to say keep nobody out.
+    fn make_room(&mut self, row: Option<Uuid>) -> bool {
         let is_dialled = |row: &Option<Uuid>| {
             let controller = row.as_ref().and_then(|row| self.controllers.get(row));
             controller.is_some_and(|controller| matches!(controller.way, Way::Dial(_)))
         };
         let is_alike = |of: &Option<Uuid>| of.is_some() == row.is_some() && !is_dialled(of);
-        let alike = self.peers.iter().filter(|(_, of)| is_alike(of));
-        is_dialled(&row) || alike.count() < CONNECTIONS
+        let alike = || self.peers.iter().filter(|(_, of)| is_alike(of)).map(|(peer, _)| peer.id);
+        if is_dialled(&row) || alike().count() < CONNECTIONS {
+            return true;
+        }
+        // They are in the order in which they have come.
+        let stranger = alike().find(|id| self.bridge.version(*id).is_none());
+        stranger.inspect(|id| self.close(*id, "no HELLO, and another one has come")).is_some()
     }
 
     fn add_peer(&mut self, socket: OwnedFd, name: String, row: Option<Uuid>) {
-        if !self.has_room(row) {
-            tracing::warn!("{name}: closed, as there are {CONNECTIONS} OpenFlow connections");
+        if !self.make_room(row) {
+            tracing::warn!("{name}: closed, as {CONNECTIONS} others are connected by OpenFlow");
             return;
         }
         let spec =

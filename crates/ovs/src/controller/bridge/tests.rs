@@ -60,7 +60,7 @@ fn comes(served: &mut Served, row: Option<Uuid>) -> UnixStream {
     let (far, near) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let id = served.bridge.connect(Origin::Service, ROOM);
-    assert!(served.has_room(row));
+    assert!(served.make_room(row));
     served.peers.push((Peer::new((near.into(), None), id, "ssl:test".to_owned(), None), row));
     far
 }
@@ -87,9 +87,6 @@ fn strangers_take_the_place_of_nobody_who_is_dialled() {
     let (mut served, _switch) =
         serve(bridge([(ROW, listens()), (OTHER, spec(Target::Unix(path)))]));
     let strangers: Vec<_> = (0..CONNECTIONS).map(|_| comes(&mut served, Some(ROW))).collect();
-    let (mut late, near) = UnixStream::pair().unwrap();
-    served.add_peer(near.into(), "ssl:late".to_owned(), Some(ROW));
-    assert_eq!(late.read(&mut [0]).unwrap(), 0, "there is no room");
     // Programs of this machine and those who are dialled have room.
     let _own = comes(&mut served, None);
     dial(&mut served, OTHER);
@@ -99,6 +96,49 @@ fn strangers_take_the_place_of_nobody_who_is_dialled() {
     drop(strangers);
     served.serve(Instant::now());
     assert_eq!(served.peers.len(), 2);
+}
+
+/// Whether it was closed, where nothing was sent to it.
+fn is_closed(far: &mut UnixStream) -> bool {
+    far.set_nonblocking(true).unwrap();
+    matches!(far.read(&mut [0]), Ok(0))
+}
+
+#[test]
+fn whoever_says_nothing_keeps_nobody_out() {
+    let (mut served, _switch) =
+        serve(bridge([(ROW, spec(Target::ListenTcp("127.0.0.1:0".parse().unwrap())))]));
+    let (mut own, mut first) = (comes(&mut served, None), comes(&mut served, Some(ROW)));
+    let mut silent: Vec<_> = (1..CONNECTIONS).map(|_| comes(&mut served, Some(ROW))).collect();
+    let mut late = comes(&mut served, Some(ROW));
+    assert_eq!(served.peers.len(), 1 + CONNECTIONS);
+    assert!(is_closed(&mut first), "the one who was there longest gives way");
+    assert!(!is_closed(&mut late) && !silent.iter_mut().any(is_closed) && !is_closed(&mut own));
+    // Those who have said HELLO stay.
+    let hello = Message::new(Version::V13, Kind::Hello, 1).finish();
+    let (spoken, rest) = silent.split_at_mut(9);
+    spoken.iter_mut().for_each(|far| far.write_all(&hello).unwrap());
+    served.serve(Instant::now());
+    let _later = comes(&mut served, Some(ROW));
+    let has_ended = |far: &mut UnixStream| {
+        let mut bytes = Vec::new();
+        far.read_to_end(&mut bytes).is_ok()
+    };
+    assert!(has_ended(&mut rest[0]) && !rest[1..].iter_mut().any(has_ended));
+    assert!(!spoken.iter_mut().any(has_ended));
+}
+
+#[test]
+fn whoever_comes_is_closed_where_all_have_said_hello() {
+    let (mut served, _switch) = serve(bridge([(ROW, listens())]));
+    let mut all: Vec<_> = (0..CONNECTIONS).map(|_| comes(&mut served, Some(ROW))).collect();
+    let hello = Message::new(Version::V13, Kind::Hello, 1).finish();
+    all.iter_mut().for_each(|far| far.write_all(&hello).unwrap());
+    served.serve(Instant::now());
+    let (mut late, near) = UnixStream::pair().unwrap();
+    served.add_peer(near.into(), "ssl:late".to_owned(), Some(ROW));
+    assert!(is_closed(&mut late));
+    assert_eq!(served.peers.len(), CONNECTIONS);
 }
 
 #[test]
