@@ -10,7 +10,11 @@
 //! });
 //! ```
 
+mod process;
+
 use std::time::{Duration, Instant};
+
+pub use process::ProcessStatus;
 
 /// How long anything may take on a machine that is busy with other tests; what takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

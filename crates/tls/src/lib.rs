@@ -6,16 +6,18 @@
 //! files, has no privileges, and reaches no network by TCP but by the sockets that it was given.
 //!
 //! It is started with the first connection, by the *starter*, which does nothing else and starts another
-//! one should it die. Both are the program itself once more, so `main` must call [`serve_if_asked`] before
-//! it does anything else.
+//! one should it die. Should the starter die, there is one in reserve. All are the program itself once more, so
+//! `main` must call [`serve_if_asked`] before it does anything else.
 //!
 //! In the switch:
 //! - [`speaker`]: the way to the starter, and connections that are handed over
 //! - [`settings`]: keys, certificates, and what is spoken
+//! - `watch`: what is heard of the other processes
 //! - `order`: what is said of a connection that is handed over
 //!
 //! In the other processes:
-//! - `process`: what they are started as, and the starter
+//! - `process`: what they are started as
+//! - `starter`: who starts workers
 //! - `worker`: all connections, in one loop
 //! - `session`: one connection: its handshake, and what passes both ways
 //! - `connection`: what OpenSSL does for it
@@ -30,8 +32,10 @@ mod process;
 mod session;
 pub mod settings;
 pub mod speaker;
+mod starter;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worker;
 
 pub use order::Side;
@@ -39,3 +43,4 @@ pub use process::serve_if_asked;
 pub use session::PATIENCE;
 pub use settings::Settings;
 pub use speaker::{Identity, Speaker, Tunnel, Verdict};
+pub use watch::Watch;

@@ -5,8 +5,7 @@ use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Child;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
@@ -15,6 +14,7 @@ use crate::order::{self, Side};
 use crate::process;
 use crate::session::FOUND;
 use crate::settings::Settings;
+use crate::watch::Watch;
 
 /// The longest that is said of how a connection ended.
 const WORDS: usize = 64 << 10;
@@ -28,27 +28,26 @@ const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// How it ends: one that did not fit in what is said of a connection does not.
 const END: &[u8] = b"-----END CERTIFICATE-----";
 
-/// The process that has connections secured. Dropping it ends that, and all of them.
+/// The way to the processes that have connections secured. Dropping it ends those, and all of these.
 #[derive(Debug)]
 pub struct Speaker {
     socket: OwnedFd,
-    starter: Mutex<Option<Child>>,
 }
 
 impl Speaker {
-    /// Starts it. This is to be done before the process has given up to start others.
+    /// Starts them. This is to be done before the process has given up to start others.
     ///
     /// # Errors
-    /// It cannot be started.
-    pub fn start() -> std::io::Result<Self> {
-        let (socket, starter) = process::start()?;
-        Ok(Self { socket, starter: Mutex::new(Some(starter)) })
+    /// They cannot be started.
+    pub fn start() -> std::io::Result<(Self, Watch)> {
+        let (socket, news, starter) = process::start()?;
+        Ok((Self { socket }, Watch::new(news, &starter)))
     }
 
     /// One whose work is done by whoever has the other end: a test.
     #[must_use]
     pub const fn of(socket: OwnedFd) -> Self {
-        Self { socket, starter: Mutex::new(None) }
+        Self { socket }
     }
 
     fn wrap(&self, socket: &OwnedFd, side: Side, settings: &Settings) -> Result<Tunnel, String> {
@@ -72,17 +71,6 @@ impl Speaker {
         let files: Vec<BorrowedFd<'_>> = sockets.into_iter().chain(files).collect();
         order::send(&self.socket, &opened.order, &files).map_err(failed)?;
         Ok(Tunnel { plain, verdict: Verdict { socket: verdict, bootstrap: opened.bootstrap } })
-    }
-}
-
-impl Drop for Speaker {
-    fn drop(&mut self) {
-        // It holds nothing that is not of this process, and its worker ends with it.
-        let starter = self.starter.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(starter) = starter {
-            let _ = starter.kill();
-            let _ = starter.wait();
-        }
     }
 }
 

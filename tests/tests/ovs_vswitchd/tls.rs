@@ -8,6 +8,8 @@ use std::time::Duration;
 use e2e::ovsdb::{SCHEMA, environment};
 use e2e::process::run;
 use e2e::{Netns, Peer, Process, Ringway, require_shared, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use testkit::ProcessStatus;
 
 use super::{LIMIT, Lab};
 
@@ -161,4 +163,67 @@ fn a_database_is_followed_by_tls() {
     drop(server);
     let _server = serve(&host, &keys, dir.path());
     vsctl("add-port br0 p1 -- set Interface p1 type=internal");
+}
+
+/// Who speaks TLS is ended, who starts it, and who takes the place of that: each time another one does its work.
+#[test]
+fn those_who_speak_tls_are_replaced() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, host) = (Keys::make(dir.path()), Netns::new().unwrap());
+    host.sh("ip link set lo up").unwrap();
+    run(Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA))
+        .unwrap();
+    let _server = serve(&host, &keys, dir.path());
+    let vsctl = |line: &str| {
+        let mut command = Command::new("ovs-vsctl");
+        command.arg(format!("--db=unix:{}", dir.path().join("db.sock").display()));
+        run(command.arg("--timeout=60").args(line.split(' '))).unwrap()
+    };
+    vsctl("--no-wait init");
+    let options = keys.options("switch", "controllerca");
+    let arguments: Vec<&str> =
+        ["ssl:127.0.0.1:6640"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let mut switch = Ringway::vswitchd_with(&host, dir.path(), &arguments).unwrap();
+    let own = i32::try_from(switch.id()).unwrap();
+    let group = {
+        let all = ProcessStatus::all().into_iter();
+        let is_starter =
+            |one: &ProcessStatus| one.parent == own && one.name == "ringway-tls: starter";
+        all.filter(is_starter).map(|one| one.group).next().unwrap()
+    };
+    let of_group = || ProcessStatus::all().into_iter().filter(|one| one.group == group);
+    // This waits until the switch has done it, which needs its connection to the database; after that there is
+    // a worker again.
+    let add = |name: &str| {
+        vsctl(&format!("add-port br0 {name} -- set Interface {name} type=internal"));
+        of_group().find(|one| one.name == "ringway-tls: worker").unwrap()
+    };
+    let kill = |pid: i32| kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let heard = |what: &str, times: usize| {
+        let said = || Ok((switch.log().matches(what).count() == times).then_some(()));
+        wait::until(what, LIMIT, PAUSE, said).unwrap();
+    };
+
+    vsctl("add-br br0");
+    kill(add("p1").pid);
+    heard("the process that speaks TLS has ended (signal: 9 (SIGKILL))", 1);
+    kill(add("p2").parent);
+    heard("another one is in its place", 1);
+    kill(add("p3").parent);
+    heard("another one is in its place", 2);
+    add("p4");
+    heard("the process that speaks TLS has ended", 1);
+    let zombies = || {
+        let all = ProcessStatus::all();
+        let is_left = all.iter().any(|one| one.is_zombie && one.parent == own);
+        Ok((!is_left).then_some(()))
+    };
+    wait::until("no zombies", LIMIT, PAUSE, zombies).unwrap();
+
+    // All of them end with the switch, also if that has no time to tell them.
+    switch.signal(Signal::KILL).unwrap();
+    switch.wait(LIMIT).unwrap();
+    let is_empty = || Ok(of_group().all(|one| one.is_zombie).then_some(()));
+    wait::until("the end of all processes", LIMIT, PAUSE, is_empty).unwrap();
 }

@@ -21,6 +21,7 @@ use ovs::unixctl::Server as Unixctl;
 use ovs::{Agent, Settings};
 use rustix::event::PollFlags;
 use serde_json::Value;
+use tls::Watch;
 use tracing::level_filters::LevelFilter;
 
 use super::args::OvsArgs;
@@ -88,7 +89,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let time = if is_test { Time::adjustable() } else { Time::system() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
     // Once privileges are given up, no process can be started.
-    let tls = args.tls.identity();
+    let (tls, tls_watch) = args.tls.identity().unzip();
     let daemon = confined(&state, &control_path, &time)?;
     tracing::info!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION"));
     let agent = Agent::new(Settings { tls, ..settings(args, &state, &time, cores) });
@@ -102,6 +103,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         agent,
         flows: PathFlows::new(is_test),
         underlay: Underlay::new(args.disable_system_route),
+        tls: tls_watch,
         unixctl,
         ends: false,
         is_ready: false,
@@ -193,6 +195,8 @@ struct Vswitchd {
     agent: Agent,
     flows: PathFlows,
     underlay: Underlay,
+    /// What is heard of the processes that speak TLS.
+    tls: Option<Watch>,
     unixctl: Unixctl,
     time: Time,
     baseline: Baseline,
@@ -250,6 +254,9 @@ impl Serve for Vswitchd {
 
     fn turn(&mut self) {
         self.control.turn();
+        if let Some(tls) = &mut self.tls {
+            tls.look();
+        }
         let (mut appctl, unixctl) = self.appctl();
         appctl.follow_database();
         flows::turn(&mut appctl);
@@ -265,7 +272,8 @@ impl Serve for Vswitchd {
         let database = self.agent.fd().map(|fd| (fd, self.agent.interest()));
         let controllers = self.agent.controllers().map(|fd| (fd, PollFlags::IN));
         let routes = self.underlay.file().map(|fd| (fd, PollFlags::IN));
-        let others = database.into_iter().chain(controllers).chain(routes);
+        let tls = self.tls.iter().flat_map(Watch::fds).map(|fd| (fd, PollFlags::IN));
+        let others = database.into_iter().chain(controllers).chain(routes).chain(tls);
         self.unixctl.files().chain(others).chain(self.control.files()).collect()
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tls::{Identity, Settings, Speaker};
+use tls::{Identity, Settings, Speaker, Watch};
 
 /// Keys, certificates, and what is spoken by them.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,10 +54,12 @@ impl TlsArgs {
         }
     }
 
-    /// Who we are by this; with the process that speaks TLS, which is started.
-    pub fn identity(&self) -> Option<Identity> {
+    /// Who we are by this, with the processes that speak TLS, which are started; and what is heard of them.
+    pub fn identity(&self) -> Option<(Identity, Watch)> {
         match Speaker::start() {
-            Ok(speaker) => Some(Identity::new(Arc::new(speaker), self.settings())),
+            Ok((speaker, watch)) => {
+                Some((Identity::new(Arc::new(speaker), self.settings()), watch))
+            }
             Err(error) => {
                 tracing::warn!("no ssl: the process that speaks TLS cannot be started: {error}");
                 None
