@@ -115,6 +115,21 @@ fn controllers_are_dialled_and_listened_for_by_tls() {
     lab.ping();
 }
 
+/// A database, and keys and a namespace for those who are to be at it.
+fn make_database(dir: &Path) -> (Keys, Netns) {
+    let (keys, host) = (Keys::make(dir), Netns::new().unwrap());
+    host.sh("ip link set lo up").unwrap();
+    run(Command::new("ovsdb-tool").arg("create").arg(dir.join("conf.db")).arg(SCHEMA)).unwrap();
+    (keys, host)
+}
+
+/// `ovs-vsctl` by the socket of the server.
+fn vsctl(dir: &Path, line: &str) -> String {
+    let mut command = Command::new("ovs-vsctl");
+    command.arg(format!("--db=unix:{}", dir.join("db.sock").display()));
+    run(command.arg("--timeout=60").args(line.split(' '))).unwrap()
+}
+
 /// `ovsdb-server` in a namespace, which listens for TLS alone beside its socket.
 fn serve(host: &Netns, keys: &Keys, dir: &Path) -> Process {
     let socket = dir.join("db.sock");
@@ -134,16 +149,9 @@ fn serve(host: &Netns, keys: &Keys, dir: &Path) -> Process {
 fn a_database_is_followed_by_tls() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (keys, host) = (Keys::make(dir.path()), Netns::new().unwrap());
-    host.sh("ip link set lo up").unwrap();
-    run(Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA))
-        .unwrap();
+    let (keys, host) = make_database(dir.path());
     let server = serve(&host, &keys, dir.path());
-    let vsctl = |line: &str| {
-        let mut command = Command::new("ovs-vsctl");
-        command.arg(format!("--db=unix:{}", dir.path().join("db.sock").display()));
-        run(command.arg("--timeout=60").args(line.split(' '))).unwrap()
-    };
+    let vsctl = |line: &str| vsctl(dir.path(), line);
     vsctl("--no-wait init");
 
     // The file of authorities is made of what the server has for one, and the switch connects again.
@@ -170,16 +178,9 @@ fn a_database_is_followed_by_tls() {
 fn those_who_speak_tls_are_replaced() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (keys, host) = (Keys::make(dir.path()), Netns::new().unwrap());
-    host.sh("ip link set lo up").unwrap();
-    run(Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA))
-        .unwrap();
+    let (keys, host) = make_database(dir.path());
     let _server = serve(&host, &keys, dir.path());
-    let vsctl = |line: &str| {
-        let mut command = Command::new("ovs-vsctl");
-        command.arg(format!("--db=unix:{}", dir.path().join("db.sock").display()));
-        run(command.arg("--timeout=60").args(line.split(' '))).unwrap()
-    };
+    let vsctl = |line: &str| vsctl(dir.path(), line);
     vsctl("--no-wait init");
     let options = keys.options("switch", "controllerca");
     let arguments: Vec<&str> =
