@@ -256,7 +256,7 @@ impl Twin {
     }
 
     /// Whether of none of these frames what counts differs in these places, which are those behind the first.
-    #[inline(never)]
+    #[inline(always)]
     fn agrees<const N: usize>(&self, frames: Burst<'_, '_>, places: [usize; N]) -> bool {
         let ([_, words @ ..], [_, mask @ ..]) = (&self.words, &self.mask);
         let Some(words) = words.first_chunk() else { return false };
@@ -381,6 +381,9 @@ impl Shapes {
         let looked_at = self.looked_at.get(usize::from(shape.0))?.as_ref()?;
         let mut mask = wide(line);
         mask.iter_mut().zip(wide(looked_at)).for_each(|(bits, looked_at)| *bits |= looked_at);
+        // These are among the ones before, too: mostly nothing else of the last place counts.
+        let [.., last] = &mut mask;
+        *last &= !u128::from(OVERLAP);
         let mut words = mask;
         words.iter_mut().zip(WIDE_PLACES).for_each(|(word, at)| *word &= wide_at(seen, at));
         Some(Twin { mask, words, len, head_len: head.len(), port: self.relevant_port })
@@ -457,6 +460,10 @@ const FAR_PLACES: [usize; LINE / 2 - 1] = [PLACES[2], PLACES[4], PLACES[6]];
 
 /// The same without the last, either.
 const MIDDLE_PLACES: [usize; LINE / 2 - 2] = [PLACES[2], PLACES[4]];
+
+/// The bytes of the last of them that are in the one before.
+const OVERLAP: u32 = u32::MAX;
+const _: () = assert!(WIDE_PLACES[3] + 4 == WIDE_PLACES[2] + 16);
 
 fn wide(line: &Line) -> [u128; LINE / 2] {
     let (pairs, _) = line.as_chunks();

@@ -119,18 +119,37 @@ unsafe fn differing<const N: usize>(
     words: [Wide; N],
 ) -> [Wide; N] {
     let mut differ = [Wide::of(0); N];
-    let mut note = |frame: &Frame<'_>| {
-        let places = places.iter().zip(words);
-        for (differ, (place, word)) in differ.iter_mut().zip(places) {
+    let (fours, rest) = frames.as_chunks::<4>();
+    for four in fours {
+        for frame in four {
             // SAFETY: the caller says that its head has those bytes.
-            let own = unsafe { Wide::read(frame.head.as_ptr().add(*place)) };
-            *differ = differ.or(own.xor(word));
+            unsafe { note_differing(&mut differ, frame, places, words) };
         }
-    };
-    let (pairs, rest) = frames.as_chunks::<2>();
-    pairs.iter().for_each(|pair| pair.iter().for_each(&mut note));
-    rest.iter().for_each(note);
+    }
+    for frame in rest {
+        // SAFETY: as above.
+        unsafe { note_differing(&mut differ, frame, places, words) };
+    }
     differ
+}
+
+/// Adds the bits in which one frame differs.
+///
+/// # Safety
+///
+/// Its head must have those bytes.
+#[inline(always)]
+unsafe fn note_differing<const N: usize>(
+    differ: &mut [Wide; N],
+    frame: &Frame<'_>,
+    places: [usize; N],
+    words: [Wide; N],
+) {
+    for (differ, (place, word)) in differ.iter_mut().zip(places.iter().zip(words)) {
+        // SAFETY: the caller says that its head has those bytes.
+        let own = unsafe { Wide::read(frame.head.as_ptr().add(*place)) };
+        *differ = differ.or(own.xor(word));
+    }
 }
 
 /// What is known of frames.
