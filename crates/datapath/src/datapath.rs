@@ -112,6 +112,8 @@ pub struct Datapath {
     /// Those with mirrors, or all while there are limits, guards, bonds, traps or captures, or packets are
     /// recorded: so a bridge without does not even look whether there are any.
     apart: Vec<Option<Bridge>>,
+    /// Whether there is nothing of that but mirrors.
+    is_calm: bool,
     outputs: Outputs,
     patches: Patches,
     limits: Limits,
@@ -135,6 +137,7 @@ impl Datapath {
         Self {
             bridges,
             apart,
+            is_calm: true,
             outputs,
             patches,
             limits,
@@ -192,15 +195,7 @@ impl Datapath {
     fn put_bridge(&mut self, index: usize, bridge: Option<Bridge>) {
         let has_taps = bridge.as_ref().is_some_and(|bridge| bridge.taps().is_some());
         let has_flows = bridge.as_ref().is_some_and(|bridge| bridge.flows().is_some());
-        let is_apart = has_taps
-            || has_flows
-            || !self.limits.is_empty()
-            || !self.guards.is_empty()
-            || !self.traps.is_empty()
-            || self.patches.tunnels().is_some()
-            || self.recorder.is_active()
-            || !self.outputs.bonds().is_empty()
-            || self.outputs.is_watched();
+        let is_apart = has_taps || has_flows || !self.is_calm;
         if let Some(flows) = bridge.as_ref().and_then(Bridge::flows) {
             flows.record(self.turns.slot());
         }
@@ -313,6 +308,13 @@ impl Datapath {
 
     /// Puts all bridges where they belong.
     fn sort_bridges(&mut self) {
+        self.is_calm = self.limits.is_empty()
+            && self.guards.is_empty()
+            && self.traps.is_empty()
+            && self.patches.tunnels().is_none()
+            && !self.recorder.is_active()
+            && self.outputs.bonds().is_empty()
+            && !self.outputs.is_watched();
         for index in 0..self.bridges.len() {
             let bridge = self.take_bridge(index);
             self.put_bridge(index, bridge);
@@ -360,6 +362,9 @@ impl Datapath {
         gives: bool,
     ) -> Option<u16> {
         let Some(Some(bridge)) = self.bridges.get(usize::from(source.bridge.0)) else {
+            if self.is_calm {
+                return self.forward_calm(frames, source, gives);
+            }
             if self.recorder.is_active() {
                 return self.forward_recorded(frames, source, gives);
             }
@@ -373,6 +378,34 @@ impl Datapath {
         if self.outputs.has_patched() {
             self.pass(&frames, (source.origin, source.now));
         }
+        None
+    }
+
+    /// As `forward_apart`, where nothing looks at frames but the rules of their bridge, or its mirrors.
+    #[inline(never)]
+    fn forward_calm(
+        &mut self,
+        frames: Burst<'_, '_>,
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let Self { bridges, apart, outputs, patches, limits, traps, cut, .. } = self;
+        let bridge = apart.get(usize::from(source.bridge.0)).and_then(Option::as_ref);
+        let bridge = bridge.filter(|bridge| bridge.taps().is_none());
+        let Some((bridge, flows)) =
+            bridge.and_then(|bridge| bridge.flows().map(|flows| (bridge, flows)))
+        else {
+            return self.forward_apart(frames, source, gives);
+        };
+        let bridges: [&[Option<Bridge>]; 2] = [bridges, apart];
+        let mut onward = |outputs: &mut Outputs, frames: Burst<'_, '_>, source: &Source<'_>| {
+            outputs.send(frames, source);
+            if outputs.has_patched() {
+                let beyond = &mut Beyond { bridges, limits, traps, cut };
+                patches.pass(beyond, outputs, &frames, (source.origin, source.now));
+            }
+        };
+        enter((bridge, flows), frames, source, Manner::Real, outputs, &mut onward);
         None
     }
 

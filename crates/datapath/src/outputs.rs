@@ -398,17 +398,19 @@ impl Outputs {
     #[inline]
     pub(crate) fn send(&mut self, frames: Burst<'_, '_>, source: &Source<'_>) {
         let frames = frames.measured();
-        for port in self.marked.drain(..) {
-            let Some(Some(output)) = self.all.get_mut(usize::from(port)) else { continue };
+        let Self { all, marked, unflushed, room, .. } = self;
+        for port in &*marked {
+            let Some(Some(output)) = all.get_mut(usize::from(*port)) else { continue };
             output.is_ready(source.now);
             let mask = output.marks.frames();
-            if !output.send_marked(frames, &mut self.room) {
+            if !output.send_marked(frames, room) {
                 source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
             }
             if output.is_first_use() {
-                self.unflushed.push(port);
+                unflushed.push(*port);
             }
         }
+        marked.clear();
     }
 
     /// Adds what becomes of `frames` to `verdicts`, in place of sending it, and forgets the marks.

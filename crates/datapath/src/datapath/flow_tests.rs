@@ -15,6 +15,7 @@ use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
 mod barred;
 mod bonds;
+mod calm;
 mod causes;
 mod connections;
 mod marks;

@@ -9,7 +9,7 @@ use crate::vlan::PortVlan;
 
 impl Bench {
     /// Lets 64 frames through at once, and one each second of a million cycles.
-    fn limit(&mut self, port: u16, direction: Direction) {
+    pub(super) fn limit(&mut self, port: u16, direction: Direction) {
         let packet_rate = Some(Frames(1));
         let rate = Rate { packet_rate, packet_burst: Some(Frames(64)), ..Rate::default() };
         let limiter = rate.limiters(1, 1_000_000, 0).remove(0).map(Box::new);

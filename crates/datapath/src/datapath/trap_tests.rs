@@ -12,7 +12,7 @@ use crate::inlet::{Heard, Inlet, Pace};
 use crate::limit::PortLimits;
 
 /// A frame of LLDP.
-fn lldp() -> Vec<u8> {
+pub(super) fn lldp() -> Vec<u8> {
     let neighbour = packet::MacAddr([2, 0, 0, 0, 0, 1]);
     let unit = Unit {
         chassis: Id { kind: CHASSIS_MAC, bytes: neighbour.0.to_vec() },
@@ -27,7 +27,7 @@ fn lldp() -> Vec<u8> {
     unit.frame(neighbour)
 }
 
-fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard> {
+pub(super) fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard> {
     let (inlet, heard) = Inlet::new(MAX_LEN, 8, &Pace::of(1_000_000), || {});
     bench.path.set_trap(port, Some(Box::new(Trap { lldp: Some(inlet), ..Trap::default() })));
     heard

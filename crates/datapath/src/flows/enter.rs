@@ -66,18 +66,23 @@ pub(crate) fn enter(
     onward: Onward<'_>,
 ) {
     let entry = Entry { bridge, flows, manner };
-    flows.begin_burst();
-    let whole = flows.find_whole((frames, source), manner);
-    let mut is_any = false;
-    match whole {
-        Some(group) if flows.mark_simple(bridge, &group, source, outputs, &mut is_any) => {
-            if is_any {
-                onward(outputs, frames, source);
-            }
-        }
-        _ => entry.take_apart((frames, source), whole, outputs, onward),
+    match flows.begin_whole(bridge, (frames, source), manner, outputs) {
+        Whole::Marked(false) => {}
+        Whole::Marked(true) => onward(outputs, frames, source),
+        Whole::OnPath(group) => entry.take_apart((frames, source), Some(group), outputs, onward),
+        Whole::Unknown => entry.take_apart((frames, source), None, outputs, onward),
     }
     flows.end_burst();
+}
+
+/// What is known of a burst without a look at each of its frames.
+#[derive(Clone, Copy, Debug)]
+enum Whole {
+    /// It only goes out, or nowhere, and is counted and marked; whether any of it is.
+    Marked(bool),
+    /// It has one path, which does more, and is counted.
+    OnPath(Group),
+    Unknown,
 }
 
 /// A bridge that a burst comes in to.
@@ -143,7 +148,11 @@ impl Entry<'_> {
         let Self { bridge, flows, manner } = *self;
         // Those that only go out are sent together.
         let mut is_any = false;
-        groups.retain(|group| !flows.mark_simple(bridge, group, source, outputs, &mut is_any));
+        groups.retain(|group| {
+            let marked = flows.mark_group(bridge, group, source, outputs);
+            is_any |= marked == Some(true);
+            marked.is_none()
+        });
         if is_any {
             onward(outputs, frames, source);
         }
@@ -189,13 +198,48 @@ impl Inner {
         if manner != Manner::Real {
             return self.note(groups);
         }
-        let Self { cache, inlet, .. } = self;
         for Group { path, mask, bytes } in groups {
-            let learns = cache.count(*path, mask.count_ones().into(), *bytes);
-            if let Some(inlet) = inlet {
-                learns.iter().for_each(|change| inlet.learn(change, source.now));
+            self.count_on((*path, mask.count_ones().into(), *bytes), source);
+        }
+    }
+
+    /// Counts so many frames with so many bytes on a path.
+    #[inline]
+    fn count_on(&mut self, (path, frames, bytes): (PathId, u64, u64), source: &Source<'_>) {
+        let Self { cache, inlet, .. } = self;
+        let learns = cache.count(path, frames, bytes);
+        if let Some(inlet) = inlet {
+            learns.iter().for_each(|change| inlet.learn(change, source.now));
+        }
+    }
+
+    /// Marks the frames of a group whose path only sends them to ports as they are, or nowhere; returns
+    /// whether any are marked, and `None` where it does more.
+    #[inline]
+    fn mark(
+        &self,
+        bridge: &Bridge,
+        group: &Group,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> Option<bool> {
+        let Some(path) = self.cache.path(group.path) else { return Some(false) };
+        if let Some(lost) = path.lost
+            && path.ops.is_empty()
+        {
+            source.stats.count_drops(reason(lost), group.mask.count_ones() as usize);
+            return Some(false);
+        }
+        if !path.is_simple {
+            return None;
+        }
+        let mut is_any = false;
+        for op in &path.ops {
+            if let Op::Output(port) = op {
+                is_any |= mark(bridge, *port, group.mask, source, outputs);
             }
         }
+        Some(is_any)
     }
 
     /// Counts frames that have come by a tunnel, for somebody who looks at flows.
@@ -306,52 +350,44 @@ impl Inner {
 }
 
 impl Flows {
-    /// All frames of a burst, if it is known without a look at each that they have one path; they are counted.
-    fn find_whole(
+    /// A burst comes in. If it is known without a look at each of its frames that they have one path, they are
+    /// counted, and marked where it only sends them on.
+    #[inline]
+    fn begin_whole(
         &self,
+        bridge: &Bridge,
         (frames, source): (Burst<'_, '_>, &Source<'_>),
         manner: Manner,
-    ) -> Option<Group> {
+        outputs: &mut Outputs,
+    ) -> Whole {
+        let inner = &mut *self.0.borrow_mut();
+        inner.begin_burst();
         // What it has come with beside its bytes is not among them.
         if source.beside.is_some() {
-            return None;
+            return Whole::Unknown;
         }
-        let mut inner = self.0.try_borrow_mut().ok()?;
         let number = inner.number_of(source);
-        let (path, bytes) = inner.cache.find_whole(number, frames)?;
+        let Some((path, bytes)) = inner.cache.find_whole(number, frames) else {
+            return Whole::Unknown;
+        };
         let group = Group { path, mask: all_of(frames.len()), bytes };
-        inner.count(&[group], source, manner);
-        Some(group)
+        match manner {
+            Manner::Real => inner.count_on((path, frames.len() as u64, bytes), source),
+            Manner::Told { .. } => inner.note(&[group]),
+        }
+        let marked = inner.mark(bridge, &group, source, outputs);
+        marked.map_or(Whole::OnPath(group), Whole::Marked)
     }
 
-    /// Marks the frames of a group whose path only sends them to ports as they are, or nowhere; returns
-    /// whether it does.
-    fn mark_simple(
+    /// Marks the frames of a group, as [`Inner::mark`] does.
+    fn mark_group(
         &self,
         bridge: &Bridge,
         group: &Group,
         source: &Source<'_>,
         outputs: &mut Outputs,
-        is_any: &mut bool,
-    ) -> bool {
-        let Ok(inner) = self.0.try_borrow() else { return false };
-        let Some(path) = inner.cache.path(group.path) else { return true };
-        let count = group.mask.count_ones() as usize;
-        if let Some(lost) = path.lost
-            && path.ops.is_empty()
-        {
-            source.stats.count_drops(reason(lost), count);
-            return true;
-        }
-        if !path.is_simple {
-            return false;
-        }
-        for op in &path.ops {
-            if let Op::Output(port) = op {
-                *is_any |= mark(bridge, *port, group.mask, source, outputs);
-            }
-        }
-        true
+    ) -> Option<bool> {
+        self.0.try_borrow().ok()?.mark(bridge, group, source, outputs)
     }
 }
 

@@ -226,17 +226,6 @@ impl Flows {
         std::mem::take(&mut self.0.borrow_mut().told)
     }
 
-    /// A burst comes in.
-    fn begin_burst(&self) {
-        let mut inner = self.0.borrow_mut();
-        if inner.depth == 0 {
-            let now = inner.now;
-            inner.cache.begin(now);
-            inner.tracked = 0;
-        }
-        inner.depth += 1;
-    }
-
     /// It is through.
     fn end_burst(&self) {
         let mut inner = self.0.borrow_mut();
@@ -245,7 +234,7 @@ impl Flows {
 
     /// A burst comes in, and needs memory.
     fn take_rooms(&self) -> Box<Rooms> {
-        self.begin_burst();
+        self.0.borrow_mut().begin_burst();
         // One that comes back while it is here has others.
         self.lend_room()
     }
@@ -268,6 +257,16 @@ impl Flows {
 }
 
 impl Inner {
+    /// A burst comes in.
+    #[inline]
+    fn begin_burst(&mut self) {
+        if self.depth == 0 {
+            self.cache.begin(self.now);
+            self.tracked = 0;
+        }
+        self.depth += 1;
+    }
+
     /// The connections that its frames are of.
     fn lane(&mut self) -> &mut Lane {
         let Self { lane, connections, .. } = self;
