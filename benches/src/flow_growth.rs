@@ -53,7 +53,7 @@ fn main() {
 /// What grows: its name, its values, and what is shown of one, for so many bursts.
 type Dimension = (&'static str, &'static [u32], fn(u32, usize) -> f64);
 
-const DIMENSIONS: [Dimension; 13] = [
+const DIMENSIONS: [Dimension; 14] = [
     ("rules", &[10, 100, 1_000, 10_000, 100_000, 1_000_000], |rules, bursts| {
         // One more has flows be told apart.
         known(&apart(Layers { tables: 1, rules: rules - 1, masks: 1 }), FLOWS, bursts)
@@ -94,6 +94,9 @@ const DIMENSIONS: [Dimension; 13] = [
     }),
     ("left-while-their-packets-change", &[1, 32, 1_024], |flows, _| {
         100.0 * while_changing(flows, Rules::Own, Changes::TheirPackets)
+    }),
+    ("left-while-their-ways-change", &[1, 32, 1_024], |flows, _| {
+        100.0 * while_changing(flows, Rules::Own, Changes::TheirWays)
     }),
 ];
 
@@ -232,8 +235,17 @@ enum Changes {
     /// The flows' own packets, a hundred flows each time: these have another value beside them, for which no other
     /// rule asks.
     Theirs,
-    /// The same, and what is another value is in the packets: the way of each is found anew.
+    /// The same, and what is another value is in the packets.
     TheirPackets,
+    /// The flows' own packets go on to other tables each time, or get a tag: each goes through the tables anew.
+    TheirWays,
+}
+
+impl Changes {
+    /// Whether all are about the flows' own packets.
+    const fn are_theirs(self) -> bool {
+        matches!(self, Self::Theirs | Self::TheirPackets | Self::TheirWays)
+    }
 }
 
 /// How much of its rate traffic keeps while rules of the tables that it goes through change, a hundred
@@ -248,7 +260,7 @@ fn while_changing(flows: u32, rules: Rules, changes: Changes) -> f64 {
             flows::add(&mut pipeline, 0, 3000, flows::matching_from(flow), to);
         }
     }
-    if matches!(changes, Changes::Theirs | Changes::TheirPackets) {
+    if changes.are_theirs() {
         replace(&mut pipeline, (TURNS * 5, changes), flows, flows);
     }
     let mut path = Path::new(&Arc::new(pipeline.clone()));
@@ -263,7 +275,7 @@ fn while_changing(flows: u32, rules: Rules, changes: Changes) -> f64 {
                 change(&mut pipeline, number, Changes::Near);
                 replace(&mut pipeline, (number, changes), 1, flows);
             }
-            Changes::Theirs | Changes::TheirPackets => {
+            Changes::Theirs | Changes::TheirPackets | Changes::TheirWays => {
                 replace(&mut pipeline, (number, changes), AT_ONCE as u32, flows);
             }
         }
@@ -303,13 +315,25 @@ fn change(pipeline: &mut Pipeline, number: u64, changes: Changes) {
 fn replace(pipeline: &mut Pipeline, (number, changes): (u64, Changes), count: u32, flows: u32) {
     for flow in 0..count.min(flows) {
         let flow = (number as u32 * count + flow) % flows;
-        // What is set is another value each time.
-        let field = match changes {
-            Changes::TheirPackets => Field::EthDst,
-            _ => Field::Metadata,
+        let actions = match changes {
+            Changes::TheirPackets => vec![set(Field::EthDst, number), Action::resubmit_table(1)],
+            Changes::TheirWays => other_way(number),
+            _ => vec![set(Field::Metadata, number), Action::resubmit_table(1)],
         };
-        let set = Action::SetField { field, value: number.into(), mask: field.full_mask() };
-        let actions = vec![set, Action::resubmit_table(1)];
         flows::add(pipeline, 0, 3000, flows::matching_from(flow), actions);
+    }
+}
+
+/// Writes another value each time.
+fn set(field: Field, number: u64) -> Action {
+    Action::SetField { field, value: number.into(), mask: field.full_mask() }
+}
+
+/// Sends packets another way each time: to a table, behind that, or to the first with a tag.
+fn other_way(number: u64) -> Vec<Action> {
+    match number % 3 {
+        0 => vec![Action::resubmit_table(1)],
+        1 => vec![Action::resubmit_table(2)],
+        _ => vec![Action::PushVlan { ethertype: 0x8100 }, Action::resubmit_table(1)],
     }
 }
