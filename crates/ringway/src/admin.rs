@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use daemon::{Edit, State, file};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogAction, LogArgs, PortAction, PortAdd,
-    PortArgs, PortSet, PortSettings, ReloadArgs, TimeAction, TimeArgs,
+    PortArgs, PortSet, ReloadArgs, TimeAction, TimeArgs,
 };
 use crate::config::Config;
 use crate::control::client::Client;
@@ -15,11 +15,9 @@ use crate::control::protocol::{
     self, Added, ConfigDiff, Flushed, LogLevels, NewPort, Reloaded, Request, Shown,
 };
 use crate::exit::Failure;
-use crate::limits::LimitArgs;
 use crate::output;
 use crate::relative::absolute;
 use crate::serve::checked_line;
-use crate::vlan::VlanArgs;
 
 /// `ringway port`.
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
@@ -49,12 +47,12 @@ fn port_add(client: &mut Client, new: &PortAdd) -> Result<(), Failure> {
         workers: new.workers.clone(),
         bridge: new.bridge.clone(),
         peer_bridge: new.peer_bridge.clone(),
-        vlan: new.vlan.settings(),
-        limits: new.limits.settings(),
-        guard: new.guard.clone().settings(),
+        vlan: new.vlan.whole()?,
+        limits: new.limits.whole()?,
+        guard: new.guard.whole()?,
         lldp: new.lldp.unwrap_or_default(),
-        mcast_snooping: new.groups.settings(),
-        rstp: new.rstp.settings(),
+        mcast_snooping: new.groups.whole()?,
+        rstp: new.rstp.whole()?,
     };
     let _: Value = client.ask(&Request::PortAdd(Box::new(request)))?;
     output::line(&done);
@@ -75,27 +73,24 @@ fn port_set(client: &mut Client, port: &PortSet) -> Result<(), Failure> {
 
 /// The settings that are to change, by their keys in the file.
 fn changed(port: &PortSet) -> Map<String, Value> {
-    let PortSettings { mtu, workers, tx_retries, bridge, enabled, lldp } = &port.settings;
-    let vlan = port.no_vlan || port.vlan != VlanArgs::default();
-    let limits = port.no_limits || port.limits != LimitArgs::default();
-    // Of these, what is not named stays.
-    let part = |part: Map<String, Value>| (!part.is_empty()).then_some(Value::Object(part));
-    let all = [
-        ("mtu", mtu.as_ref().map(|mtu| json!(mtu.0))),
-        ("workers", workers.as_ref().map(|workers| json!(workers.0))),
-        ("tx-retries", tx_retries.as_ref().map(|retries| json!(retries.0))),
-        ("bridge", bridge.as_ref().map(|bridge| json!(bridge))),
-        ("enabled", enabled.map(Value::Bool)),
-        ("lldp", lldp.map(|lldp| json!(lldp))),
-        ("vlan", vlan.then(|| json!(port.vlan.settings()))),
-        ("limits", limits.then(|| json!(port.limits.settings()))),
-        ("guard", if port.no_guard { Some(Value::Null) } else { part(port.guard.changed()) }),
-        ("rstp", part(port.rstp.changed())),
-        ("lacp", part(port.lacp.changed())),
-        ("mcast-snooping", part(port.groups.changed())),
+    // Of the last four, what is not named stays; of the first two, it takes its default.
+    let parts = [
+        ("vlan", port.no_vlan, port.vlan.given()),
+        ("limits", port.no_limits, port.limits.given()),
+        ("guard", port.no_guard, port.guard.given()),
+        ("rstp", false, port.rstp.given()),
+        ("lacp", false, port.lacp.given()),
+        ("mcast-snooping", false, port.groups.given()),
     ];
-    let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    given.collect()
+    let mut all = port.settings.given().clone();
+    for (key, is_none, given) in parts {
+        if is_none {
+            all.insert(key.to_owned(), Value::Null);
+        } else if !given.is_empty() {
+            all.insert(key.to_owned(), Value::Object(given.clone()));
+        }
+    }
+    all
 }
 
 /// `ringway fdb`.

@@ -15,18 +15,17 @@ pub fn run(args: &BondArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     let (name, save, request, done) = match &args.action {
         BondAction::Add { name, members, settings, bridge, vlan, save } => {
-            let given = settings.given().into_iter().filter(|(_, value)| !value.is_null());
             let request = Request::BondAdd {
                 name: name.clone(),
                 members: members.clone(),
-                settings: given.collect(),
+                settings: settings.of_new(),
                 bridge: bridge.clone(),
-                vlan: vlan.settings(),
+                vlan: vlan.whole()?,
             };
             (name, save, request, format!("added, of {}", members.join(", ")))
         }
         BondAction::Set { name, members, settings, save } => {
-            let (settings, members) = (settings.given(), members.clone());
+            let (settings, members) = (settings.given().clone(), members.clone());
             if settings.is_empty() && members.is_empty() {
                 return Err(Failure::usage("nothing to change: give a setting, such as --primary"));
             }

@@ -15,8 +15,7 @@ pub fn run(args: &BridgeArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     let (name, save, request, done) = match &args.action {
         BridgeAction::Add { name, settings, save } => {
-            let settings = settings.given().into_iter().filter(|(_, value)| !value.is_null());
-            let request = Request::BridgeAdd { name: name.clone(), settings: settings.collect() };
+            let request = Request::BridgeAdd { name: name.clone(), settings: settings.of_new() };
             (name, save, request, "added")
         }
         BridgeAction::Set { name, settings, save } => {
@@ -38,7 +37,7 @@ fn given(settings: &BridgeSettings) -> Result<Map<String, Value>, Failure> {
     if given.is_empty() {
         return Err(Failure::usage("nothing to change: give a setting, such as --ageing 60"));
     }
-    Ok(given)
+    Ok(given.clone())
 }
 
 /// The bridges of a switch.

@@ -29,12 +29,12 @@ mod mirror;
 mod parse;
 mod rfc2544;
 mod rstp;
+pub mod settings;
 mod top;
 mod trace;
 pub use admin::{
-    ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
-    PortAction, PortAdd, PortArgs, PortSet, PortSettings, ReloadArgs, TimeAction, TimeArgs,
-    or_default,
+    ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, PortAction,
+    PortAdd, PortArgs, PortSet, ReloadArgs, TimeAction, TimeArgs,
 };
 pub use bond::{BondAction, BondArgs, PartArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};

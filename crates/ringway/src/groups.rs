@@ -1,61 +1,38 @@
 //! A port's part in snooping on the command line, and what a running switch answers about groups of
 //! IGMP and MLD.
 
-use std::str::FromStr as _;
-
-use clap::Args;
 use daemon::Daemon;
-use serde_json::{Map, Value, json};
 use switch::{GroupsReport, McastRouter, PortSnooping};
 
-use crate::cli::{OrDefault, number, or_default, parse_switch};
+use crate::cli::settings::{Read, Setting, Settings, Table, parsed};
 use crate::control::protocol::{Group, GroupBridge, GroupRouter, Groups};
 
 /// The options of a port for groups, as in a configuration file. Each can be `default`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct GroupArgs {
-    /// Whether it has a multicast router: auto, as long as one is heard; always; or never, which
-    /// drops what only routers say [default: auto].
-    #[arg(long, value_name = "WHEN", value_parser = or_default(McastRouter::from_str))]
-    pub mcast_router: Option<OrDefault<McastRouter>>,
-    /// Send it what goes to any group, whoever has joined [default: off].
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub mcast_flood: Option<OrDefault<bool>>,
-    /// Send it what hosts report to routers [default: off].
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub mcast_flood_reports: Option<OrDefault<bool>>,
-    /// The most groups that it may join [default: as many as there is room for].
-    #[arg(long, value_name = "N", value_parser = or_default(number::<u32>(..)))]
-    pub mcast_max_groups: Option<OrDefault<u32>>,
-}
+pub type GroupArgs = Settings<PortSnooping>;
 
-impl GroupArgs {
-    /// The settings of a new port.
-    pub fn settings(&self) -> PortSnooping {
-        PortSnooping {
-            flood: self.mcast_flood.as_ref().and_then(|is_on| is_on.0).unwrap_or_default(),
-            flood_reports: self
-                .mcast_flood_reports
-                .as_ref()
-                .and_then(|is_on| is_on.0)
-                .unwrap_or_default(),
-            router: self.mcast_router.as_ref().and_then(|when| when.0).unwrap_or_default(),
-            max_groups: self.mcast_max_groups.as_ref().and_then(|most| most.0),
-        }
-    }
-
-    /// The settings that are to change, by their keys in the file.
-    pub fn changed(&self) -> Map<String, Value> {
-        let Self { mcast_router, mcast_flood, mcast_flood_reports, mcast_max_groups } = self;
-        let all = [
-            ("router", mcast_router.as_ref().map(|when| json!(when.0))),
-            ("flood", mcast_flood.as_ref().map(|is_on| json!(is_on.0))),
-            ("flood-reports", mcast_flood_reports.as_ref().map(|is_on| json!(is_on.0))),
-            ("max-groups", mcast_max_groups.as_ref().map(|most| json!(most.0))),
-        ];
-        let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        given.collect()
-    }
+impl Table for PortSnooping {
+    const NAME: &str = "mcast-snooping settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("mcast-router", "WHEN", Read::By(parsed::<McastRouter>))
+            .key("router")
+            .or_default()
+            .help(
+                "Whether it has a multicast router: auto, as long as one is heard; always; or \
+                 never, which drops what only routers say [default: auto]",
+            ),
+        Setting::switch("mcast-flood")
+            .key("flood")
+            .or_default()
+            .help("Send it what goes to any group, whoever has joined [default: off]"),
+        Setting::switch("mcast-flood-reports")
+            .key("flood-reports")
+            .or_default()
+            .help("Send it what hosts report to routers [default: off]"),
+        Setting::new("mcast-max-groups", "N", Read::Number(0, u32::MAX as u64))
+            .key("max-groups")
+            .or_default()
+            .help("The most groups that it may join [default: as many as there is room for]"),
+    ];
 }
 
 /// A port's part in a few words; `None` where it is as by default.
@@ -108,6 +85,7 @@ pub fn answer(daemon: &Daemon) -> Groups {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use serde_json::Value;
 
     use super::*;
     use crate::cli::{Cli, Command, PortAction};
@@ -127,15 +105,15 @@ mod tests {
     #[test]
     fn options_are_the_settings() {
         let args = parse("").unwrap();
-        assert!(args.settings().is_default() && args.changed().is_empty());
-        assert_eq!(summary(&args.settings()), None);
+        assert!(args.whole().unwrap().is_default() && args.given().is_empty());
+        assert_eq!(summary(&args.whole().unwrap()), None);
         let args = parse("--mcast-router never --mcast-flood on --mcast-max-groups 7").unwrap();
         let expected = r#"{"router":"never","flood":true,"max-groups":7}"#;
-        assert_eq!(Value::Object(args.changed()).to_string(), expected);
-        assert_eq!(summary(&args.settings()).unwrap(), "router never, flood, max-groups 7");
+        assert_eq!(Value::Object(args.given().clone()).to_string(), expected);
+        assert_eq!(summary(&args.whole().unwrap()).unwrap(), "router never, flood, max-groups 7");
         let args = parse("--mcast-router default --mcast-flood-reports default").unwrap();
         let expected = r#"{"router":null,"flood-reports":null}"#;
-        assert_eq!(Value::Object(args.changed()).to_string(), expected);
+        assert_eq!(Value::Object(args.given().clone()).to_string(), expected);
         assert!(parse("--mcast-router nevr").unwrap_err().contains("did you mean 'never'?"));
     }
 }

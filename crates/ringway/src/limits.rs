@@ -1,77 +1,48 @@
 //! Limits of ports on the command line.
 
-use clap::Args;
 use switch::PortLimits;
 use switch::limit::{Bits, Frames};
 
+use crate::cli::settings::{Read, Setting, Settings, Table, parsed};
+
 /// The options of a port for its limits, as in a configuration file. "rx" is from the port into the
 /// switch, as in 'ringway show stats'.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct LimitArgs {
-    /// Bits per second that the switch takes from the port, as in 100Mbit.
-    #[arg(long, value_name = "BITS")]
-    pub rx_rate: Option<Bits>,
-    /// Bits that it takes at once [default: those of 10 ms, and 1Mbit at least].
-    #[arg(long, value_name = "BITS")]
-    pub rx_burst: Option<Bits>,
-    /// Frames per second that the switch takes from the port, as in 200k.
-    #[arg(long, value_name = "N")]
-    pub rx_packet_rate: Option<Frames>,
-    /// Frames that it takes at once [default: those of 10 ms, and 256 at least].
-    #[arg(long, value_name = "N")]
-    pub rx_packet_burst: Option<Frames>,
-    /// Bits per second that the switch sends to the port.
-    #[arg(long, value_name = "BITS")]
-    pub tx_rate: Option<Bits>,
-    /// Bits that it sends at once [default: as --rx-burst].
-    #[arg(long, value_name = "BITS")]
-    pub tx_burst: Option<Bits>,
-    /// Frames per second that the switch sends to the port.
-    #[arg(long, value_name = "N")]
-    pub tx_packet_rate: Option<Frames>,
-    /// Frames that it sends at once [default: as --rx-packet-burst].
-    #[arg(long, value_name = "N")]
-    pub tx_packet_burst: Option<Frames>,
-    /// Storm limit: bits per second to all stations that the switch takes from the port.
-    #[arg(long, value_name = "BITS")]
-    pub broadcast_rate: Option<Bits>,
-    /// Storm limit: frames per second to all stations.
-    #[arg(long, value_name = "N")]
-    pub broadcast_packet_rate: Option<Frames>,
-    /// Storm limit: bits per second to other groups.
-    #[arg(long, value_name = "BITS")]
-    pub multicast_rate: Option<Bits>,
-    /// Storm limit: frames per second to other groups.
-    #[arg(long, value_name = "N")]
-    pub multicast_packet_rate: Option<Frames>,
-    /// Storm limit: bits per second to addresses that the bridge does not know.
-    #[arg(long, value_name = "BITS")]
-    pub unknown_rate: Option<Bits>,
-    /// Storm limit: frames per second to addresses that the bridge does not know.
-    #[arg(long, value_name = "N")]
-    pub unknown_packet_rate: Option<Frames>,
-}
+pub type LimitArgs = Settings<PortLimits>;
 
-impl LimitArgs {
-    /// The settings.
-    pub const fn settings(&self) -> PortLimits {
-        PortLimits {
-            rx_rate: self.rx_rate,
-            rx_burst: self.rx_burst,
-            rx_packet_rate: self.rx_packet_rate,
-            rx_packet_burst: self.rx_packet_burst,
-            tx_rate: self.tx_rate,
-            tx_burst: self.tx_burst,
-            tx_packet_rate: self.tx_packet_rate,
-            tx_packet_burst: self.tx_packet_burst,
-            broadcast_rate: self.broadcast_rate,
-            broadcast_packet_rate: self.broadcast_packet_rate,
-            multicast_rate: self.multicast_rate,
-            multicast_packet_rate: self.multicast_packet_rate,
-            unknown_rate: self.unknown_rate,
-            unknown_packet_rate: self.unknown_packet_rate,
-        }
-    }
+impl Table for PortLimits {
+    const NAME: &str = "limits settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("rx-rate", "BITS", Read::By(parsed::<Bits>))
+            .help("Bits per second that the switch takes from the port, as in 100Mbit"),
+        Setting::new("rx-burst", "BITS", Read::By(parsed::<Bits>))
+            .help("Bits that it takes at once [default: those of 10 ms, and 1Mbit at least]"),
+        Setting::new("rx-packet-rate", "N", Read::By(parsed::<Frames>))
+            .help("Frames per second that the switch takes from the port, as in 200k"),
+        Setting::new("rx-packet-burst", "N", Read::By(parsed::<Frames>))
+            .help("Frames that it takes at once [default: those of 10 ms, and 256 at least]"),
+        Setting::new("tx-rate", "BITS", Read::By(parsed::<Bits>))
+            .help("Bits per second that the switch sends to the port"),
+        Setting::new("tx-burst", "BITS", Read::By(parsed::<Bits>))
+            .help("Bits that it sends at once [default: as --rx-burst]"),
+        Setting::new("tx-packet-rate", "N", Read::By(parsed::<Frames>))
+            .help("Frames per second that the switch sends to the port"),
+        Setting::new("tx-packet-burst", "N", Read::By(parsed::<Frames>))
+            .help("Frames that it sends at once [default: as --rx-packet-burst]"),
+        Setting::new("broadcast-rate", "BITS", Read::By(parsed::<Bits>)).help(
+            "Storm limit: bits per second to all stations that the switch takes from the \
+             port",
+        ),
+        Setting::new("broadcast-packet-rate", "N", Read::By(parsed::<Frames>))
+            .help("Storm limit: frames per second to all stations"),
+        Setting::new("multicast-rate", "BITS", Read::By(parsed::<Bits>))
+            .help("Storm limit: bits per second to other groups"),
+        Setting::new("multicast-packet-rate", "N", Read::By(parsed::<Frames>))
+            .help("Storm limit: frames per second to other groups"),
+        Setting::new("unknown-rate", "BITS", Read::By(parsed::<Bits>))
+            .help("Storm limit: bits per second to addresses that the bridge does not know"),
+        Setting::new("unknown-packet-rate", "N", Read::By(parsed::<Frames>))
+            .help("Storm limit: frames per second to addresses that the bridge does not know"),
+    ];
 }
 
 /// A port's limits in a few words; `None` where it has none.
@@ -110,7 +81,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
         match cli.map_err(|error| error.to_string())?.command {
             Command::Port(args) => match args.action {
-                PortAction::Add(port) => Ok(port.limits.settings()),
+                PortAction::Add(port) => Ok(port.limits.whole().unwrap()),
                 other => Err(format!("{other:?}")),
             },
             other => Err(format!("{other:?}")),

@@ -1,50 +1,42 @@
 //! VLAN settings on the command line.
 
-use clap::Args;
+use serde_json::Value;
 use switch::vlan::set::parse_vlan;
 use switch::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};
 
-/// The options of a port for VLANs, as in a configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct VlanArgs {
-    /// VLAN of an access port, native VLAN of a native one, the provider's of a tunnel.
-    #[arg(long, value_name = "VLAN", value_parser = parse_vlan)]
-    pub tag: Option<u16>,
-    /// VLANs of a trunk, as in 10,20-29 [default: all].
-    #[arg(long, value_name = "VLANS")]
-    pub trunks: Option<VlanSet>,
-    /// access, trunk, native-tagged, native-untagged or dot1q-tunnel [default: access with a
-    /// tag, trunk without].
-    #[arg(long, value_name = "MODE")]
-    pub vlan_mode: Option<VlanMode>,
-    /// The customer's VLANs that a tunnel takes, 0 for frames without a tag [default: all].
-    #[arg(long, value_name = "VLANS")]
-    pub cvlans: Option<VlanSet>,
-    /// The tag that a tunnel puts on: 802.1ad or 802.1q [default: 802.1ad].
-    #[arg(long, value_name = "TYPE")]
-    pub qinq_ethertype: Option<QinqEtherType>,
-    /// When frames that leave in no VLAN get a tag for their priority: no, if-nonzero or always
-    /// [default: no].
-    #[arg(long, value_name = "WHEN")]
-    pub priority_tags: Option<PriorityTags>,
-    /// Let a tag behind the bridge's come to the front where the bridge's own is taken off.
-    #[arg(long)]
-    pub bare_inner: bool,
-}
+use crate::cli::settings::{Read, Setting, Settings, Table, parsed};
 
-impl VlanArgs {
-    /// The settings.
-    pub fn settings(&self) -> PortVlan {
-        PortVlan {
-            mode: self.vlan_mode,
-            tag: self.tag,
-            trunks: self.trunks.clone(),
-            cvlans: self.cvlans.clone(),
-            qinq_ethertype: self.qinq_ethertype.unwrap_or_default(),
-            priority_tags: self.priority_tags.unwrap_or_default(),
-            bare_inner: self.bare_inner,
-        }
-    }
+/// The options of a port for VLANs, as in a configuration file.
+pub type VlanArgs = Settings<PortVlan>;
+
+impl Table for PortVlan {
+    const NAME: &str = "vlan settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("tag", "VLAN", Read::By(|text| parse_vlan(text).map(Value::from))).help(
+            "VLAN of an access port, native VLAN of a native one, the provider's of a \
+             tunnel",
+        ),
+        Setting::new("trunks", "VLANS", Read::By(parsed::<VlanSet>))
+            .help("VLANs of a trunk, as in 10,20-29 [default: all]"),
+        Setting::new("vlan-mode", "MODE", Read::By(parsed::<VlanMode>)).key("mode").help(
+            "access, trunk, native-tagged, native-untagged or dot1q-tunnel [default: access \
+             with a tag, trunk without]",
+        ),
+        Setting::new("cvlans", "VLANS", Read::By(parsed::<VlanSet>)).help(
+            "The customer's VLANs that a tunnel takes, 0 for frames without a tag [default: \
+             all]",
+        ),
+        Setting::new("qinq-ethertype", "TYPE", Read::By(parsed::<QinqEtherType>))
+            .help("The tag that a tunnel puts on: 802.1ad or 802.1q [default: 802.1ad]"),
+        Setting::new("priority-tags", "WHEN", Read::By(parsed::<PriorityTags>)).help(
+            "When frames that leave in no VLAN get a tag for their priority: no, if-nonzero \
+             or always [default: no]",
+        ),
+        Setting::flag("bare-inner").help(
+            "Let a tag behind the bridge's come to the front where the bridge's own is \
+             taken off",
+        ),
+    ];
 }
 
 /// What a port does with VLANs, in a few words; `None` where it has no settings.
@@ -80,7 +72,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
         match cli.map_err(|error| error.to_string())?.command {
             Command::Port(args) => match args.action {
-                PortAction::Add(port) => Ok(port.vlan.settings()),
+                PortAction::Add(port) => Ok(port.vlan.whole().unwrap()),
                 other => Err(format!("{other:?}")),
             },
             other => Err(format!("{other:?}")),

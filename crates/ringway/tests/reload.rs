@@ -218,7 +218,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     for (args, expected) in [
         (&["port", "set", "c", "--mtu", "1500"][..], "no port 'c'"),
         (&["port", "set", "a", "--mtu", "3"], "null port"),
-        (&["port", "set", "a", "--mtu", "x"], "expected a whole number, or default"),
+        (
+            &["port", "set", "a", "--mtu", "x"],
+            "expected a whole number from 0 to 65535, or default",
+        ),
         (&["port", "set", "a", "--workers", "1"], "there is no worker 1"),
         (&["port", "set", "a", "--workers", "0,x"], "expected numbers of workers"),
         (&["port", "set", "a", "--enabled", "maybe"], "expected on or off"),

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use packet::MacAddr;
+use serde_json::Value;
 use switch::LldpMode;
 
 use super::bond::LacpArgs;
-use super::{ControlArgs, number, parse_port, parse_switch, parser};
+use super::settings::{Read, Setting, Settings, Table, parsed};
+use super::{ControlArgs, number, parse_port};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
 use crate::control::event::Topic;
@@ -103,19 +104,19 @@ pub struct PortSet {
     #[command(flatten)]
     pub vlan: VlanArgs,
     /// Take part in no VLAN: tags are payload, or, while other ports have VLANs, all are carried.
-    #[arg(long, conflicts_with = "VlanArgs")]
+    #[arg(long, conflicts_with = "vlan settings")]
     pub no_vlan: bool,
     /// How much may come in and go out: limits that are not given are none then.
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Have no limits.
-    #[arg(long, conflicts_with = "LimitArgs")]
+    #[arg(long, conflicts_with = "limits settings")]
     pub no_limits: bool,
     /// What it may send: options that are not given stay as they are.
     #[command(flatten)]
     pub guard: GuardArgs,
     /// Let it send everything.
-    #[arg(long, conflicts_with = "GuardArgs")]
+    #[arg(long, conflicts_with = "guard settings")]
     pub no_guard: bool,
     /// Its part in spanning tree: options that are not given stay as they are.
     #[command(flatten)]
@@ -185,49 +186,38 @@ pub enum FdbAction {
 }
 
 /// Settings of a port; `default` takes one back.
-#[derive(Clone, Debug, Args)]
-pub struct PortSettings {
-    /// Largest payload in bytes, or default: the device's own.
-    #[arg(long, value_name = "BYTES|default", value_parser = or_default(number::<u16>(..)))]
-    pub mtu: Option<OrDefault<u16>>,
-    /// Workers that poll its receive queues, by number, in turn, or default: spread evenly.
-    #[arg(long, value_name = "N,..|default", value_parser = or_default(parse_workers))]
-    pub workers: Option<OrDefault<Vec<usize>>>,
-    /// How often frames are offered again to a port that is full.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=switch::MAX_TX_RETRIES)))]
-    pub tx_retries: Option<OrDefault<u32>>,
-    /// The bridge that it belongs to.
-    #[arg(long, value_name = "NAME")]
-    pub bridge: Option<String>,
-    /// Whether frames go in and out; off keeps the device open.
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
-    pub enabled: Option<bool>,
-    /// Whether it and its neighbours tell each other who they are: off, receive, transmit or both.
-    #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
-    pub lldp: Option<LldpMode>,
+pub type PortSettings = Settings<OfPort>;
+
+/// What ports have.
+#[derive(Clone, Debug)]
+pub enum OfPort {}
+
+impl Table for OfPort {
+    const NAME: &str = "port settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("mtu", "BYTES|default", Read::Number(0, 65_535))
+            .or_default()
+            .help("Largest payload in bytes, or default: the device's own"),
+        Setting::new("workers", "N,..|default", Read::By(parse_workers)).or_default().help(
+            "Workers that poll its receive queues, by number, in turn, or default: spread \
+             evenly",
+        ),
+        Setting::new("tx-retries", "N|default", Read::Number(0, switch::MAX_TX_RETRIES as u64))
+            .or_default()
+            .help("How often frames are offered again to a port that is full"),
+        Setting::new("bridge", "NAME", Read::Text).help("The bridge that it belongs to"),
+        Setting::switch("enabled").help("Whether frames go in and out; off keeps the device open"),
+        Setting::new("lldp", "WHAT", Read::By(parsed::<LldpMode>)).help(
+            "Whether it and its neighbours tell each other who they are: off, receive, \
+             transmit or both",
+        ),
+    ];
 }
 
-/// A value of a setting, or `None` for its default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrDefault<T>(pub Option<T>);
-
-pub fn or_default<T: 'static>(
-    parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
-) -> impl Fn(&str) -> Result<OrDefault<T>, String> + Clone + Send + Sync + 'static {
-    parser(Arc::new(move |text| match text {
-        "default" => Ok(OrDefault(None)),
-        text => match parse(text) {
-            Ok(value) => Ok(OrDefault(Some(value))),
-            Err(expected) => Err(format!("{expected}, or default")),
-        },
-    }))
-}
-
-fn parse_workers(text: &str) -> Result<Vec<usize>, String> {
-    let workers = text.split(',').map(|number| number.trim().parse().ok());
-    workers
-        .collect::<Option<_>>()
-        .ok_or_else(|| "expected numbers of workers, as in 0,1".to_owned())
+fn parse_workers(text: &str) -> Result<Value, String> {
+    let workers = text.split(',').map(|number| number.trim().parse::<usize>().ok());
+    let workers: Option<Vec<Value>> = workers.map(|number| Some(number?.into())).collect();
+    workers.map(Value::from).ok_or_else(|| "expected numbers of workers, as in 0,1".to_owned())
 }
 
 /// Arguments of `ringway config`.

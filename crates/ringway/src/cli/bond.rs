@@ -1,15 +1,15 @@
 //! The command line of `ringway bond`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use packet::MacAddr;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use switch::{BondMode, Lacp, LacpManner, LacpTime};
 
-use super::ControlArgs;
-use super::admin::{OrDefault, or_default};
-use super::{number, parse_switch};
+use super::bridge::parse_address;
+use super::settings::{Read, Setting, Settings, Table, parsed};
+use super::{ControlArgs, number};
 use crate::vlan::VlanArgs;
 
 /// Arguments of `ringway bond`.
@@ -122,73 +122,88 @@ pub struct PartArgs {
 }
 
 /// Settings of a bond; `default` takes one back.
-#[derive(Clone, Debug, Default, Args)]
-pub struct BondSettings {
-    /// How traffic is divided among the members: active-backup, balance-slb (by source) or
-    /// balance-tcp (by flow; with LACP only).
-    #[arg(long, value_name = "MODE|default", value_parser = or_default(|text: &str| text.parse::<BondMode>()))]
-    pub mode: Option<OrDefault<BondMode>>,
-    /// The member that is the active one whenever its link is up; default: none is preferred.
-    #[arg(long, value_name = "PORT|default", value_parser = or_default(|text: &str| Ok(text.to_owned())))]
-    pub primary: Option<OrDefault<String>>,
-    /// With balance-slb, whether all members hear what goes to a group, and not the active one alone.
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
-    pub all_members_active: Option<bool>,
-    /// How long a link has to be up before its member is used.
-    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
-    pub updelay: Option<OrDefault<u32>>,
-    /// How long a link has to be down before its member is given up.
-    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
-    pub downdelay: Option<OrDefault<u32>>,
-    /// How often load is moved from one member to another; 0 for never.
-    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..)))]
-    pub rebalance_interval: Option<OrDefault<u32>>,
-    /// Whether it speaks LACP (802.1AX): off, active or passive.
-    #[arg(long, value_name = "HOW|default", value_parser = or_default(|text: &str| text.parse::<Lacp>()))]
-    pub lacp: Option<OrDefault<Lacp>>,
-    /// How often the other end is to speak: slow (30 s) or fast (1 s).
-    #[arg(long, value_name = "TIME|default", value_parser = or_default(|text: &str| text.parse::<LacpTime>()))]
-    pub lacp_time: Option<OrDefault<LacpTime>>,
-    /// Whose state machines LACP follows: standard or open-vswitch.
-    #[arg(long, value_name = "WHOSE|default", value_parser = or_default(|text: &str| text.parse::<LacpManner>()))]
-    pub lacp_manner: Option<OrDefault<LacpManner>>,
-    /// Whether members are used as by active-backup as long as nobody answers by LACP.
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
-    pub lacp_fallback_ab: Option<bool>,
-    /// The address by which the bond is known to the other end; default: one of its own, which stays.
-    #[arg(long, value_name = "MAC|default", value_parser = or_default(station))]
-    pub lacp_system_id: Option<OrDefault<String>>,
-    /// The side with the lower one decides in case of doubt.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
-    pub lacp_system_priority: Option<OrDefault<u16>>,
-    /// Stations that each member asks for by ARP or neighbour solicitation, to be used as long as they
-    /// answer; default: none, and links are believed.
-    #[arg(long, value_name = "IP,..|default", value_parser = or_default(addresses))]
-    pub arp_ip_targets: Option<OrDefault<Vec<IpAddr>>>,
-    /// How often.
-    #[arg(long, value_name = "MS|default", value_parser = or_default(number(100_u32..=600_000)))]
-    pub arp_interval: Option<OrDefault<u32>>,
-    /// How many questions in turn may go without an answer before a member is given up.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u8..)))]
-    pub arp_missed_max: Option<OrDefault<u8>>,
-    /// Whether all of the stations have to answer, and not any.
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
-    pub arp_all_targets: Option<bool>,
-    /// The address that asks by ARP; default: none.
-    #[arg(long, value_name = "IP|default", value_parser = or_default(address))]
-    pub arp_source: Option<OrDefault<Ipv4Addr>>,
-    /// The VLAN where the stations are, by its tag.
-    #[arg(long, value_name = "ID|default", value_parser = or_default(number(1_u16..=4094)))]
-    pub arp_vlan: Option<OrDefault<u16>>,
+pub type BondSettings = Settings<OfBond>;
+
+/// What bonds have.
+#[derive(Clone, Debug)]
+pub enum OfBond {}
+
+impl Table for OfBond {
+    const NAME: &str = "bond settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("mode", "MODE|default", Read::By(parsed::<BondMode>)).or_default().help(
+            "How traffic is divided among the members: active-backup, balance-slb (by \
+             source) or balance-tcp (by flow; with LACP only)",
+        ),
+        Setting::new("primary", "PORT|default", Read::Text).or_default().help(
+            "The member that is the active one whenever its link is up; default: none is \
+             preferred",
+        ),
+        Setting::switch("all-members-active").help(
+            "With balance-slb, whether all members hear what goes to a group, and not the \
+             active one alone",
+        ),
+        Setting::new("updelay", "MS|default", Read::Number(0, 600_000))
+            .or_default()
+            .help("How long a link has to be up before its member is used"),
+        Setting::new("downdelay", "MS|default", Read::Number(0, 600_000))
+            .or_default()
+            .help("How long a link has to be down before its member is given up"),
+        Setting::new("rebalance-interval", "MS|default", Read::Number(0, u32::MAX as u64))
+            .or_default()
+            .help("How often load is moved from one member to another; 0 for never"),
+        Setting::new("lacp", "HOW|default", Read::By(parsed::<Lacp>))
+            .or_default()
+            .help("Whether it speaks LACP (802.1AX): off, active or passive"),
+        Setting::new("lacp-time", "TIME|default", Read::By(parsed::<LacpTime>))
+            .or_default()
+            .help("How often the other end is to speak: slow (30 s) or fast (1 s)"),
+        Setting::new("lacp-manner", "WHOSE|default", Read::By(parsed::<LacpManner>))
+            .or_default()
+            .help("Whose state machines LACP follows: standard or open-vswitch"),
+        Setting::switch("lacp-fallback-ab")
+            .help("Whether members are used as by active-backup as long as nobody answers by LACP"),
+        Setting::new(
+            "lacp-system-id",
+            "MAC|default",
+            Read::By(|text| station(text).map(Value::from)),
+        )
+        .or_default()
+        .help(
+            "The address by which the bond is known to the other end; default: one of its \
+             own, which stays",
+        ),
+        Setting::new("lacp-system-priority", "N|default", Read::Number(1, 65_535))
+            .or_default()
+            .help("The side with the lower one decides in case of doubt"),
+        Setting::new("arp-ip-targets", "IP,..|default", Read::By(addresses)).or_default().help(
+            "Stations that each member asks for by ARP or neighbour solicitation, to be \
+             used as long as they answer; default: none, and links are believed",
+        ),
+        Setting::new("arp-interval", "MS|default", Read::Number(100, 600_000))
+            .or_default()
+            .help("How often"),
+        Setting::new("arp-missed-max", "N|default", Read::Number(1, 255)).or_default().help(
+            "How many questions in turn may go without an answer before a member is given \
+             up",
+        ),
+        Setting::switch("arp-all-targets")
+            .help("Whether all of the stations have to answer, and not any"),
+        Setting::new("arp-source", "IP|default", Read::By(parse_address))
+            .or_default()
+            .help("The address that asks by ARP; default: none"),
+        Setting::new("arp-vlan", "ID|default", Read::Number(1, 4094))
+            .or_default()
+            .help("The VLAN where the stations are, by its tag"),
+    ];
 }
 
-fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+fn addresses(text: &str) -> Result<Value, String> {
     let parsed: Result<Vec<IpAddr>, _> = text.split(',').map(|one| one.trim().parse()).collect();
-    parsed.map_err(|_| "expected addresses, as in 192.0.2.1,2001:db8::1".to_owned())
-}
-
-fn address(text: &str) -> Result<Ipv4Addr, String> {
-    text.parse().map_err(|_| "expected an address of IPv4, as 192.0.2.1".to_owned())
+    match parsed {
+        Ok(addresses) => Ok(json!(addresses)),
+        Err(_) => Err("expected addresses, as in 192.0.2.1,2001:db8::1".to_owned()),
+    }
 }
 
 fn station(text: &str) -> Result<String, String> {
@@ -200,70 +215,41 @@ fn station(text: &str) -> Result<String, String> {
 }
 
 /// What a port says by LACP, as a member of a bond; `default` takes a setting back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct LacpArgs {
-    /// Its number in LACP, as a member of a bond.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
-    pub lacp_port_id: Option<OrDefault<u16>>,
-    /// Its priority in LACP: of several groups of members that with the lowest is used.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
-    pub lacp_port_priority: Option<OrDefault<u16>>,
-    /// Its key in LACP: members with different ones are never in use together.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
-    pub lacp_aggregation_key: Option<OrDefault<u16>>,
-}
+pub type LacpArgs = Settings<OfMember>;
 
-impl LacpArgs {
-    /// The settings that are to change, by their keys in the file.
-    pub fn changed(&self) -> Map<String, Value> {
-        let all = [
-            ("port-id", &self.lacp_port_id),
-            ("port-priority", &self.lacp_port_priority),
-            ("aggregation-key", &self.lacp_aggregation_key),
-        ];
-        let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.0)));
-        given.map(|(key, value)| (key.to_owned(), json!(value))).collect()
-    }
-}
+/// What members of bonds have.
+#[derive(Clone, Debug)]
+pub enum OfMember {}
 
-impl BondSettings {
-    /// Those that are given, by their keys in the file.
-    pub fn given(&self) -> Map<String, Value> {
-        let Self { mode, primary, updelay, downdelay, .. } = self;
-        let Self { rebalance_interval, lacp, lacp_time, lacp_fallback_ab, .. } = self;
-        let Self { lacp_system_id, lacp_system_priority, .. } = self;
-        let Self { arp_ip_targets, arp_interval, arp_missed_max, arp_all_targets, .. } = self;
-        let targets = arp_ip_targets.as_ref().map(|value| json!(value.0));
-        let all = [
-            ("mode", mode.as_ref().map(|value| json!(value.0))),
-            ("primary", primary.as_ref().map(|value| json!(value.0))),
-            ("all-members-active", self.all_members_active.map(Value::Bool)),
-            ("updelay", updelay.as_ref().map(|value| json!(value.0))),
-            ("downdelay", downdelay.as_ref().map(|value| json!(value.0))),
-            ("rebalance-interval", rebalance_interval.as_ref().map(|value| json!(value.0))),
-            ("lacp", lacp.as_ref().map(|value| json!(value.0))),
-            ("lacp-time", lacp_time.as_ref().map(|value| json!(value.0))),
-            ("lacp-manner", self.lacp_manner.as_ref().map(|value| json!(value.0))),
-            ("lacp-fallback-ab", lacp_fallback_ab.map(Value::Bool)),
-            ("lacp-system-id", lacp_system_id.as_ref().map(|value| json!(value.0))),
-            ("lacp-system-priority", lacp_system_priority.as_ref().map(|value| json!(value.0))),
-            ("arp-ip-targets", targets),
-            ("arp-interval", arp_interval.as_ref().map(|value| json!(value.0))),
-            ("arp-missed-max", arp_missed_max.as_ref().map(|value| json!(value.0))),
-            ("arp-all-targets", arp_all_targets.map(Value::Bool)),
-            ("arp-source", self.arp_source.as_ref().map(|value| json!(value.0))),
-            ("arp-vlan", self.arp_vlan.as_ref().map(|value| json!(value.0))),
-        ];
-        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
-    }
+impl Table for OfMember {
+    const NAME: &str = "lacp settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("lacp-port-id", "N|default", Read::Number(1, 65_535))
+            .key("port-id")
+            .or_default()
+            .help("Its number in LACP, as a member of a bond"),
+        Setting::new("lacp-port-priority", "N|default", Read::Number(1, 65_535))
+            .key("port-priority")
+            .or_default()
+            .help(
+                "Its priority in LACP: of several groups of members that with the lowest is \
+                 used",
+            ),
+        Setting::new("lacp-aggregation-key", "N|default", Read::Number(1, 65_535))
+            .key("aggregation-key")
+            .or_default()
+            .help("Its key in LACP: members with different ones are never in use together"),
+    ];
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
+    use serde_json::Map;
+
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, PortAction};
 
     fn parse(options: &str) -> Result<Map<String, Value>, String> {
         let words = ["ringway", "bond"].into_iter();
@@ -272,9 +258,20 @@ mod tests {
             Command::Bond(BondArgs {
                 action: BondAction::Add { settings, .. } | BondAction::Set { settings, .. },
                 ..
-            }) => Ok(settings.given()),
+            }) => Ok(settings.given().clone()),
             other => Err(format!("{other:?}")),
         }
+    }
+
+    #[test]
+    fn options_of_a_member_are_its_settings() {
+        let line = "ringway port set a --lacp-port-priority 3 --lacp-port-id default";
+        let Command::Port(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("{line}");
+        };
+        let PortAction::Set(port) = args.action else { panic!("{line}") };
+        let expected = json!({"port-id": null, "port-priority": 3});
+        assert_eq!(Value::Object(port.lacp.given().clone()), expected);
     }
 
     #[test]
@@ -298,12 +295,6 @@ mod tests {
         let expected =
             json!({"arp-ip-targets": ["10.1.0.2", "fd00::2"], "arp-vlan": 7, "arp-source": null});
         assert_eq!(Value::Object(given.unwrap()), expected);
-        let args = LacpArgs {
-            lacp_port_priority: Some(OrDefault(Some(3))),
-            lacp_port_id: Some(OrDefault(None)),
-            ..LacpArgs::default()
-        };
-        assert_eq!(Value::Object(args.changed()), json!({"port-priority": 3, "port-id": null}));
         for (options, expected) in [
             ("set up --arp-ip-targets 10.1.0.2,x", "expected addresses"),
             ("set up --lacp-system-id 01:00:00:00:00:00", "one station"),

@@ -3,12 +3,11 @@
 use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
-use std::str::FromStr as _;
+use serde_json::{Value, json};
 use switch::RstpVersion;
 
-use super::admin::{OrDefault, or_default};
-use super::{ControlArgs, number, parse_switch};
+use super::ControlArgs;
+use super::settings::{Read, Setting, Settings, Table, parsed};
 
 /// Arguments of `ringway bridge`.
 #[derive(Clone, Debug, Args)]
@@ -58,115 +57,100 @@ pub enum BridgeAction {
 }
 
 /// Settings of a bridge; `default` takes one back.
-#[derive(Clone, Debug, Default, Args)]
-pub struct BridgeSettings {
-    /// Seconds after which an address that was not heard of is forgotten; 0 for never.
-    #[arg(long, value_name = "SECS|default", value_parser = or_default(number(0_u64..)))]
-    pub ageing: Option<OrDefault<u64>>,
-    /// Largest number of addresses that are learned.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number::<usize>(..)))]
-    pub fdb_size: Option<OrDefault<usize>>,
-    /// Most addresses that a burst of 32 frames may add or move.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(0_usize..=32)))]
-    pub learn_per_burst: Option<OrDefault<usize>>,
-    /// Reserved groups that are forwarded all the same, as bits.
-    #[arg(long, value_name = "BITS|default", value_parser = or_default(parse_bits))]
-    pub group_fwd_mask: Option<OrDefault<u16>>,
-    /// Learn and flood in each VLAN by itself though no port has VLAN settings.
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub vlan_aware: Option<OrDefault<bool>>,
-    /// Forward frames whose source is zero or a group's address, and learn nothing from them.
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub any_source: Option<OrDefault<bool>>,
-    /// Whether it takes part in spanning tree, by which bridges find one way between any two stations.
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
-    pub rstp: Option<bool>,
-    /// Of several bridges the one with the lowest is the root: a multiple of 4096 up to 61440.
-    #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=61_440_u16)))]
-    pub rstp_priority: Option<OrDefault<u16>>,
-    /// Seconds, or bridges, after which what was heard is of no use any more.
-    #[arg(long, value_name = "SECS|default", value_parser = or_default(number(6..=40_u8)))]
-    pub rstp_max_age: Option<OrDefault<u8>>,
-    /// Seconds that a port waits twice before it forwards, where its neighbour does not agree.
-    #[arg(long, value_name = "SECS|default", value_parser = or_default(number(4..=30_u8)))]
-    pub rstp_forward_delay: Option<OrDefault<u8>>,
-    /// The protocol that it speaks: rstp, which knows the old one too, or stp.
-    #[arg(long, value_name = "NAME", value_parser = RstpVersion::from_str)]
-    pub rstp_force_version: Option<RstpVersion>,
-    /// Send what goes to groups of IGMP and MLD to ports with members and routers alone.
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub mcast_snooping: Option<OrDefault<bool>>,
-    /// Seconds without a report after which a port is taken for no member any more.
-    #[arg(long, value_name = "SECS", value_parser = or_default(number::<u32>(..)))]
-    pub mcast_aging_time: Option<OrDefault<u32>>,
-    /// Largest number of groups.
-    #[arg(long, value_name = "N", value_parser = or_default(number::<usize>(..)))]
-    pub mcast_table_size: Option<OrDefault<usize>>,
-    /// Keep what goes to groups without members from ports without routers.
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub mcast_disable_flood_unregistered: Option<OrDefault<bool>>,
-    /// Ask hosts for their groups where no router does.
-    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
-    pub mcast_querier: Option<OrDefault<bool>>,
-    /// The address from which it asks by IGMP.
-    #[arg(long, value_name = "IP", value_parser = or_default(parse_address))]
-    pub mcast_querier_address: Option<OrDefault<Ipv4Addr>>,
+pub type BridgeSettings = Settings<OfBridge>;
+
+/// What bridges have.
+#[derive(Clone, Debug)]
+pub enum OfBridge {}
+
+impl Table for OfBridge {
+    const NAME: &str = "bridge settings";
+    const SETTINGS: &[Setting] = &[
+        Setting::new("ageing", "SECS|default", Read::Number(0, u64::MAX))
+            .key("fdb.ageing")
+            .or_default()
+            .help("Seconds after which an address that was not heard of is forgotten; 0 for never"),
+        Setting::new("fdb-size", "N|default", Read::Number(0, u64::MAX))
+            .key("fdb.size")
+            .or_default()
+            .help("Largest number of addresses that are learned"),
+        Setting::new("learn-per-burst", "N|default", Read::Number(0, 32))
+            .key("fdb.learn-per-burst")
+            .or_default()
+            .help("Most addresses that a burst of 32 frames may add or move"),
+        Setting::new("group-fwd-mask", "BITS|default", Read::By(parse_bits))
+            .or_default()
+            .help("Reserved groups that are forwarded all the same, as bits"),
+        Setting::switch("vlan-aware")
+            .or_default()
+            .help("Learn and flood in each VLAN by itself though no port has VLAN settings"),
+        Setting::switch("any-source").or_default().help(
+            "Forward frames whose source is zero or a group's address, and learn nothing \
+             from them",
+        ),
+        Setting::switch("rstp").key("rstp.enabled").help(
+            "Whether it takes part in spanning tree, by which bridges find one way between \
+             any two stations",
+        ),
+        Setting::new("rstp-priority", "N|default", Read::Number(0, 61_440))
+            .key("rstp.priority")
+            .or_default()
+            .help(
+                "Of several bridges the one with the lowest is the root: a multiple of 4096 up \
+                 to 61440",
+            ),
+        Setting::new("rstp-max-age", "SECS|default", Read::Number(6, 40))
+            .key("rstp.max-age")
+            .or_default()
+            .help("Seconds, or bridges, after which what was heard is of no use any more"),
+        Setting::new("rstp-forward-delay", "SECS|default", Read::Number(4, 30))
+            .key("rstp.forward-delay")
+            .or_default()
+            .help(
+                "Seconds that a port waits twice before it forwards, where its neighbour does \
+                 not agree",
+            ),
+        Setting::new("rstp-force-version", "NAME", Read::By(parsed::<RstpVersion>))
+            .key("rstp.force-version")
+            .help("The protocol that it speaks: rstp, which knows the old one too, or stp"),
+        Setting::switch("mcast-snooping").key("mcast-snooping.enabled").or_default().help(
+            "Send what goes to groups of IGMP and MLD to ports with members and routers \
+             alone",
+        ),
+        Setting::new("mcast-aging-time", "SECS", Read::Number(0, u32::MAX as u64))
+            .key("mcast-snooping.aging-time")
+            .or_default()
+            .help("Seconds without a report after which a port is taken for no member any more"),
+        Setting::new("mcast-table-size", "N", Read::Number(0, u64::MAX))
+            .key("mcast-snooping.table-size")
+            .or_default()
+            .help("Largest number of groups"),
+        Setting::switch("mcast-disable-flood-unregistered")
+            .key("mcast-snooping.disable-flood-unregistered")
+            .or_default()
+            .help("Keep what goes to groups without members from ports without routers"),
+        Setting::switch("mcast-querier")
+            .key("mcast-snooping.querier")
+            .or_default()
+            .help("Ask hosts for their groups where no router does"),
+        Setting::new("mcast-querier-address", "IP", Read::By(parse_address))
+            .key("mcast-snooping.querier-address")
+            .or_default()
+            .help("The address from which it asks by IGMP"),
+    ];
 }
 
-impl BridgeSettings {
-    /// Those that are given, by their keys in the file.
-    pub fn given(&self) -> Map<String, Value> {
-        let Self { ageing, fdb_size, learn_per_burst, .. } = self;
-        let Self { group_fwd_mask, vlan_aware, any_source, .. } = self;
-        let Self {
-            rstp, rstp_priority, rstp_max_age, rstp_forward_delay, rstp_force_version, ..
-        } = self;
-        let Self {
-            mcast_snooping,
-            mcast_aging_time,
-            mcast_table_size,
-            mcast_disable_flood_unregistered: keep,
-            mcast_querier,
-            mcast_querier_address,
-            ..
-        } = self;
-        let all = [
-            ("fdb.ageing", ageing.as_ref().map(|value| json!(value.0))),
-            ("fdb.size", fdb_size.as_ref().map(|value| json!(value.0))),
-            ("fdb.learn-per-burst", learn_per_burst.as_ref().map(|value| json!(value.0))),
-            ("group-fwd-mask", group_fwd_mask.as_ref().map(|value| json!(value.0))),
-            ("vlan-aware", vlan_aware.as_ref().map(|value| json!(value.0))),
-            ("any-source", any_source.as_ref().map(|value| json!(value.0))),
-            ("rstp.enabled", rstp.map(Value::Bool)),
-            ("rstp.priority", rstp_priority.as_ref().map(|value| json!(value.0))),
-            ("rstp.max-age", rstp_max_age.as_ref().map(|value| json!(value.0))),
-            ("rstp.forward-delay", rstp_forward_delay.as_ref().map(|value| json!(value.0))),
-            ("rstp.force-version", rstp_force_version.map(|value| json!(value))),
-            ("mcast-snooping.enabled", mcast_snooping.as_ref().map(|value| json!(value.0))),
-            ("mcast-snooping.aging-time", mcast_aging_time.as_ref().map(|value| json!(value.0))),
-            ("mcast-snooping.table-size", mcast_table_size.as_ref().map(|value| json!(value.0))),
-            (
-                "mcast-snooping.disable-flood-unregistered",
-                keep.as_ref().map(|value| json!(value.0)),
-            ),
-            ("mcast-snooping.querier", mcast_querier.as_ref().map(|value| json!(value.0))),
-            (
-                "mcast-snooping.querier-address",
-                mcast_querier_address.as_ref().map(|value| json!(value.0)),
-            ),
-        ];
-        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+pub(super) fn parse_address(text: &str) -> Result<Value, String> {
+    match text.parse::<Ipv4Addr>() {
+        Ok(address) => Ok(json!(address)),
+        Err(_) => Err("expected an IPv4 address such as 192.0.2.1".to_owned()),
     }
 }
 
-fn parse_address(text: &str) -> Result<Ipv4Addr, String> {
-    text.parse().map_err(|_| "expected an IPv4 address such as 192.0.2.1".to_owned())
-}
-
-fn parse_bits(text: &str) -> Result<u16, String> {
+fn parse_bits(text: &str) -> Result<Value, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u16::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    parsed.map_err(|_| "expected 0 to 65535, or 0x0 to 0xffff".to_owned())
+    parsed.map(Value::from).map_err(|_| "expected 0 to 65535, or 0x0 to 0xffff".to_owned())
 }
