@@ -13,7 +13,7 @@ use super::group::Group;
 use super::lab::{self, Bridge, Outcome, Side, digits};
 use super::later::Turn;
 use super::rule::Rule;
-use super::told::{forget_rule_of_set, is_damaged, sort_ports};
+use super::told::{crosses_without_labels, forget_rule_of_set, is_damaged, sort_ports};
 use crate::netns::Netns;
 
 /// How long ours may take to learn what the other one has learnt, and how long while a case is made
@@ -169,8 +169,9 @@ impl Both {
         for packet in packets.drain(..) {
             let lines = self.real.trace(&packet)?;
             let is_lost = |line: &String| line.starts_with("Translation failed");
-            let is_odd =
-                is_damaged(&packet.bytes, &lines) || has_second && lines.iter().any(is_lost);
+            let is_odd = is_damaged(&packet.bytes, &lines)
+                || has_second && lines.iter().any(is_lost)
+                || has_second && crosses_without_labels(&packet.bytes, &lines);
             if !is_odd {
                 left.push(packet);
             }

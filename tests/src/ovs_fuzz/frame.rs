@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use openflow::testing::Random;
 use openflow::{Field, Match};
 use packet::checksum::{Checksum, checksum};
+use packet::headers::nsh::{HEADER_LEN, MD1, MD1_LEN};
 
 use super::values::{kind, usual};
 
@@ -79,6 +80,19 @@ fn labels_before_last(bytes: &[u8]) -> Option<(usize, bool)> {
     let mut labels = bytes.get(at + 2..)?.chunks_exact(4).take(LABELS);
     let count = labels.len();
     Some((count, labels.any(|label| label[2] & 1 != 0)))
+}
+
+/// How many labels of MPLS it has, as far as Open vSwitch knows.
+pub fn labels(bytes: &[u8]) -> usize {
+    labels_before_last(bytes).map_or(0, |(count, _)| count)
+}
+
+/// Whether it ends before its network service header does.
+pub fn has_cut_nsh(bytes: &[u8]) -> bool {
+    let rest = bytes.get(12 + tags(bytes) * 4..).unwrap_or_default();
+    let Some((&[0x89, 0x4F], header)) = rest.split_first_chunk() else { return false };
+    let len = if header.get(2) == Some(&MD1) { MD1_LEN } else { HEADER_LEN };
+    header.len() < len
 }
 
 /// How many tags a packet has.

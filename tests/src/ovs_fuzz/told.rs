@@ -1,4 +1,5 @@
-use super::frame::tags;
+use super::frame::{has_cut_nsh, labels, tags};
+use super::lab::Bridge;
 
 /// What the line of a trace begins with that says what a datapath does.
 const ACTIONS: &str = "Datapath actions: ";
@@ -46,15 +47,38 @@ pub fn forget_rule_of_set(line: &mut String) {
 /// Whether Open vSwitch damages a packet, of which its trace has these lines.
 pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
     let mut is_bare = false;
+    let has_cut_nsh = has_cut_nsh(bytes);
     lines.iter().any(|line| {
         if line.starts_with("Flow: ") {
             is_bare = line.contains("packet_type=(");
         }
         let actions = line.strip_prefix(ACTIONS);
         actions.is_some_and(|actions| {
-            is_miswritten(bytes, actions) || tags_without_ethernet(is_bare, actions)
+            is_miswritten(bytes, actions)
+                || tags_without_ethernet(is_bare, actions)
+                // It writes behind the end of such a packet.
+                || has_cut_nsh && actions.contains("set(nsh(")
         })
     })
+}
+
+/// Whether a packet comes to the second bridge from which all labels were taken that are known, for others that are not
+/// (`pop_mpls:0x8847`): Open vSwitch goes on there with one of no labels, whatever is behind those.
+pub fn crosses_without_labels(bytes: &[u8], lines: &[String]) -> bool {
+    let (mut labels, mut has_none) = (labels(bytes), false);
+    let second = format!("bridge(\"{}\")", Bridge::Second.name());
+    for line in lines {
+        match line.trim_start().split_once(':') {
+            Some(("push_mpls", _)) => labels += 1,
+            Some(("pop_mpls", kind)) => {
+                labels = labels.saturating_sub(1);
+                has_none |= labels == 0 && ["0x8847", "0x8848"].contains(&kind);
+            }
+            _ if has_none && *line == second => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether Open vSwitch writes to wrong places of a packet that it does this with: it reads a packet anew that
@@ -125,6 +149,30 @@ mod tests {
         let actions = format!("{ACTIONS}{push}");
         assert!(found(&[bare, &actions]) && !found(&["Flow: ip,in_port=2", &actions]));
         assert!(!found(&[bare, "Datapath actions: pop_mpls(eth_type=0x800),recirc(0x1)"]));
+    }
+
+    #[test]
+    fn packets_that_end_before_the_header_that_is_written_to_are_found() {
+        let header = [0, 6, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let packet = |len: usize| [&[0; 12][..], &[0x89, 0x4F], &header[..len]].concat();
+        let [written, sent] = ["set(nsh(ttl=1)),2", "2"].map(|of| vec![format!("{ACTIONS}{of}")]);
+        assert!([1, 7, 23].iter().all(|len| is_damaged(&packet(*len), &written)));
+        assert!(!is_damaged(&packet(24), &written) && !is_damaged(&packet(1), &sent));
+        assert!(!is_damaged(&[0; 16], &written));
+    }
+
+    #[test]
+    fn packets_that_cross_with_labels_that_are_not_known_are_found() {
+        let found = |labels: usize, lines: &[&str]| {
+            let bytes = [&[0; 12][..], &[0x88, 0x47], &[0, 0, 0, 7].repeat(labels)].concat();
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            crosses_without_labels(&bytes, &lines)
+        };
+        let (push, pop, second) =
+            ("    push_mpls:0x8847", "    pop_mpls:0x8847", "bridge(\"br1\")");
+        assert!(found(0, &[push, pop, "    output:11", second]) && found(1, &[pop, second]));
+        assert!(!found(2, &[pop, second]) && !found(1, &[second, pop]) && !found(1, &[pop]));
+        assert!(!found(1, &["    pop_mpls:0x0800", second]));
     }
 
     #[test]
