@@ -2,6 +2,7 @@
 
 use openflow::{Action, Instructions, PortNo};
 
+use super::mpls::looks_inside;
 use super::table::Next;
 use super::{Kind, MAX_DEPTH, MAX_LEVEL, Step, Walk};
 use crate::key::slot;
@@ -28,10 +29,20 @@ impl Walk<'_> {
                 self.keep(apply.get(done..).unwrap_or_default(), Some(instructions));
                 return None;
             }
+            if self.must_look() {
+                self.go_again();
+                self.keep(apply.get(before.len()..).unwrap_or_default(), None);
+                return None;
+            }
             return Some(self.resubmit(*port, *table));
         }
         if let Some(left) = self.list(apply, Some(instructions)) {
             self.keep(left, Some(instructions));
+            return None;
+        }
+        if more && self.must_look() {
+            self.go_again();
+            self.keep(&[], Some(instructions));
             return None;
         }
         if *clear {
@@ -96,6 +107,10 @@ impl Walk<'_> {
                 return Some(left);
             }
             let from_here = left;
+            if self.state.is_uncovered && looks_inside(action) && self.must_look() {
+                self.go_again();
+                return Some(from_here);
+            }
             left = rest;
             let is_last = left.is_empty() && !more && self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::Action(action), is_last));

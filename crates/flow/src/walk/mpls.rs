@@ -8,7 +8,9 @@
 //! EtherType says MPLS: so a packet whose labels are taken off need not be looked at again.
 
 use arrayvec::ArrayVec;
+use openflow::field::Prerequisite;
 use openflow::packet_in::Reason;
+use openflow::{Action, Field};
 
 use super::{Kind, NO_METER, State, Walk, tags};
 use crate::extract::LAST_LABEL;
@@ -179,6 +181,14 @@ impl Walk<'_> {
             None => {}
         }
         key.set(slot::INSIDE, 0);
+        self.state.is_uncovered = true;
+    }
+
+    /// Whether the packet is looked at anew before something asks what is behind its tags: as Open vSwitch does once
+    /// labels are gone. That finds what is known here, unless there are more tags than rules see.
+    pub(super) fn must_look(&mut self) -> bool {
+        let is_uncovered = std::mem::take(&mut self.state.is_uncovered);
+        is_uncovered && tags::count(&self.state.key) > self.pipeline.vlans.tags()
     }
 
     pub(super) fn too_many(&mut self, what: &str, has: &str) {
@@ -212,6 +222,24 @@ impl Walk<'_> {
         }
         self.controller((u16::MAX, 0), Reason::INVALID_TTL, &[], NO_METER);
         false
+    }
+}
+
+/// Whether an action may ask what is behind tags: for Open vSwitch, all but what only sends packets or writes what is before
+/// that.
+pub(super) fn looks_inside(action: &Action) -> bool {
+    use Action::{Enqueue, Group, Load, Output, OutputField, OutputTruncated, SetField};
+    use Action::{SetEthDst, SetEthSrc, SetQueue, SetTunnel, SetVlanPcp, SetVlanVid};
+    use Prerequisite::{Ethernet, Mpls, Nothing, Tracked, Vlan};
+    let is_behind =
+        |field: Field| !matches!(field.prerequisite(), Nothing | Ethernet | Vlan | Mpls | Tracked);
+    match action {
+        Output { .. } | OutputTruncated { .. } | OutputField { .. } | Enqueue { .. } => false,
+        SetVlanVid { .. } | SetVlanPcp { .. } | SetEthSrc(_) | SetEthDst(_) => false,
+        SetTunnel { .. } | SetQueue(_) | Group(_) => false,
+        SetField { field, .. } => is_behind(*field),
+        Load { target, .. } => is_behind(target.field),
+        _ => true,
     }
 }
 
@@ -254,7 +282,7 @@ pub(super) fn forget_inside(key: &mut Key) {
 
 #[cfg(test)]
 mod tests {
-    use openflow::{Action, Field, Match};
+    use openflow::Match;
 
     use super::*;
     use crate::extract::{Depth, extract};
@@ -406,6 +434,36 @@ mod tests {
         let both = [PUSH, PUSH, pop(0x8847)];
         assert!(is_longer(len + 3, &both) && !is_longer(len + 4, &both));
         assert!(is_longer(len - 1, &[PUSH, pop(0x800)]) && !is_longer(len, &[PUSH, pop(0x800)]));
+    }
+
+    /// It is looked at anew then, with as many tags as rules see.
+    #[test]
+    fn what_was_behind_labels_is_not_seen_behind_more_tags_than_rules_see() {
+        let push = Action::PushVlan { ethertype: 0x88A8 };
+        let (off, on) = (pop(0x0800), Action::resubmit_table(1));
+        let tagged = |tags: usize| {
+            let (frame, tag) = (frame(&[(7, 64)]), [0x81, 0, 0, 9]);
+            [&frame[..12], &tag.repeat(tags), &frame[12..]].concat()
+        };
+        let looks = |tags: usize, actions: &[Action]| {
+            let frame = tagged(tags);
+            let mut key = Key::default();
+            extract(&mut key, &frame, frame.len(), 1, Depth::All);
+            let pipeline = pipeline(&[(0, 0, Match::new(), actions.to_vec())]);
+            let ops = walk(&pipeline, &mut key, &Start::Table, None).ops;
+            ops.iter().find_map(|op| match op {
+                Op::Again(next, _) => Some(next.rest.len()),
+                _ => None,
+            })
+        };
+        assert_eq!(looks(1, &[push.clone(), off.clone(), on.clone()]), Some(1));
+        assert_eq!(looks(0, &[push.clone(), off.clone(), on.clone()]), None);
+        assert_eq!(looks(0, &[push.clone(), off.clone(), push.clone(), on.clone()]), None);
+        // Nothing asks, or one tag is off by then.
+        let address = Action::SetEthDst(packet::MacAddr([2; 6]));
+        assert_eq!(looks(1, &[push.clone(), off.clone(), output(2), address]), None);
+        assert_eq!(looks(1, &[push.clone(), off.clone(), Action::DecTtl(None)]), Some(1));
+        assert_eq!(looks(1, &[off, push, on]), None);
     }
 
     #[test]

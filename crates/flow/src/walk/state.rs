@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) tags: Tags,
     /// And of its labels.
     pub(super) labels: Labels,
+    /// Whether labels were taken off, and it was not looked at anew.
+    pub(super) is_uncovered: bool,
     /// A network service header that was put on since then.
     pub(super) nsh: Option<Metadata>,
     /// By how many bytes it has grown until then.
@@ -40,8 +42,20 @@ impl State {
         let (tags, labels) = (Tags::new(key), Labels::new(key));
         let (grown, begins) = (outer::longer(key), key.get_u32(slot::PACKET_TYPE));
         let (dirty, mark) = (Dirty::NONE, key.get_u32(slot::PKT_MARK));
-        let (nsh, tunnel, zone, cause) = (None, None, None, Cause::Rule);
-        Self { key: *key, dirty, tags, labels, nsh, grown, tunnel, begins, mark, cause, zone }
+        Self {
+            key: *key,
+            dirty,
+            tags,
+            labels,
+            is_uncovered: false,
+            nsh: None,
+            grown,
+            tunnel: None,
+            begins,
+            mark,
+            cause: Cause::Rule,
+            zone: None,
+        }
     }
 
     /// By how many bytes it is to grow since, and by how many to shrink.

@@ -99,8 +99,13 @@ impl Tracer<'_> {
 
     /// The packet's last label is off, or its network service header, and it is looked at anew.
     pub(super) fn again(&mut self, key: &Key, frozen: &Arc<Frozen>) {
+        let had_ethernet = self.base.is_ethernet();
         self.commit(key);
         let number = self.world.round(&self.bridge.clone(), frozen);
+        if had_ethernet {
+            // Its labels were behind that, and are gone by now.
+            return self.push(Action::Said(format!("recirc({number:#x})")));
+        }
         if begins_with_nsh(&self.base) {
             self.push(Action::said("pop_nsh()"));
             return self.push(Action::Said(format!("recirc({number:#x})")));
