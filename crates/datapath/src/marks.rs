@@ -105,6 +105,11 @@ impl Marks {
         all.filter(|(mask, _)| *mask != 0)
     }
 
+    /// Has all of them go as they are.
+    pub(crate) fn leave_unedited(&mut self) {
+        self.edits.clear();
+    }
+
     /// Forgets all of them.
     #[inline]
     pub(crate) fn clear(&mut self) {

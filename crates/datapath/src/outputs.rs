@@ -339,6 +339,17 @@ impl Outputs {
         });
     }
 
+    /// Leaves marked frames to ports that take packets without a header of Ethernet, as `takes` tells, and those as they
+    /// are: there are no tags in them.
+    pub(crate) fn leave_bare(&mut self, takes: impl Fn(u16) -> bool) {
+        self.retain(|port, mask| if takes(port) { mask } else { 0 });
+        let Self { patches, patched, .. } = self;
+        for port in patched.iter() {
+            let marks = patches.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            marks.into_iter().for_each(Marks::leave_unedited);
+        }
+    }
+
     /// Leaves those marked frames to each port that `pass` lets through, and counts the others.
     pub(crate) fn limit(&mut self, frames: &[Frame<'_>], mut pass: impl FnMut(u16, u32) -> u32) {
         let Self { all: outputs, room, captures, .. } = self;

@@ -544,8 +544,18 @@ impl<'s, 'f> Run<'s, 'f> {
         // Rules see the member of a bond, and the bridge the bond.
         let port_of = |port| outputs.bonds().bond_of(port).unwrap_or(port);
         let source = Source { port: port.map_or(NOWHERE, port_of), ..*source };
+        let packet_type = outputs.packet_type();
         let learns = matches!(manner, Manner::Real | Manner::Told { learns: true });
-        if learns && port.is_some() {
+        if packet_type != 0 {
+            // It has no addresses: it floods to where it can go.
+            bridge.decide_dry(frames, &source, outputs);
+            outputs.spread(&frames, &source);
+            let pipeline = self.steps.flows.pipeline();
+            outputs.leave_bare(|port| {
+                let mut ports = pipeline.ports.values();
+                ports.any(|to| to.number == port && to.takes(packet_type))
+            });
+        } else if learns && port.is_some() {
             bridge.decide(frames, &source, outputs);
         } else {
             bridge.decide_dry(frames, &source, outputs);

@@ -25,6 +25,10 @@ const BY_ETHER_TYPE: u16 = 1;
 const MPLS: u32 = 0x1_8847;
 const MPLS_MULTICAST: u32 = 0x1_8848;
 
+/// What is told where a packet has no header of Ethernet, and goes to a port that asks for one.
+pub const NO_ETHERNET: &str =
+    "Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.";
+
 /// Bytes of a header of Ethernet.
 const HEADER: i32 = 14;
 
@@ -189,8 +193,7 @@ impl Walk<'_> {
 
     /// Does not send a packet that has no header of Ethernet.
     pub(super) fn refuse_without_ethernet(&mut self) {
-        let note = "Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.";
-        self.note(Kind::Warning, format_args!("{note}"));
+        self.note(Kind::Warning, format_args!("{NO_ETHERNET}"));
     }
 
     /// Drops the packet, since it is of a kind for which an action is not.

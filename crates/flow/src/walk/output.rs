@@ -61,7 +61,8 @@ impl Walk<'_> {
     /// Does what a switch without rules does, which needs a port where the packet came in, or that it
     /// is a controller's.
     pub(super) fn switch(&mut self) {
-        if !self.state.key.is_ethernet() {
+        let is_ethernet = self.state.key.is_ethernet();
+        if !is_ethernet && !self.pipeline.ports.values().any(|port| port.takes_bare) {
             return self.refuse_without_ethernet();
         }
         let port = self.in_port();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::walk::Start;
+use flow::walk::{NO_ETHERNET, Start};
 use flow::{Frozen, Key, Op, PacketIn, PlaceHash, Sample, TunnelWords, slot};
 use openflow::PortNo;
 use openflow::action::SampleDirection;
@@ -178,13 +178,36 @@ impl Tracer<'_> {
             self.tree.add(what, note);
         }
         self.is_flooded |= normal.is_flooded;
+        let outputs = self.taken(key, normal.outputs);
         let is_last = self.is_last && normal.copies.is_empty();
-        for (left, (outlet, key)) in (0..normal.outputs.len()).rev().zip(normal.outputs) {
+        for (left, (outlet, key)) in (0..outputs.len()).rev().zip(outputs) {
             self.is_last = is_last && left == 0;
             self.send_to(&key, &outlet);
         }
         self.is_last = is_last;
         self.send_copies(normal.copies);
+    }
+
+    /// Those outputs that take the packet: without a header of Ethernet, it is told of each other one.
+    fn taken(&mut self, key: &Key, mut outputs: Vec<(Outlet, Key)>) -> Vec<(Outlet, Key)> {
+        let Some(pipeline) = self.world.pipeline(&self.bridge).filter(|_| !key.is_ethernet())
+        else {
+            return outputs;
+        };
+        let bridge = self.bridge.clone();
+        let takers = pipeline.ports.values().filter(|port| port.takes_bare);
+        let takers: Vec<Outlet> =
+            takers.map(|port| self.world.outlet(&bridge, port.number)).collect();
+        outputs.retain(|(outlet, _)| {
+            let takes = takers.contains(outlet);
+            if !takes {
+                self.tree.add(What::Warning, NO_ETHERNET.to_owned());
+            }
+            takes
+        });
+        // It has no tags either.
+        outputs.iter_mut().for_each(|(_, own)| *own = *key);
+        outputs
     }
 
     /// Collectors are told of it, if there are any.

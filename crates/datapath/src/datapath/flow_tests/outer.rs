@@ -6,6 +6,8 @@ use openflow::action::{Controller, Encap};
 use super::*;
 use crate::flows::{FlowBegin, FlowPacketOut};
 use crate::record::Record;
+use crate::vlan::PortVlan;
+use crate::vlan::policy::Policy;
 
 const ETHERNET: u32 = 0;
 const MPLS: u32 = 0x1_8847;
@@ -341,4 +343,41 @@ fn controllers_send_packets_without_a_header_of_ethernet() {
     let got = bench.send(0, &[]);
     assert_eq!(counts(&got), [0, 1, 0, 0]);
     assert_eq!(got[1][0][..14], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+}
+
+fn any_source() -> BridgeChange {
+    BridgeChange::Set {
+        fdb: Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300)),
+        learn_per_burst: BURST,
+        group_fwd_mask: 0,
+        vlan_aware: false,
+        any_source: true,
+    }
+}
+
+/// `NORMAL` floods them, by whatever VLANs, to ports that take them: so they come to other bridges, as they are.
+#[test]
+fn packets_without_ethernet_are_switched_to_other_bridges_alone() {
+    let frame = datagram(&[5; 9], 0);
+    let here = Match::new().with(Field::InPort, 1);
+    let rules = [
+        (0, here, vec![decap(NEXT), output(PortNo::NORMAL.0)]),
+        (0, Match::new().with(Field::InPort, 5), vec![output(2)]),
+    ];
+    let mut first = pipeline(5, &rules);
+    first.ports.get_mut(&PortNo(5)).unwrap().takes_bare = true;
+    let back = vec![encap(ETHERNET), output(PortNo::IN_PORT.0)];
+    let of = Match::new().with(Field::PacketType, 0x1_0800);
+    let mut bench = Bench::new(4);
+    add_neighbour(&mut bench, pipeline(6, &[(0, of, back)]));
+    let access = PortVlan { tag: Some(7), ..PortVlan::default() };
+    bench.change(0, BridgeChange::Join(0, Some(Arc::new(Policy::from(&access)))));
+    // The place of a header has no addresses.
+    bench.change(0, any_source());
+    set(&mut bench, first);
+    for _ in 0..2 {
+        let got = bench.send_frames(0, &[Frame::from_bytes(&frame)]);
+        assert_eq!(counts(&got), [0, 1, 0, 0]);
+        assert_eq!((&got[1][0][..12], &got[1][0][12..]), (&[0; 12][..], &frame[12..]));
+    }
 }

@@ -237,7 +237,8 @@ impl World for Sight<'_, '_> {
         let frame = compose(key, None);
         let switch = self.appctl.daemon.switch();
         let name = port.and_then(|port| switch.port_named(port));
-        let learns = self.frame.is_some();
+        // It learns addresses of those packets that have some.
+        let learns = self.frame.is_some() && key.is_ethernet();
         let known = if learns { self.known(bridge, key) } else { Vec::new() };
         let Ok(decided) = switch.decide(bridge, name.as_deref(), &frame, learns) else {
             return Normal {
