@@ -10,7 +10,7 @@ use openflow::action::Controller;
 use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo};
 
-use super::Walk;
+use super::{Walk, outer};
 use crate::frozen::{Frozen, MAX_REST, Rest};
 use crate::groups::PlaceHash;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
@@ -100,7 +100,7 @@ impl Walk<'_> {
         let own = &self.state.key;
         let mut key = Box::new(own.beside());
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
-        key.set(slot::PACKET_TYPE, own.get(slot::PACKET_TYPE));
+        key.set(slot::PACKET_TYPE, outer::told_type(own).into());
         key
     }
 

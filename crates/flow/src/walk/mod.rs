@@ -74,8 +74,8 @@ use trace::Tracer;
 
 pub use mpls::labels;
 pub use nsh::metadata as nsh_metadata;
-pub use outer::NO_ETHERNET;
 pub(crate) use nsh::nsh_len;
+pub use outer::NO_ETHERNET;
 pub(crate) use track::helper;
 pub use watch::{Kind, Place, Step, Watch};
 pub use write::holds;

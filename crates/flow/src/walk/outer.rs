@@ -43,6 +43,15 @@ pub(super) fn longer(key: &Key) -> i32 {
     if key.is_ethernet() { 0 } else { -HEADER }
 }
 
+/// What a packet begins with for those who look at it anew: a type that is none (`decap()` of several labels) is an
+/// EtherType for them.
+pub(super) fn told_type(key: &Key) -> u32 {
+    match key.get_u32(slot::PACKET_TYPE) {
+        ETHERNET => ETHERNET,
+        own => u32::from(BY_ETHER_TYPE) << 16 | own & 0xFFFF,
+    }
+}
+
 impl Walk<'_> {
     /// Puts a header in front of all.
     pub(super) fn encap(&mut self, encap: &Encap) {

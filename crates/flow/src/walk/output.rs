@@ -6,7 +6,7 @@ use openflow::action::Sample as SampleAction;
 use openflow::packet_in::Reason;
 use openflow::{PortNo, Subfield};
 
-use super::{Kind, NO_METER, Walk};
+use super::{Kind, NO_METER, Walk, outer};
 use crate::key::slot;
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Op, PacketIn, Sample};
@@ -107,7 +107,7 @@ impl Walk<'_> {
         self.state.key.tell_connection(&mut key);
         // What the action set holds is not told.
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
-        key.set(slot::PACKET_TYPE, self.state.key.get(slot::PACKET_TYPE));
+        key.set(slot::PACKET_TYPE, outer::told_type(&self.state.key).into());
         let (table, cookie, userdata) = (self.table, self.cookie, Vec::new());
         let (is_by_place, frozen) = (false, None);
         PacketIn { max_len, id, reason, is_by_place, table, cookie, key, userdata, frozen }

@@ -345,6 +345,21 @@ fn controllers_send_packets_without_a_header_of_ethernet() {
     assert_eq!(got[1][0][..14], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
 }
 
+/// Whoever looks at such a packet anew finds an EtherType.
+#[test]
+fn controllers_are_told_an_ethertype_where_nothing_says_what_was_behind_labels() {
+    let controller = Action::Output { port: PortNo::CONTROLLER, max_len: 20 };
+    let actions = vec![decap(NEXT), decap(NEXT), controller];
+    let (inlet, packets) = flow_queue(40, || {});
+    let flows = BridgeFlows::new(Arc::new(pipeline(4, &[(0, Match::new(), actions)])));
+    let mut bench = Bench::new(4);
+    let flows = flows.with_packets(inlet);
+    bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
+    bench.send_frames(0, &[Frame::from_bytes(&covered(&[1, 2], &datagram(&[], 0)))]);
+    let Ok(FlowEvent::Packet(packet)) = packets.try_recv() else { panic!("no packet") };
+    assert_eq!(packet.about.key.get_u32(slot::PACKET_TYPE), 0x1_FFFE);
+}
+
 fn any_source() -> BridgeChange {
     BridgeChange::Set {
         fdb: Arc::new(fdb::Fdb::new(64, crate::port_set::MAX_PORTS, 300)),
