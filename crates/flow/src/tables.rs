@@ -529,14 +529,15 @@ impl Tables {
         match table.rules.insert(Arc::clone(rule)) {
             Some(before) => {
                 if !rule.does_as(&before) {
-                    table.log.note(&before, Fate::Replaced(Arc::clone(rule)));
+                    let fate = Fate::Replaced(Arc::clone(rule));
+                    table.log.note(&before, fate, table.rules.len());
                 }
                 table.timed -= usize::from(before.is_timed());
                 self.uses.go(&before.uses);
                 self.count_out(&before);
             }
             None => {
-                table.log.note(rule, Fate::Come);
+                table.log.note(rule, Fate::Come, table.rules.len());
                 self.count += 1;
             }
         }
@@ -547,7 +548,7 @@ impl Tables {
         let Some(table) = table.map(Arc::make_mut) else { return };
         if let Some(removed) = table.rules.remove(&rule.pattern, rule.priority) {
             table.timed -= usize::from(removed.is_timed());
-            table.log.note(&removed, Fate::Gone);
+            table.log.note(&removed, Fate::Gone, table.rules.len());
             self.uses.go(&removed.uses);
             self.count_out(&removed);
             self.version += 1;

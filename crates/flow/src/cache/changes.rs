@@ -33,6 +33,11 @@ const MAX_EPOCHS: usize = 64;
 const MAX_TURNS: usize = 8192;
 const TURNS_OF_TABLE: usize = 16;
 
+/// The most changes that are looked at when a version is taken over, and that paths are compared with of one table: of
+/// tables in which more have changed all paths are over.
+const MAX_AT_ONCE: usize = 1 << 15;
+const MAX_OF_TABLE: usize = 512;
+
 /// After so many versions that ways were judged for it is noted what packets are; after twice as many
 /// again that begins anew, if there is a reason, and so on.
 const FIRST_ERA: u32 = 4;
@@ -42,19 +47,38 @@ const LONGEST_ERA: u32 = 1 << 13;
 #[derive(Debug, Default)]
 struct Changed {
     tables: TableSet,
+    /// Those of them in which so much has changed that all paths through them are over.
+    whole: TableSet,
     deltas: Box<[Delta]>,
 }
 
 impl Changed {
-    fn new(deltas: Vec<Delta>) -> Self {
-        let mut tables = TableSet::default();
+    fn new(mut deltas: Vec<Delta>) -> Self {
+        let (mut tables, mut whole) = <(TableSet, TableSet)>::default();
         deltas.iter().for_each(|delta| tables.insert(delta.table));
-        Self { tables, deltas: deltas.into() }
+        deltas.retain(|delta| {
+            let is_little = delta.len() <= MAX_OF_TABLE;
+            if !is_little {
+                whole.insert(delta.table);
+            }
+            is_little
+        });
+        Self { tables, whole, deltas: deltas.into() }
+    }
+
+    /// Whether there is anything.
+    fn is_nothing(&self) -> bool {
+        self.tables == TableSet::default()
+    }
+
+    /// How many changes are remembered by it.
+    fn turns(&self) -> usize {
+        self.deltas.iter().map(|delta| delta.len() + TURNS_OF_TABLE).sum()
     }
 
     /// What a path comes to; if `key` is given, for a packet that took it.
     fn judge(&self, path: &Path, key: Option<&Key>, effort: &mut Effort) -> Verdict {
-        if path.basis.counted.meets(&self.tables) {
+        if path.basis.counted.meets(&self.tables) || path.basis.tables.meets(&self.whole) {
             return Verdict::Over;
         }
         if !path.basis.tables.meets(&self.tables) {
@@ -105,7 +129,7 @@ struct Epoch {
 impl Epoch {
     /// Whether it may be about packets of the era.
     fn is_loud(&self) -> bool {
-        !self.own.deltas.is_empty() || self.whole != Basis::default()
+        !self.own.is_nothing() || self.whole != Basis::default()
     }
 
     /// What a path comes to, which is of the era or not; if `key` is given, for a packet that took it.
@@ -207,12 +231,13 @@ impl Changes {
                 None => whole.tables.insert(table),
             }
         }
+        let deltas = within(deltas, MAX_AT_ONCE, &mut whole.tables);
         whole.counted = whole.tables;
         if deltas.is_empty() && whole == Basis::default() {
             return true;
         }
-        let turns = deltas.iter().map(|delta| delta.len() + TURNS_OF_TABLE).sum();
         let (own, all) = (Changed::new(self.sift(&deltas)), Changed::new(deltas));
+        let turns = all.turns();
         self.push(Epoch { version, whole, all, own, turns });
         true
     }
@@ -333,6 +358,22 @@ impl Changes {
         }
         verdict
     }
+}
+
+/// Leaves out those in which the most has changed, as long as there are more changes than these: they count as a whole.
+fn within(mut deltas: Vec<Delta>, most: usize, whole: &mut TableSet) -> Vec<Delta> {
+    deltas.sort_by_key(Delta::len);
+    let mut left = most;
+    deltas.retain(|delta| {
+        let rest = left.checked_sub(delta.len());
+        left = rest.unwrap_or_default();
+        if rest.is_none() {
+            whole.insert(delta.table);
+        }
+        rest.is_some()
+    });
+    deltas.sort_by_key(|delta| delta.table);
+    deltas
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::onward::Onward;
 use crate::rule::Rule;
 
-/// The most changes that are remembered: rules that are gone stay in memory as long.
+/// The most changes that are remembered: rules that are gone stay in memory as long. Of a table that has more rules
+/// there may be as many as these, up to the second number: so what is remembered is not more than what there is.
 const MAX_CHANGES: usize = 512;
+const MAX_OF_MANY: usize = 4096;
 
 /// The most versions. Whoever keeps up knows the one before.
 const MAX_BATCHES: usize = 16;
@@ -99,8 +101,8 @@ impl Log {
         self.batches.get(first..)
     }
 
-    /// Notes what has become of a rule.
-    pub(super) fn note(&mut self, rule: &Arc<Rule>, fate: Fate) {
+    /// Notes what has become of a rule of a table that has so many by now.
+    pub(super) fn note(&mut self, rule: &Arc<Rule>, fate: Fate, rules: usize) {
         static VERSION: AtomicU64 = AtomicU64::new(0);
         let turn = Turn { rule: Arc::clone(rule), fate };
         // What somebody else has seen stays as it is.
@@ -113,7 +115,8 @@ impl Log {
         }
         self.len += 1;
         self.version = VERSION.fetch_add(1, Relaxed) + 1;
-        while self.len > MAX_CHANGES || self.batches.len() > MAX_BATCHES {
+        let most = rules.clamp(MAX_CHANGES, MAX_OF_MANY);
+        while self.len > most || self.batches.len() > MAX_BATCHES {
             self.len -= self.batches.remove(0).turns.len();
         }
     }
@@ -137,13 +140,13 @@ mod tests {
     #[test]
     fn whoever_knows_a_version_is_told_what_came_after() {
         let mut log = Log::default();
-        log.note(&rule(), Fate::Come);
+        log.note(&rule(), Fate::Come, 0);
         let first = log.clone();
         for _ in 0..3 {
-            log.note(&rule(), Fate::Gone);
+            log.note(&rule(), Fate::Gone, 0);
         }
         let second = log.clone();
-        log.note(&rule(), Fate::Come);
+        log.note(&rule(), Fate::Come, 0);
         let versions = [0, first.version(), second.version(), log.version()];
         assert_eq!(
             versions.map(|version| count(&log, version)),
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!(versions.map(|version| count(&first, version)), [Some(1), Some(0), None, None]);
         // Another way on from there has nothing in common with this one.
         let mut other = first.clone();
-        other.note(&rule(), Fate::Come);
+        other.note(&rule(), Fate::Come, 0);
         assert_eq!((count(&log, other.version()), count(&other, log.version())), (None, None));
         assert_eq!(count(&other, first.version()), Some(1));
     }
@@ -163,20 +166,42 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..MAX_BATCHES + 4 {
             seen.push(log.clone());
-            log.note(&rule(), Fate::Come);
+            log.note(&rule(), Fate::Come, 0);
         }
         let known = seen.iter().filter(|old| log.since(old.version()).is_some());
         assert_eq!((known.count(), log.batches.len()), (MAX_BATCHES, MAX_BATCHES));
         drop(seen);
         let before = log.clone();
         for _ in 0..MAX_CHANGES {
-            log.note(&rule(), Fate::Come);
+            log.note(&rule(), Fate::Come, 0);
         }
         assert_eq!(count(&log, before.version()), Some(MAX_CHANGES));
-        log.note(&rule(), Fate::Come);
+        log.note(&rule(), Fate::Come, 0);
         assert_eq!((log.since(before.version()).is_some(), log.len), (false, 0));
         // A batch that nobody has seen goes on, and is of no use to those who know what was before it.
-        log.note(&rule(), Fate::Come);
+        log.note(&rule(), Fate::Come, 0);
         assert_eq!(log.len, 1);
+    }
+    #[test]
+    fn of_a_table_with_many_rules_more_is_remembered() {
+        let mut log = Log::default();
+        let before = log.clone();
+        let mut note = |times: usize, rules: usize| {
+            (0..times).for_each(|_| log.note(&rule(), Fate::Come, rules));
+            count(&log, before.version())
+        };
+        assert_eq!(note(MAX_CHANGES + 1, 1000), Some(MAX_CHANGES + 1));
+        assert_eq!(note(1000 - MAX_CHANGES - 1, 1000), Some(1000));
+        assert_eq!(note(1, 1000), None);
+        let before = log.clone();
+        (0..MAX_OF_MANY).for_each(|_| log.note(&rule(), Fate::Come, usize::MAX));
+        assert_eq!(count(&log, before.version()), Some(MAX_OF_MANY));
+        log.note(&rule(), Fate::Come, usize::MAX);
+        assert_eq!(count(&log, before.version()), None);
+        // Where rules go, so does what was remembered.
+        (0..600).for_each(|_| log.note(&rule(), Fate::Gone, 700));
+        assert_eq!(log.len, 600);
+        log.note(&rule(), Fate::Gone, 0);
+        assert_eq!(log.len, 0);
     }
 }

@@ -97,6 +97,29 @@ fn only_what_a_change_is_about_is_decided_anew() {
 }
 
 #[test]
+fn tables_in_which_the_most_has_changed_count_as_a_whole() {
+    let (before, mut flows) = (pipeline(), pipeline());
+    for (table, count) in [(0, 3), (1, 9), (2, 5)] {
+        for to in 0..count {
+            rule(&mut flows, (table, 20), Match::new().with(Field::EthDst, to), vec![]);
+        }
+    }
+    let delta = |table| {
+        let (batches, has_parts) = flows.tables.turns_since(&before.tables, table).unwrap();
+        Delta::new(table, batches, has_parts)
+    };
+    for (most, known) in
+        [(17, &[0, 1, 2][..]), (16, &[0, 2]), (8, &[0, 2]), (7, &[0]), (2, &[]), (0, &[])]
+    {
+        let mut whole = TableSet::default();
+        let left = within((0..3).map(delta).collect(), most, &mut whole);
+        let tables: Vec<u8> = left.iter().map(|delta| delta.table).collect();
+        assert_eq!(tables, known, "{most}");
+        assert!((0..3).all(|table| whole.has(table) != known.contains(&table)));
+    }
+}
+
+#[test]
 fn many_changes_are_told_from_packets_by_few_looks() {
     let mut flows = by_address();
     let before = flows.clone();

@@ -170,3 +170,43 @@ fn only_packets_keep_a_path_young() {
     }
     assert!(all.cache.stats().paths <= 3, "{:?}", all.cache.stats());
 }
+
+#[test]
+fn many_changes_of_a_large_table_are_about_those_that_they_are_about() {
+    let mut all = Flows::new(4, 1);
+    let elsewhere = |all: &mut Flows, addresses: std::ops::Range<u128>, to| {
+        for address in addresses {
+            let matching = Match::new().with(Field::EthDst, address);
+            rule(&mut all.flows, (0, 200), matching, vec![output(to)]);
+        }
+    };
+    // So that it is noted where packets go to.
+    for number in 0..64 {
+        elsewhere(&mut all, 900 + number..901 + number, 2);
+        all.update();
+        all.pass();
+    }
+    // More than any path is compared with have come, and are other ones, and are gone.
+    elsewhere(&mut all, 1000..3000, 2);
+    all.update();
+    assert_eq!(all.pass(), 0);
+    for to in 3..6 {
+        elsewhere(&mut all, 1000..3000, to);
+        (0..4).for_each(|flow| all.change(flow, to.into()));
+        all.update();
+        assert_eq!(all.pass(), 0);
+    }
+    for address in 1000..2000_u128 {
+        let gone = Change::delete(Some(0), Match::new().with(Field::EthDst, address));
+        all.flows.tables.change(&gone, 0).unwrap();
+    }
+    all.update();
+    assert_eq!(all.pass(), 0);
+    // As many that may be for packets: all are decided anew, once.
+    for port in 1000..2000_u128 {
+        let matching = Match::new().with(Field::InPort, port).with(Field::EthSrc, 0);
+        rule(&mut all.flows, (0, 200), matching, vec![output(2)]);
+    }
+    all.update();
+    assert_eq!([all.pass(), all.pass()], [4, 0]);
+}
