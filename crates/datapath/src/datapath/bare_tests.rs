@@ -12,7 +12,9 @@ use tunnel::{Address, Envelope, Inner, Kind, Mode, Settings, parse};
 
 use super::tunnel_tests::{Net, STATION, TUNNEL, WIRE, datagram, from_peer, peer, segment};
 use super::*;
+use crate::bridge::BridgeChange;
 use crate::flows::BridgeFlows;
+use crate::patch::Patch;
 
 fn gre(mode: Mode) -> Settings {
     Settings { mode, ..Settings::new(Kind::Gre, Address::Is(peer())) }

@@ -7,8 +7,12 @@ use l2proto::lacp::pdu;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bond::way::Fittings;
+use crate::bond::way::Way;
 use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
+use crate::bridge::BridgeChange;
 use crate::inlet::{Heard, Inlet, Pace};
+use crate::patch::Patch;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 

@@ -11,7 +11,9 @@ use proptest::prelude::*;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bridge::BridgeChange;
 use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
+use crate::patch::Patch;
 
 mod barred;
 mod bonds;

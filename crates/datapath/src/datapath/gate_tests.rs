@@ -7,8 +7,10 @@ use l2proto::rstp::bpdu::{Bpdu, FRAME_LEN};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bridge::BridgeChange;
 use crate::gate::Gate;
 use crate::inlet::{Inlet, Pace};
+use crate::trap::Trap;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 

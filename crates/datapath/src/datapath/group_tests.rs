@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use ethdev::DropReason::{MulticastQuery, NoListener, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
-use super::*;
+use crate::bridge::BridgeChange;
 use crate::inlet::{Heard, Inlet, Pace};
 use crate::port_set::PortSet;
 use crate::snoop::message::tests::{query_frame, report};

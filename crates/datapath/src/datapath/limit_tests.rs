@@ -3,7 +3,7 @@
 use ethdev::DropReason::{LinkDown, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
-use super::*;
+use crate::limit::Direction;
 use crate::limit::{Frames, Rate};
 use crate::vlan::PortVlan;
 

@@ -8,6 +8,8 @@ use ethdev::DropReason::{LinkDown, MirrorPort, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bridge::BridgeChange;
+use crate::limit::Direction;
 use crate::limit::{Frames, Rate};
 use crate::mirror::taps::{Counters, Tap, Taps, To};
 use crate::port_set::PortSet;

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bridge::BridgeChange;
 use crate::patch::MAX_HOPS;
+use crate::patch::Patch;
 use crate::port_set::MAX_PORTS;
 use crate::vlan::policy::Policy;
 use crate::vlan::{PortVlan, VlanMode};

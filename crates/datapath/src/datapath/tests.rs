@@ -8,6 +8,8 @@ use packet::{FrameBatch, Pool};
 use proptest::prelude::*;
 
 use super::*;
+use crate::bridge::BridgeChange;
+use crate::output::Output;
 
 /// What a test port does and what it got.
 #[derive(Debug)]

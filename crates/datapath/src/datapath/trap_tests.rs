@@ -7,9 +7,12 @@ use l2proto::lldp::frame::{CHASSIS_MAC, ETHERTYPE, Id, MAX_LEN, PORT_NAME, Unit}
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::guard::Guard;
 use crate::guard::{BpduGuard, PortGuard, Trip};
 use crate::inlet::{Heard, Inlet, Pace};
+use crate::limit::Direction;
 use crate::limit::PortLimits;
+use crate::trap::Trap;
 
 /// A frame of LLDP.
 pub(super) fn lldp() -> Vec<u8> {

@@ -22,10 +22,13 @@ use tunnel::{
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
+use crate::bridge::BridgeChange;
 use crate::flows::BridgeFlows;
 use crate::inlet::{Heard, Inlet, Pace};
 use crate::port_set::MAX_PORTS;
+use crate::trap::Trap;
 use crate::trap::Watched;
+use crate::tunnel::Tunnels;
 use crate::tunnel::hop::{End, Way, Ways};
 use crate::tunnel::{ANSWER_LEN, TunnelPort};
 

@@ -2,6 +2,8 @@
 //! does.
 
 use super::*;
+use crate::bond::way::Fittings;
+use crate::bond::way::Way;
 use crate::bond::way::{BUCKETS, Division, Receives, Strand};
 use crate::gate::Gate;
 use crate::inlet::{Inlet, Pace};

@@ -1,6 +1,8 @@
 //! Bonds of bridges with flows.
 
 use super::*;
+use crate::bond::way::Fittings;
+use crate::bond::way::Way;
 use crate::bond::way::{BUCKETS, Division, Receives, Strand};
 
 /// The bond, whose members are ports 2 and 3: 3 and 4 to rules.

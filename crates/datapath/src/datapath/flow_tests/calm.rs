@@ -2,8 +2,10 @@
 
 use super::super::trap_tests::{listen, lldp};
 use super::*;
-use crate::guard::{BpduGuard, PortGuard, Trip};
-use crate::limit::PortLimits;
+use crate::capture::Captures;
+use crate::guard::{BpduGuard, Guard, PortGuard, Trip};
+use crate::limit::{Direction, PortLimits};
+use crate::record::{Record, Recording};
 
 /// A bench whose frames all go to its port 1, and how many of a burst from port 0 do.
 fn bench_to_one() -> (Bench, impl Fn(&mut Bench) -> usize) {
