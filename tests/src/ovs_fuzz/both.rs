@@ -13,7 +13,9 @@ use super::group::Group;
 use super::lab::{self, Bridge, Outcome, Side, digits};
 use super::later::Turn;
 use super::rule::Rule;
-use super::told::{crosses_without_labels, forget_rule_of_set, is_damaged, sort_ports};
+use super::told::{
+    changes_headers_in_copy, crosses_without_labels, forget_rule_of_set, is_damaged, sort_ports,
+};
 use crate::netns::Netns;
 
 /// How long ours may take to learn what the other one has learnt, and how long while a case is made
@@ -170,6 +172,7 @@ impl Both {
             let lines = self.real.trace(&packet)?;
             let is_lost = |line: &String| line.starts_with("Translation failed");
             let is_odd = is_damaged(&packet.bytes, &lines)
+                || changes_headers_in_copy(&lines)
                 || has_second && lines.iter().any(is_lost)
                 || has_second && crosses_without_labels(&packet.bytes, &lines);
             if !is_odd {

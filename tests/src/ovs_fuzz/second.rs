@@ -20,10 +20,6 @@ pub fn second(
         return Vec::new();
     }
     ["push_vlan", "mod_vlan"].into_iter().for_each(|word| banned.add(word));
-    if rules.iter().any(|rule| rule.has("NORMAL")) {
-        // Open vSwitch floods packets without Ethernet by patch ports alone.
-        ["decap", "encap(nsh"].into_iter().for_each(|word| banned.add(word));
-    }
     rules.iter_mut().for_each(|rule| banned.leave(&mut rule.actions));
     let buckets = groups.iter_mut().flat_map(|group| &mut group.buckets);
     buckets.for_each(|bucket| banned.leave(&mut bucket.actions));

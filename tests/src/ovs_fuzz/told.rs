@@ -81,6 +81,30 @@ pub fn crosses_without_labels(bytes: &[u8], lines: &[String]) -> bool {
     false
 }
 
+/// Whether tables that a `clone` leads to put headers on in front of all, or take them off: Open vSwitch does not see that
+/// a copy is not to be undone then, and goes on behind it with those headers.
+pub fn changes_headers_in_copy(lines: &[String]) -> bool {
+    // How deep the line of a copy is, how many tables it leads to that are still to come, and whether it is at one.
+    let (mut depth, mut left, mut is_within) = (0, 0, false);
+    for line in lines {
+        let text = line.trim_start();
+        let own = line.len() - text.len();
+        let is_header = text.starts_with("encap(") || text.starts_with("decap(");
+        if is_within && own > depth && is_header {
+            return true;
+        }
+        if own > depth && (left > 0 || is_within) {
+            continue;
+        }
+        is_within = left > 0 && own == depth && text.starts_with("resubmit(");
+        left = if own < depth { 0 } else { left - usize::from(is_within) };
+        if text.starts_with("clone(") {
+            (depth, left) = (own, text.matches("resubmit(").count());
+        }
+    }
+    false
+}
+
 /// Whether Open vSwitch writes to wrong places of a packet that it does this with: it reads a packet anew that
 /// it hands to controllers, with one tag at most (`vlan-limit`), and takes what is behind that for the
 /// network header.
@@ -173,6 +197,33 @@ mod tests {
         assert!(found(0, &[push, pop, "    output:11", second]) && found(1, &[pop, second]));
         assert!(!found(2, &[pop, second]) && !found(1, &[second, pop]) && !found(1, &[pop]));
         assert!(!found(1, &["    pop_mpls:0x0800", second]));
+    }
+
+    #[test]
+    fn headers_in_tables_that_copies_lead_to_are_found() {
+        let found = |lines: &[&str]| {
+            changes_headers_in_copy(&lines.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (copy, on) =
+            ("    clone(resubmit(,3),resubmit(,4),output:2)", "            encap(nsh)");
+        let [three, four] = ["    resubmit(,3)", "    resubmit(,4)"];
+        let [third, fourth] = ["     3. priority 0", "     4. priority 0"];
+        assert!(found(&[copy, three, third, on]));
+        assert!(found(&[copy, three, third, "            drop", four, fourth, "        decap()"]));
+        // Behind the copy, in its own list, or in one that is done by itself.
+        let behind = [
+            copy,
+            three,
+            third,
+            "            drop",
+            four,
+            fourth,
+            "            drop",
+            "    output:2",
+        ];
+        assert!(!found(&[&behind[..], &["    resubmit(,5)", "     5. priority 0", on]].concat()));
+        assert!(!found(&["    clone(encap(nsh),output:2)", "    encap(nsh)", "    output:2"]));
+        assert!(!found(&[three, third, on, copy]));
     }
 
     #[test]
