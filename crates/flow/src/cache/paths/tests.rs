@@ -210,3 +210,20 @@ fn many_changes_of_a_large_table_are_about_those_that_they_are_about() {
     all.update();
     assert_eq!([all.pass(), all.pass()], [4, 0]);
 }
+
+#[test]
+fn a_long_path_is_not_compared_with_ever_more_changes() {
+    let mut all = Flows::new(2, 3);
+    // Rules come below the one that packets find, and may be for any of these.
+    let mut masks = (1..40_u32).map(|bit| 1 << bit);
+    let mut walks = |versions| {
+        for mask in masks.by_ref().take(versions) {
+            let some = Match::new().with_masked(Field::EthDst, 0, mask);
+            rule(&mut all.flows, (2, 0), some, vec![output(3)]);
+            all.update();
+        }
+        all.pass()
+    };
+    assert_eq!([walks(2), walks(2)], [0, 0]);
+    assert_eq!([walks(30), walks(2)], [2, 0]);
+}
