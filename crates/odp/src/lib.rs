@@ -19,6 +19,7 @@
 //! - [`action`]: actions of a datapath
 //! - `commit`: from what a packet was to what rules have made of it
 //! - `compose`: from a key to a frame
+//! - `edited`: a frame as rules have made it
 //! - [`flows`]: the flows that a datapath would have
 //! - `header`: headers as a datapath has them
 //! - `kind`: what kind of packet it is
@@ -39,6 +40,7 @@ mod abilities;
 pub mod action;
 mod commit;
 mod compose;
+mod edited;
 pub mod flows;
 mod header;
 mod kind;
@@ -56,6 +58,7 @@ mod value;
 pub use abilities::Abilities;
 pub use action::{Action, Actions};
 pub use compose::compose;
+pub use edited::edited;
 pub use flows::{Flow, Flows};
 pub use masked::Masked;
 pub use parse::{Parsed, parse, parse_hex};

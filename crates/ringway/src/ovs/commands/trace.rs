@@ -102,7 +102,7 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
         states: &asked.states,
     };
     appctl.daemon.switch().hear_tunnel_neighbours();
-    let mut sight = Sight::new(appctl, asked.frame.as_deref());
+    let mut sight = Sight::new(appctl, asked.frame.as_deref().map(|frame| (frame, &asked.key)));
     if let Some(onward) = question.onward {
         sight = sight.resumed(onward);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ethdev::DropReason;
 use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
 use odp::action::Onward;
-use odp::{Abilities, IntoTunnel, MirrorCopy, Normal, Outlet, Protocol, World, compose};
+use odp::{Abilities, IntoTunnel, MirrorCopy, Normal, Outlet, Protocol, World, compose, edited};
 use openflow::PortNo;
 use ordered::Order as _;
 use ovs::numbers::LOCAL;
@@ -25,14 +25,14 @@ const MAX_VLAN_ID: u16 = 0x0fff;
 /// The switch, as a trace sees it.
 pub struct Sight<'s, 'a> {
     appctl: &'s mut Appctl<'a>,
-    /// The packet, if there is one.
-    frame: Option<&'s [u8]>,
+    /// The packet, if there is one, and what it was when it came in.
+    frame: Option<(&'s [u8], &'s Key)>,
     /// Mirrors that have a copy of the packet: none gets another.
     copied: BTreeSet<String>,
 }
 
 impl<'s, 'a> Sight<'s, 'a> {
-    pub const fn new(appctl: &'s mut Appctl<'a>, frame: Option<&'s [u8]>) -> Self {
+    pub const fn new(appctl: &'s mut Appctl<'a>, frame: Option<(&'s [u8], &'s Key)>) -> Self {
         Self { appctl, frame, copied: BTreeSet::new() }
     }
 
@@ -303,7 +303,7 @@ impl World for Sight<'_, '_> {
 
     fn heard(&mut self, bridge: &str, key: &Key) -> (Option<Protocol>, Key) {
         match self.inlet_port(bridge, key) {
-            Some(port) => heard::heard(self.appctl, &port, key, self.frame),
+            Some(port) => heard::heard(self.appctl, &port, key, self.frame.map(|(frame, _)| frame)),
             None => (None, Key::default()),
         }
     }
@@ -313,7 +313,7 @@ impl World for Sight<'_, '_> {
     }
 
     fn packet_len(&self) -> Option<usize> {
-        self.frame.map(<[u8]>::len)
+        self.frame.map(|(frame, _)| frame.len())
     }
 
     fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32 {
@@ -325,7 +325,10 @@ impl World for Sight<'_, '_> {
 
     fn controller(&mut self, bridge: &str, key: &Key, about: &Arc<PacketIn>) {
         if let Some(mut inlet) = self.inlet(bridge) {
-            let frame = compose(key, self.frame.map(<[u8]>::len));
+            let frame = match self.frame {
+                Some((frame, was)) => edited(frame, was, key),
+                None => compose(key, None),
+            };
             inlet.offer_packet(about, &frame);
         }
     }
