@@ -117,6 +117,7 @@ fn is_miswritten(bytes: &[u8], actions: &str) -> bool {
             "pop_vlan" => tags = tags.saturating_sub(1),
             "userspace" => is_lost |= tags > 1,
             "set" if is_lost && !action.starts_with("set(eth(") => return true,
+            "push_mpls" | "pop_mpls" if is_lost => return true,
             _ => {}
         }
     }
@@ -158,6 +159,7 @@ mod tests {
         let write = "set(ipv6(hlimit=2))";
         assert!(found(&plain, &[push, push, copy, "1", write].join(",")));
         assert!(found(&tagged, &[copy, "pop_vlan", write].join(",")));
+        assert!(found(&tagged, &[copy, "push_mpls(label=0,tc=0,ttl=64,bos=1)", "1"].join(",")));
         assert!(!found(&tagged, &["pop_vlan", copy, write].join(",")));
         assert!(!found(&tagged, &[write, copy, "set(eth(src=1))", "1"].join(",")));
         assert!(!found(&plain, &[push, copy, write].join(",")));
