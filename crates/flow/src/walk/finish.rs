@@ -13,6 +13,15 @@ impl<'w> Walk<'w> {
         self.groups.is_empty() && self.visits.iter().all(|visit| visit.rule.is_none())
     }
 
+    /// What was done until now stays, whatever goes wrong later: Open vSwitch looks at the packet anew. What is done with
+    /// copies of it goes on there as if it had not.
+    pub(super) fn settle(&mut self) {
+        let of = |wanted: fn(&Op) -> bool| self.ops.iter().filter(|op| wanted(op)).count();
+        if of(|op| matches!(op, Op::Save)) == of(|op| matches!(op, Op::Restore)) {
+            self.settled = Some(self.ops.len());
+        }
+    }
+
     /// Whether what goes wrong takes nothing back that was sent before: as in Open vSwitch, where the packet has come
     /// from another bridge. It stopped nowhere since.
     fn keeps_what_is_sent(&self) -> bool {
@@ -22,8 +31,11 @@ impl<'w> Walk<'w> {
 
     /// The path that has come of it. What was learnt before something went wrong stays, as in Open vSwitch.
     pub(super) fn finish(mut self) -> Way<'w> {
-        if self.error.is_some() && !self.keeps_what_is_sent() {
-            self.ops.clear();
+        match self.settled {
+            _ if self.error.is_none() => {}
+            Some(count) => self.ops.truncate(count),
+            None if self.keeps_what_is_sent() => {}
+            None => self.ops.clear(),
         }
         let is_change = |op: &Op| op.is_change() || matches!(op, Op::Save | Op::Restore);
         let does = |op: &Op| match op {
@@ -93,6 +105,25 @@ mod tests {
         // What sends nothing is lost for what went wrong.
         let nothing = both(&[(0, vec![wrong, output(2)])]);
         assert_eq!(nothing, [const { (vec![], Some(Lost::PacketType)) }; 2]);
+    }
+
+    /// Where labels are off, Open vSwitch looks at a packet anew before it goes on.
+    #[test]
+    fn what_was_sent_before_labels_were_off_stays() {
+        let (push, pop) =
+            (Action::PushMpls { ethertype: 0x8847 }, Action::PopMpls { ethertype: 0x0800 });
+        let before = vec![push, output(2), pop];
+        for behind in [vec![fails()], vec![Action::resubmit_table(1), output(3), fails()]] {
+            let rules = [(0, [before.clone(), behind].concat())];
+            for (ops, lost) in both(&rules) {
+                let [Op::Edit(_), Op::Output(12), ref rest @ ..] = *ops else { panic!("{ops:?}") };
+                assert!(rest.is_empty() && lost.is_none(), "{rest:?}");
+            }
+        }
+        // What a copy is looked at anew for is nothing of the packet.
+        let copy = Action::Clone([&before[..], &[Action::DecTtl(None)]].concat());
+        let [_, others] = both(&[(0, vec![copy, fails()])]);
+        assert_eq!(others, (vec![], Some(Lost::PacketType)));
     }
 
     /// What stops and goes on is looked at for itself.

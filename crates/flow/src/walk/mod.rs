@@ -179,6 +179,8 @@ struct Walk<'w> {
     freezing: Option<Box<Freezing>>,
     error: Option<Lost>,
     ops: Vec<Op>,
+    /// How many of them stay if something goes wrong, where that is not for others to say.
+    settled: Option<usize>,
     visits: Vec<Passed<'w>>,
     /// A hash of them.
     trail: u64,
@@ -223,6 +225,7 @@ impl<'w> Walk<'w> {
             freezing: None,
             error: None,
             ops,
+            settled: None,
             visits,
             trail: 0,
             groups: Vec::new(),

@@ -187,8 +187,11 @@ impl Walk<'_> {
     /// Whether the packet is looked at anew before something asks what is behind its tags: as Open vSwitch does once
     /// labels are gone. That finds what is known here, unless there are more tags than rules see.
     pub(super) fn must_look(&mut self) -> bool {
-        let is_uncovered = std::mem::take(&mut self.state.is_uncovered);
-        is_uncovered && tags::count(&self.state.key) > self.pipeline.vlans.tags()
+        if !std::mem::take(&mut self.state.is_uncovered) {
+            return false;
+        }
+        self.settle();
+        tags::count(&self.state.key) > self.pipeline.vlans.tags()
     }
 
     pub(super) fn too_many(&mut self, what: &str, has: &str) {
