@@ -143,7 +143,8 @@ Examples:
       --order random --rate 1M
 
   TCP over IPv6 in 100 VLANs:
-    ringway gen txonly --port virtio-user:/run/vm1.sock --vlan 100+100 --ipv6 --protocol tcp --size 100
+    ringway gen txonly --port virtio-user:/run/vm1.sock --vlan 100+100 --ipv6 \\
+      --protocol tcp --size 100
 
   From a thousand frames per second to a million, 64 at a time, with plots of what came of it:
     ringway gen flowgen --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\

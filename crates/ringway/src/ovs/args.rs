@@ -21,11 +21,12 @@ const RUN_DIR: &str = "/run/openvswitch";
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "ovs-vswitchd",
+    bin_name = "ringway ovs-vswitchd",
     version = concat!("(Ringway) ", env!("CARGO_PKG_VERSION")),
     disable_version_flag = true,
     max_term_width = 100,
     after_help = "Examples:\n  \
-        ovs-vswitchd unix:/run/openvswitch/db.sock --pidfile --detach --log-file\n  \
+        ringway ovs-vswitchd unix:/run/openvswitch/db.sock --pidfile --detach --log-file\n  \
         ovs-vsctl add-br br0\n  \
         ovs-vsctl add-port br0 vm1 -- set Interface vm1 type=dpdkvhostuserclient \\\n      \
         options:vhost-server-path=/run/vm1.sock"
