@@ -1,5 +1,6 @@
 //! What forwards packets by a bridge's rules, as the bridge's OpenFlow side needs it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use flow::{Frozen, Key, OptionField, PacketIn, Tables};
@@ -104,13 +105,26 @@ pub trait Datapath {
     }
 }
 
-/// None: nothing is forwarded, and no time passes. For tests.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Detached;
+/// None: nothing is forwarded, and no time passes but by being asked for it, if any. For tests.
+#[derive(Clone, Debug, Default)]
+pub struct Detached {
+    /// By how many milliseconds it is later whenever it is asked for the time.
+    pace: u64,
+    now: Cell<u64>,
+}
+
+impl Detached {
+    /// One for which so many milliseconds pass whenever it is asked for the time.
+    #[must_use]
+    pub fn with_pace(pace: u64) -> Self {
+        Self { pace, ..Self::default() }
+    }
+}
 
 impl Datapath for Detached {
     fn now(&self) -> u64 {
-        0
+        self.now.set(self.now.get() + self.pace);
+        self.now.get()
     }
 
     fn flush(&mut self) {}

@@ -11,9 +11,9 @@
 //! let mut bridge = Bridge::new(Settings { datapath_id: 7, ..Settings::default() });
 //! let now = Instant::now();
 //! let controller = bridge.connect(Origin::Service, 1 << 20);
-//! bridge.receive(controller, &Hello { versions: VersionSet::ALL }.encode(1), &mut Detached, now)?;
+//! bridge.receive(controller, &Hello { versions: VersionSet::ALL }.encode(1), &mut Detached::default(), now)?;
 //! let request = Message::new(Version::V15, Kind::FeaturesRequest, 2).finish();
-//! bridge.receive(controller, &request, &mut Detached, now)?;
+//! bridge.receive(controller, &request, &mut Detached::default(), now)?;
 //! // Its own HELLO, and the answer.
 //! let _hello = bridge.take(controller).ok_or("a HELLO")?;
 //! let answer = bridge.take(controller).ok_or("an answer")?;

@@ -38,7 +38,7 @@ pub(super) fn run(data: &[u8]) {
         let spoken = if flags & 7 == 7 { flags >> 3 } else { version.wire() };
         let said = if flags & 7 == 6 { [0, flags >> 3] } else { total };
         let message = [&[spoken, *kind, said[0], said[1], 0, 0, 0, *flags], body].concat();
-        if bridge.receive(bad, &message, &mut Detached, now).is_err() {
+        if bridge.receive(bad, &message, &mut Detached::default(), now).is_err() {
             break;
         }
         drain(&mut bridge, bad);
@@ -50,14 +50,16 @@ pub(super) fn run(data: &[u8]) {
     }
     bridge.disconnect(bad);
     let features = Message::new(Version::V15, Kind::FeaturesRequest, 1);
-    bridge.receive(good, &features.finish(), &mut Detached, now).expect("the other one goes on");
+    bridge
+        .receive(good, &features.finish(), &mut Detached::default(), now)
+        .expect("the other one goes on");
     drain(&mut bridge, good);
 }
 
 fn join(bridge: &mut Bridge, versions: VersionSet) -> ConnectionId {
     let id = bridge.connect(Origin::Controller, ROOM);
     bridge
-        .receive(id, &Hello { versions }.encode(1), &mut Detached, Instant::now())
+        .receive(id, &Hello { versions }.encode(1), &mut Detached::default(), Instant::now())
         .expect("a HELLO");
     drain(bridge, id);
     id

@@ -62,7 +62,7 @@ fn join_with(bridge: &mut Bridge, version: Version, origin: Origin, room: usize)
     let hello = bridge.take(id).unwrap();
     assert_eq!((hello[0], hello[1]), (6, 0));
     let hello = Hello { versions: [version].into_iter().collect() }.encode(1);
-    bridge.receive(id, &hello, &mut Detached, Instant::now()).unwrap();
+    bridge.receive(id, &hello, &mut Detached::default(), Instant::now()).unwrap();
     assert_eq!(bridge.version(id), Some(version));
     id
 }
@@ -73,7 +73,7 @@ fn sent(bridge: &mut Bridge, id: ConnectionId) -> Vec<Vec<u8>> {
 }
 
 fn ask(bridge: &mut Bridge, id: ConnectionId, message: &[u8]) -> Vec<Vec<u8>> {
-    bridge.receive(id, message, &mut Detached, Instant::now()).unwrap();
+    bridge.receive(id, message, &mut Detached::default(), Instant::now()).unwrap();
     sent(bridge, id)
 }
 
@@ -163,7 +163,7 @@ fn who_does_not_begin_with_hello_is_sent_away() {
     let mut bridge = Bridge::new(Settings::default());
     let id = bridge.connect(Origin::Controller, ROOM);
     let request = Message::new(Version::V10, Kind::FeaturesRequest, 1).finish();
-    let why = bridge.receive(id, &request, &mut Detached, Instant::now()).unwrap_err();
+    let why = bridge.receive(id, &request, &mut Detached::default(), Instant::now()).unwrap_err();
     assert!(why.to_string().contains("while expecting hello"), "{why}");
 }
 
@@ -174,7 +174,7 @@ fn without_a_version_in_common_both_are_told() {
     let id = bridge.connect(Origin::Controller, ROOM);
     sent(&mut bridge, id);
     let hello = Hello { versions: [Version::V15].into_iter().collect() }.encode(4);
-    assert!(bridge.receive(id, &hello, &mut Detached, Instant::now()).is_err());
+    assert!(bridge.receive(id, &hello, &mut Detached::default(), Instant::now()).is_err());
     assert_eq!(error(&sent(&mut bridge, id)), ErrorCode::HfcIncompatible);
 }
 
@@ -266,11 +266,17 @@ fn other_settings_end_connections_that_no_longer_fit() {
     let (mut bridge, old) = connected(Version::V10, Origin::Service);
     let new = join(&mut bridge, Version::V13, Origin::Service);
     let settings = bridge.settings().clone();
-    assert!(bridge.set(settings.clone(), &mut Detached).is_empty());
+    assert!(bridge.set(settings.clone(), &mut Detached::default()).is_empty());
     let versions = [Version::V13].into_iter().collect();
-    assert_eq!(bridge.set(Settings { versions, ..settings.clone() }, &mut Detached), [old]);
+    assert_eq!(
+        bridge.set(Settings { versions, ..settings.clone() }, &mut Detached::default()),
+        [old]
+    );
     bridge.disconnect(old);
-    assert_eq!(bridge.set(Settings { versions, datapath_id: 8, ..settings }, &mut Detached), [new]);
+    assert_eq!(
+        bridge.set(Settings { versions, datapath_id: 8, ..settings }, &mut Detached::default()),
+        [new]
+    );
 }
 
 /// Keeps what it is told.
@@ -584,7 +590,7 @@ proptest! {
         for (kind, body) in bodies {
             let length = u16::try_from(8 + body.len()).unwrap().to_be_bytes();
             let message = [&[version.wire(), kind, length[0], length[1], 0, 0, 0, 1], &body[..]].concat();
-            bridge.receive(id, &message, &mut Detached, Instant::now()).unwrap();
+            bridge.receive(id, &message, &mut Detached::default(), Instant::now()).unwrap();
             for sent in sent(&mut bridge, id) {
                 prop_assert!(Raw::read(&sent).is_ok());
             }

@@ -267,52 +267,20 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
-    use flow::{OptionField, Tables};
-    use ofproto::{Origin, PacketOut, Port, Resumed, Settings};
+    use ofproto::{Detached, Origin, Settings};
     use openflow::Version;
-    use openflow::message::ct_flush::CtFlush;
-    use openflow::message::stats::ipfix::IpfixStats;
 
     use super::*;
-
-    /// A data path for which time goes on by so many milliseconds whenever it is asked for.
-    struct Slow(u64, Cell<u64>);
-
-    impl Datapath for Slow {
-        fn now(&self) -> u64 {
-            self.1.set(self.1.get() + self.0);
-            self.1.get()
-        }
-
-        fn flush(&mut self) {}
-
-        fn set_options(&mut self, _: Vec<OptionField>) {}
-
-        fn publish(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {}
-
-        fn send(&mut self, _: PacketOut) {}
-
-        fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: PacketOut) {}
-
-        fn resume(&mut self, _: Resumed) {}
-
-        fn flush_connections(&mut self, _: &CtFlush) {}
-
-        fn ipfix(&self) -> Vec<(Option<u32>, IpfixStats)> {
-            Vec::new()
-        }
-    }
 
     const ASKED: usize = 20;
 
     /// How many of the questions are answered in one turn, and in how many turns all are.
     fn turns(by: u64) -> (usize, usize) {
         let (mut far, near) = UnixStream::pair().unwrap();
-        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Slow(by, Cell::new(0)));
+        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Detached::with_pace(by));
         let id = bridge.connect(Origin::Service, ROOM);
         near.set_nonblocking(true).unwrap();
         let mut peer = Peer::new((near.into(), None), id, "test".into(), None);
@@ -350,7 +318,7 @@ mod tests {
     #[test]
     fn whoever_does_not_read_keeps_nobody_busy() {
         let (mut far, near) = UnixStream::pair().unwrap();
-        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Slow(0, Cell::new(0)));
+        let (mut bridge, mut slow) = (Bridge::new(Settings::default()), Detached::default());
         let id = bridge.connect(Origin::Service, ROOM);
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();

@@ -190,7 +190,7 @@ proptest! {
         let (mut bridge, id) = connected(VERSION, Origin::Service);
         let other = join(&mut bridge, VERSION, Origin::Service);
         let mut picture = Picture::default();
-        bridge.receive(id, &monitor(EVERYTHING), &mut Detached, Instant::now()).unwrap();
+        bridge.receive(id, &monitor(EVERYTHING), &mut Detached::default(), Instant::now()).unwrap();
         for step in steps {
             match step {
                 Step::Change(command, port, cookie) => {

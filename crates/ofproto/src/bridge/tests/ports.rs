@@ -44,7 +44,7 @@ fn who_changes_a_port_is_only_told_from_version_1_5_on() {
         let (config, mask) = (config::NO_FWD, config::NO_FWD);
         let wanted = PortMod { number: PortNo(2), mac, config, mask, advertise: 0 };
         let message = wanted.encode(version, 1);
-        bridge.receive(id, &message, &mut Detached, Instant::now()).unwrap();
+        bridge.receive(id, &message, &mut Detached::default(), Instant::now()).unwrap();
         assert_eq!(told(&mut bridge, id, version).len(), usize::from(version == Version::V15));
     }
 }
@@ -103,7 +103,9 @@ fn queues_are_told_of_in_all_versions() {
                 _ => request.body().u32(port.0),
             }
             request.body().u32(queue);
-            bridge.receive(id, &request.finish(), &mut Detached, Instant::now()).unwrap();
+            bridge
+                .receive(id, &request.finish(), &mut Detached::default(), Instant::now())
+                .unwrap();
             let answer = sent(&mut bridge, id).remove(0);
             let raw = Raw::read(&answer).unwrap();
             let code = || ErrorMessage::decode(raw.body).unwrap().code(version).unwrap();
@@ -126,13 +128,13 @@ fn queues_are_told_of_in_all_versions() {
 #[test]
 fn a_bridge_with_a_port_that_does_less_is_no_plain_one() {
     let (mut bridge, id) = connected(Version::V10, Origin::Service);
-    bridge.reset(true, &mut Detached);
+    bridge.reset(true, &mut Detached::default());
     assert!(bridge.is_plain());
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
     let mut set = |config, mask| {
         let wanted = PortMod { number: PortNo(2), mac, config, mask, advertise: 0 };
         let message = wanted.encode(Version::V10, 1);
-        bridge.receive(id, &message, &mut Detached, Instant::now()).unwrap();
+        bridge.receive(id, &message, &mut Detached::default(), Instant::now()).unwrap();
         (bridge.is_plain(), bridge.ports[&PortNo(2)].desc.config)
     };
     for bit in [config::NO_RECV, config::NO_RECV_STP, config::NO_FLOOD, config::NO_FWD] {

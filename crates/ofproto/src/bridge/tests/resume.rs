@@ -55,7 +55,7 @@ fn given_back_of(
 ) -> Vec<u8> {
     let mut format = Message::new(version, Kind::SetPacketInFormat, 1);
     format.body().u32(2);
-    bridge.receive(id, &format.finish(), &mut Detached, Instant::now()).unwrap();
+    bridge.receive(id, &format.finish(), &mut Detached::default(), Instant::now()).unwrap();
     bridge.receive_packet(&stopped(frozen_of(packet_type)), 0);
     let told = sent(bridge, id).remove(0);
     let told = PacketIn::decode(&Raw::read(&told).unwrap()).unwrap();
@@ -122,7 +122,7 @@ fn what_is_not_there_and_who_may_only_read_is_refused() {
     assert_eq!(refused(&mut bridge, &resume.finish()), Some(ErrorCode::BacBadOutGroup));
     let secondary = RoleRequest { role: Some(Role::Secondary), generation: None };
     let secondary = secondary.encode(version, Kind::RoleRequest, Form::Nx, 1);
-    bridge.receive(id, &secondary, &mut Detached, Instant::now()).unwrap();
+    bridge.receive(id, &secondary, &mut Detached::default(), Instant::now()).unwrap();
     sent(&mut bridge, id);
     assert_eq!(refused(&mut bridge, &message), Some(ErrorCode::BrcIsSecondary));
 }

@@ -26,7 +26,7 @@ fn add(port: u32, hard_timeout: u16) -> Vec<u8> {
 fn set(bridge: &mut Bridge, config: TableConfig) {
     let settings =
         Settings { tables: [(0, config)].into_iter().collect(), ..bridge.settings().clone() };
-    bridge.set(settings, &mut Detached);
+    bridge.set(settings, &mut Detached::default());
 }
 
 /// The settings of the first table, as they are told.
