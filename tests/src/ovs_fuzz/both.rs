@@ -14,7 +14,8 @@ use super::lab::{self, Bridge, Outcome, Side, digits};
 use super::later::Turn;
 use super::rule::Rule;
 use super::told::{
-    changes_headers_in_copy, crosses_without_labels, forget_rule_of_set, is_damaged, sort_ports,
+    changes_headers_in_copy, changes_headers_in_second, crosses_without_labels, forget_rule_of_set,
+    is_damaged, sort_ports,
 };
 use crate::netns::Netns;
 
@@ -173,6 +174,7 @@ impl Both {
             let is_lost = |line: &String| line.starts_with("Translation failed");
             let is_odd = is_damaged(&packet.bytes, &lines)
                 || changes_headers_in_copy(&lines)
+                || has_second && changes_headers_in_second(&lines)
                 || has_second && lines.iter().any(is_lost)
                 || has_second && crosses_without_labels(&packet.bytes, &lines);
             if !is_odd {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use openflow::testing::Random;
 use openflow::{Field, Match};
 use packet::checksum::{Checksum, checksum};
-use packet::headers::nsh::{HEADER_LEN, MD1, MD1_LEN};
+use packet::headers::Nsh;
 
 use super::values::{kind, usual};
 
@@ -87,12 +87,25 @@ pub fn labels(bytes: &[u8]) -> usize {
     labels_before_last(bytes).map_or(0, |(count, _)| count)
 }
 
-/// Whether it ends before its network service header does.
-pub fn has_cut_nsh(bytes: &[u8]) -> bool {
+/// Whether its network service header is none: it ends before that does, or says what cannot be.
+pub fn has_wrong_nsh(bytes: &[u8]) -> bool {
     let rest = bytes.get(12 + tags(bytes) * 4..).unwrap_or_default();
     let Some((&[0x89, 0x4F], header)) = rest.split_first_chunk() else { return false };
-    let len = if header.get(2) == Some(&MD1) { MD1_LEN } else { HEADER_LEN };
-    header.len() < len
+    header.first_chunk().is_none_or(|first| Nsh::read(*first, header.len()).is_none())
+}
+
+/// Whether it is a later fragment with more than seven bytes, which Open vSwitch takes for a header with a checksum.
+fn is_long_later_fragment(bytes: &[u8]) -> bool {
+    let rest = bytes.get(12 + tags(bytes) * 4..).unwrap_or_default();
+    let word = |at: usize| {
+        rest.get(at..at + 2).map_or(0, |word| u16::from(word[0]) << 8 | u16::from(word[1]))
+    };
+    let (offset, header) = match word(0) {
+        0x0800 => (word(8) & 0x1FFF, usize::from(word(2) >> 8 & 0xF) * 4),
+        0x86DD if word(8) >> 8 == 44 => (word(44) & 0xFFF8, 48),
+        _ => return false,
+    };
+    offset != 0 && rest.len() > 2 + header + 7
 }
 
 /// How many tags a packet has.
@@ -113,8 +126,12 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     }
     if random.once_in(20) {
         let at = 12 + random.place(bytes.len().saturating_sub(12).max(1));
+        let before = bytes.clone();
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= 1 << random.below(8);
+        }
+        if is_long_later_fragment(bytes) {
+            *bytes = before;
         }
     }
     // Open vSwitch forgets that a packet may be dropped before others where it writes a tag.
@@ -445,6 +462,22 @@ impl Frame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_fragments_with_much_in_them_are_found() {
+        let v4 = |offset: u8, len: usize| {
+            let ip = [0x45, 0, 0, 40, 0, 0, 0x20, offset, 9, 17, 0, 0];
+            [&[0; 12][..], &[0x08, 0], &ip, &vec![0; 8 + len]].concat()
+        };
+        assert!(is_long_later_fragment(&v4(1, 8)) && !is_long_later_fragment(&v4(1, 7)));
+        assert!(!is_long_later_fragment(&v4(0, 8)) && !is_long_later_fragment(&[0; 14]));
+        let v6 = |offset: u8, len: usize| {
+            let ip = [0x60, 0, 0, 0, 0, 0, 44, 9];
+            [&[0; 12][..], &[0x86, 0xDD], &ip, &[0; 32], &[17, 0, 0, offset], &vec![0; 4 + len]]
+                .concat()
+        };
+        assert!(is_long_later_fragment(&v6(8, 8)) && !is_long_later_fragment(&v6(1, 8)));
+    }
 
     #[test]
     fn packets_that_end_in_labels_are_found() {

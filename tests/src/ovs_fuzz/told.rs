@@ -1,4 +1,4 @@
-use super::frame::{has_cut_nsh, labels, tags};
+use super::frame::{has_wrong_nsh, labels, tags};
 use super::lab::Bridge;
 
 /// What the line of a trace begins with that says what a datapath does.
@@ -47,7 +47,7 @@ pub fn forget_rule_of_set(line: &mut String) {
 /// Whether Open vSwitch damages a packet, of which its trace has these lines.
 pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
     let mut is_bare = false;
-    let has_cut_nsh = has_cut_nsh(bytes);
+    let has_wrong_nsh = has_wrong_nsh(bytes);
     lines.iter().any(|line| {
         if line.starts_with("Flow: ") {
             is_bare = line.contains("packet_type=(");
@@ -56,8 +56,8 @@ pub fn is_damaged(bytes: &[u8], lines: &[String]) -> bool {
         actions.is_some_and(|actions| {
             is_miswritten(bytes, actions)
                 || tags_without_ethernet(is_bare, actions)
-                // It writes behind the end of such a packet.
-                || has_cut_nsh && actions.contains("set(nsh(")
+                // It writes to what is no header, and behind the packet's end.
+                || has_wrong_nsh && actions.contains("set(nsh(")
         })
     })
 }
@@ -100,6 +100,27 @@ pub fn changes_headers_in_copy(lines: &[String]) -> bool {
         left = if own < depth { 0 } else { left - usize::from(is_within) };
         if text.starts_with("clone(") {
             (depth, left) = (own, text.matches("resubmit(").count());
+        }
+    }
+    false
+}
+
+/// The same in the second bridge: its first rule leads to tables that do so.
+pub fn changes_headers_in_second(lines: &[String]) -> bool {
+    let second = format!("bridge(\"{}\")", Bridge::Second.name());
+    // How many tables the packet has come to there.
+    let mut tables = None;
+    for line in lines {
+        let text = line.trim_start();
+        let is_table =
+            text.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        if text.starts_with("bridge(") {
+            tables = (text == second).then_some(0);
+        } else if let Some(count) = &mut tables {
+            *count += usize::from(is_table);
+            if *count > 1 && (text.starts_with("encap(") || text.starts_with("decap(")) {
+                return true;
+            }
         }
     }
     false
@@ -184,6 +205,9 @@ mod tests {
         let [written, sent] = ["set(nsh(ttl=1)),2", "2"].map(|of| vec![format!("{ACTIONS}{of}")]);
         assert!([1, 7, 23].iter().all(|len| is_damaged(&packet(*len), &written)));
         assert!(!is_damaged(&packet(24), &written) && !is_damaged(&packet(1), &sent));
+        // One that says that it is longer.
+        let longer = [&[0; 12][..], &[0x89, 0x4F, 0x3F, 0xC3, 2, 2, 0, 0, 0, 0xFF]].concat();
+        assert!(is_damaged(&longer, &written));
         assert!(!is_damaged(&[0; 16], &written));
     }
 
@@ -226,6 +250,19 @@ mod tests {
         assert!(!found(&[&behind[..], &["    resubmit(,5)", "     5. priority 0", on]].concat()));
         assert!(!found(&["    clone(encap(nsh),output:2)", "    encap(nsh)", "    output:2"]));
         assert!(!found(&[three, third, on, copy]));
+    }
+
+    #[test]
+    fn headers_in_tables_that_the_second_bridge_leads_to_are_found() {
+        let found = |lines: &[&str]| {
+            changes_headers_in_second(&lines.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (second, off) = ("    bridge(\"br1\")", "            decap()");
+        let [zero, three] = ["         0. priority 0", "         3. priority 1"];
+        assert!(found(&[second, zero, "            resubmit(,3)", three, off]));
+        // Of the first rule itself Open vSwitch sees it.
+        assert!(!found(&[second, zero, off, "            resubmit(,3)", three]));
+        assert!(!found(&["bridge(\"br0\")", zero, three, off, second, zero]));
     }
 
     #[test]
